@@ -1,0 +1,1 @@
+"""Every decision of the job core, as pure state machines: no sockets, clocks, threads or files."""

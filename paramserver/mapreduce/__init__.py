@@ -1,0 +1,1 @@
+"""MapReduce on the job core."""

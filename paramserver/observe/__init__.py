@@ -1,0 +1,1 @@
+"""Seeing what happens: the run log and what reads it."""

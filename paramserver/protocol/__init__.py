@@ -1,0 +1,1 @@
+"""What is said between processes, and how it is written down. No sockets, no arithmetic."""

@@ -1,0 +1,1 @@
+"""The drivers around the pure machines: the only code with loops, threads and waits."""

@@ -1,0 +1,1 @@
+"""Shipped test tools: simulator, fault plans, conformance checks, in-memory fakes."""
