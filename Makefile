@@ -1,0 +1,113 @@
+# The whole of the project's routine. `make` alone lists the targets.
+# Needs Python 3.11 or later, make, and a package index for pip; nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The first Python on the PATH that is new enough; say `make PYTHON=/path/to/python test` for another.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# Handed to pytest as they are: `make test PYTEST_ARGS="-k scheduler -x"`.
+PYTEST_ARGS ?=
+# Least branch coverage, in percent: of what is pure (core and protocol), and of the rest.
+COVERAGE_PURE ?= 0
+COVERAGE_REST ?= 0
+PURE_FILES := paramserver/core/*,paramserver/protocol/*
+
+.PHONY: help
+help: ## list the targets (what you read now)
+	@echo "make TARGET, where TARGET is one of:"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "Variables: PYTHON, VENV (now $(VENV)), PYTEST_ARGS. The first target you make sets $(VENV) up."
+
+# --- set-up -----------------------------------------------------------------------------------------
+# A stamp is younger than pyproject.toml when what it stands for is installed as pyproject.toml says.
+
+.PHONY: venv
+venv: $(VENV)/.stamp-test ## make .venv with everything the tests need
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "paramserver needs Python 3.11 or later and found none on the" \
+	  "PATH; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.stamp-base: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.stamp-test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $(VENV)/.stamp-base $@
+
+# --- use --------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(VENV)/.stamp-base ## count the words of Python's own sources with 10 workers, killing one
+	@stdlib=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))'); \
+	echo "+ python examples/wordcount.py $$stdlib/*.py $$stdlib/*/*.py --kill-worker"; \
+	$(BIN)/python examples/wordcount.py "$$stdlib"/*.py "$$stdlib"/*/*.py --kill-worker
+
+# --- checks -----------------------------------------------------------------------------------------
+
+.PHONY: check
+check: $(VENV)/.stamp-test ## lint, format, types and layers; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+.PHONY: format
+format: $(VENV)/.stamp-test ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+define run-tests
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(1) $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	@echo "Branch coverage of the pure code and the protocol (at least $(COVERAGE_PURE) %):"
+	$(BIN)/coverage report --include='$(PURE_FILES)' --fail-under=$(COVERAGE_PURE)
+	@echo "Branch coverage of the rest (at least $(COVERAGE_REST) %):"
+	$(BIN)/coverage report --omit='$(PURE_FILES)' --fail-under=$(COVERAGE_REST)
+endef
+
+.PHONY: test
+test: check ## check, then all tests that a bare machine can run (within 10 minutes)
+	$(call run-tests,-m "not full")
+
+.PHONY: test-full
+test-full: check ## check, then every test; fails where something they need is missing
+	$(BIN)/python tests/prerequisites.py
+	$(call run-tests,)
+
+.PHONY: mutants
+mutants: $(VENV)/.stamp-test ## put known bugs into the scheduler, show which the tests catch
+	$(BIN)/python tests/simulation/mutants.py
+
+# --- speed ------------------------------------------------------------------------------------------
+
+BENCH_VENV ?= .venv-bench
+
+$(BENCH_VENV)/.stamp: pyproject.toml tests/benchmarks/requirements-bench.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e . \
+	  -r tests/benchmarks/requirements-bench.txt
+	@touch $@
+
+.PHONY: bench-core
+bench-core: $(BENCH_VENV)/.stamp ## time the job core and its peers side by side (some 15 minutes)
+	$(BENCH_VENV)/bin/python tests/benchmarks/bench_core.py $(BENCH_ARGS)
+
+# --- tidy -------------------------------------------------------------------------------------------
+
+.PHONY: clean
+clean: ## remove .venv and all that tools have left here
+	rm -rf .venv .venv-ci .venv-bench build dist *.egg-info htmlcov .coverage .coverage.* \
+	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
