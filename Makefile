@@ -60,7 +60,7 @@ check: $(VENV)/.stamp-test ## lint, format, types and layers; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache --no-logo
 
 .PHONY: format
 format: $(VENV)/.stamp-test ## let ruff mend what it can
