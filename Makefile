@@ -79,12 +79,12 @@ endef
 
 .PHONY: test
 test: check ## check, then all tests that a bare machine can run (within 10 minutes)
-	$(call run-tests,-m "not full")
+	$(call run-tests,-m "not full" --hypothesis-profile=ci)
 
 .PHONY: test-full
 test-full: check ## check, then every test; fails where something they need is missing
 	$(BIN)/python tests/prerequisites.py
-	$(call run-tests,)
+	$(call run-tests,--hypothesis-profile=full)
 
 .PHONY: mutants
 mutants: $(VENV)/.stamp-test ## put known bugs into the scheduler, show which the tests catch

@@ -1,0 +1,1 @@
+"""The tests: what must hold, one sentence each."""
