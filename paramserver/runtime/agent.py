@@ -1,0 +1,344 @@
+"""The parent of one machine's workers: starts them, learns of their end at once, leaves no orphan.
+
+Rule 1: one long-lived thread spawns and reaps. The kernel ties the life of the children to the
+        *thread* that made them, so this thread outlives them all.
+Rule 2: other threads only ask; what they ask for is done on the agent's thread, in their order.
+Rule 3: it never waits for one child, one pipe or one terminal: it waits for all of them at once.
+Rule 4: when to replace whom is decided in `core.restarts`; here it is done.
+Rule 5: a name is given to one process and never again.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from paramserver.core.restarts import RestartPolicy
+from paramserver.errors import ClusterClosed, ClusterError, ConfigError, InternalError, LaunchFailed
+from paramserver.protocol.messages import ProcessExited
+from paramserver.runtime.stderr_relay import StderrRelay
+from paramserver.runtime.worker_process import Death, WorkerProcess, WorkerSpec, new_token
+
+__all__ = ["Agent", "Death", "WorkerSpec"]
+
+OnExit: TypeAlias = Callable[[ProcessExited, bool], None]
+
+_POLL_S = 0.05
+"""Between two looks at what tells nothing by itself: a full terminal, a child without a pidfd."""
+_KILL_WAIT_S = 10.0
+"""How long a killed process may take to be gone."""
+_N_DEATHS_KEPT = 64
+
+
+class Agent:
+    """Keeps workers alive on this machine.
+
+    Parameters
+    ----------
+    agent_id : str
+        Name of the agent; its workers are called ``f"{agent_id}-{k}"``, k = 0, 1, 2, ...
+    spec : WorkerSpec
+        What to start.
+    on_exit : callable
+        Called as ``on_exit(exited, expected)`` on the agent's thread for each process that ends;
+        `expected` says that it was retired or that the agent is closing. Must not block.
+    policy : RestartPolicy, optional
+        When to replace lost workers.
+
+    Attributes
+    ----------
+    token : str
+        The secret in the configuration of each child, by which the master knows them.
+
+    Notes
+    -----
+    All methods may be called from any thread. Nothing is started before `scale`.
+    """
+
+    def __init__(
+        self,
+        agent_id: str,
+        spec: WorkerSpec,
+        on_exit: OnExit,
+        *,
+        policy: RestartPolicy | None = None,
+    ) -> None:
+        self.agent_id = agent_id
+        self.spec = spec
+        self.token = new_token()
+        self._on_exit = on_exit
+        self._policy = policy or RestartPolicy()
+        self._processes: dict[str, tuple[WorkerProcess, float]] = {}
+        self._n_named = 0
+        self._relay = StderrRelay()
+        self._is_paused = False
+        self._deaths: deque[Death] = deque(maxlen=_N_DEATHS_KEPT)
+        self._launch_failure: LaunchFailed | None = None
+        self._lock = threading.Lock()
+        self._orders: deque[Callable[[], None]] = deque()
+        self._is_closed = False
+        self._kill_at: float | None = None
+        self._thread: threading.Thread | None = None
+        self._selector = selectors.DefaultSelector()
+        self._woken_fd, self._wake_fd = os.pipe()
+        for fd in (self._woken_fd, self._wake_fd):
+            os.set_blocking(fd, False)
+        self._selector.register(self._woken_fd, selectors.EVENT_READ, None)
+
+    # --- asked for by other threads --------------------------------------------------------------
+
+    def scale(self, n: int) -> None:
+        """Keep `n` workers alive from now on. Fewer than before: retire the ones to go.
+
+        Raises
+        ------
+        ConfigError
+            If `n` is negative.
+        ClusterClosed
+            After `close`.
+        """
+        if n < 0:
+            raise ConfigError(f"n_workers must be 0 or more, not {n}.", field="n_workers", value=n)
+        with self._lock:
+            if self._is_closed:
+                raise ClusterClosed(f"Agent {self.agent_id} is closed; make a new one.")
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name=f"paramserver-agent-{self.agent_id}", daemon=True
+                )
+                self._thread.start()
+        self._order(lambda: self._policy.scale(n, time.monotonic()))
+
+    def kill(self, worker_id: str, reason: str) -> None:
+        """End a worker process now, whatever it does; it is replaced. Unknown names are ignored."""
+
+        def act() -> None:
+            if worker_id in self._processes:
+                self._processes[worker_id][0].kill(reason)
+
+        self._order(act)
+
+    def retire(self, worker_id: str) -> None:
+        """Expect a worker to leave by itself and do not replace it. Unknown names are ignored."""
+        self._order(lambda: self._policy.retire(worker_id))
+
+    def note_ready(self, worker_id: str) -> None:
+        """Note that this worker has come up and spoken to the master."""
+        self._order(self._policy.ready)
+
+    def live(self) -> dict[str, int]:
+        """Return the pid of each process that has not been reaped, by worker."""
+        with self._lock:
+            return {name: process.pid for name, (process, _) in self._processes.items()}
+
+    def is_stopped(self, worker_id: str) -> bool:
+        """Say whether a worker process is held by SIGSTOP or by a debugger."""
+        pid = self.live().get(worker_id)
+        return pid is not None and _is_stopped(pid)
+
+    def launch_failure(self) -> LaunchFailed | None:
+        """Return why workers cannot be launched, once several died before any was ever ready."""
+        return self._launch_failure
+
+    def death(self, worker_id: str) -> Death | None:
+        """Return all that is known of the end of a worker, if it was one of the last 64."""
+        with self._lock:
+            return next((d for d in self._deaths if d.exited.worker_id == worker_id), None)
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Replace nobody any more, give all until `grace_s` to leave, then kill those left.
+
+        Returns when every child is reaped and the thread has ended. May be called twice.
+
+        Raises
+        ------
+        ClusterError
+            If a killed process does not end (it hangs in the kernel, on a dead file system, say).
+        """
+        if threading.current_thread() is self._thread:
+            raise InternalError("The agent's own thread cannot close the agent.")
+        with self._lock:
+            was_closed, self._is_closed = self._is_closed, True
+            thread = self._thread
+        if thread is None:
+            if not was_closed:
+                self._release()
+            return
+        self._order(lambda: self._begin_close(grace_s))
+        thread.join(grace_s + _KILL_WAIT_S)
+        if thread.is_alive():
+            pids = sorted(self.live().values())
+            raise ClusterError(f"Processes {pids} do not end though they were killed: see `ps`.")
+
+    # --- done on the agent's thread --------------------------------------------------------------
+
+    def _order(self, act: Callable[[], None]) -> None:
+        with self._lock:
+            self._orders.append(act)
+            if self._wake_fd >= 0:
+                try:
+                    os.write(self._wake_fd, b"\0")
+                except BlockingIOError:
+                    return  # the pipe is full of wake-ups already
+
+    def _run(self) -> None:
+        while not self._is_done():
+            now = time.monotonic()
+            if self._kill_at is not None and now >= self._kill_at:
+                self._kill_at = None
+                for process, _ in self._processes.values():
+                    process.kill("the agent closes")
+            elif self._policy.due(now):
+                self._start_one()
+            self._wait()
+        self._release()
+
+    def _is_done(self) -> bool:
+        return self._is_closed and not self._processes and not self._orders
+
+    def _begin_close(self, grace_s: float) -> None:
+        now = time.monotonic()
+        self._policy.scale(0, now)
+        for worker_id in self._processes:
+            self._policy.retire(worker_id)
+        self._kill_at = now + grace_s
+
+    def _wait(self) -> None:
+        for key, _ in self._selector.select(self._timeout_s()):
+            if key.data is None:
+                self._take_orders()
+            else:
+                key.data()
+        if not self._relay.is_idle:
+            self._relay.flush()
+        if self._is_paused and not self._relay.is_full:
+            self._resume_reading()
+        if not hasattr(os, "pidfd_open"):
+            for process, _ in list(self._processes.values()):
+                if process.is_over():
+                    self._bury(process)
+
+    def _timeout_s(self) -> float | None:
+        deadlines = [t for t in (self._policy.next_deadline(), self._kill_at) if t is not None]
+        if not self._relay.is_idle or (self._processes and not hasattr(os, "pidfd_open")):
+            deadlines.append(time.monotonic() + _POLL_S)
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _take_orders(self) -> None:
+        while True:
+            try:
+                if len(os.read(self._woken_fd, 4096)) < 4096:
+                    break
+            except BlockingIOError:
+                break
+        while self._orders:
+            self._orders.popleft()()
+
+    def _start_one(self) -> None:
+        worker_id = f"{self.agent_id}-{self._n_named}"
+        self._n_named += 1
+        try:
+            process = WorkerProcess(worker_id, self.agent_id, self.token, self.spec)
+        except OSError as error:
+            self._policy.start_failed(time.monotonic())
+            self._note_launch_failure(None, f"{type(error).__name__}: {error}")
+            return
+        now = time.monotonic()
+        self._policy.started(worker_id, now)
+        with self._lock:
+            self._processes[worker_id] = (process, now)
+        if process.pidfd >= 0:
+            self._watch(process.pidfd, lambda: self._bury(process))
+        if not self._is_paused:
+            self._watch(process.stderr_fd, lambda: self._read_stderr(process))
+        if process.has_unsent_config:
+            self._watch(
+                process.config_fd, lambda: self._send_config(process), selectors.EVENT_WRITE
+            )
+
+    def _watch(self, fd: int, act: Callable[[], None], events: int = selectors.EVENT_READ) -> None:
+        self._selector.register(fd, events, act)
+
+    def _unwatch(self, fd: int) -> None:
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
+
+    def _send_config(self, process: WorkerProcess) -> None:
+        process.send_config()
+        if not process.has_unsent_config:
+            self._unwatch(process.config_fd)
+
+    def _read_stderr(self, process: WorkerProcess) -> None:
+        if process.stderr_fd < 0 or self._is_paused:
+            return  # it ended, or reading was paused, earlier in this same turn
+        if not process.read_stderr(self._relay):
+            self._unwatch(process.stderr_fd)
+        if self._relay.is_full:
+            self._is_paused = True
+            for other, _ in self._processes.values():
+                self._unwatch(other.stderr_fd)
+
+    def _resume_reading(self) -> None:
+        self._is_paused = False
+        for process, _ in self._processes.values():
+            self._watch(process.stderr_fd, lambda p=process: self._read_stderr(p))  # type: ignore[misc]
+
+    def _bury(self, process: WorkerProcess) -> None:
+        for fd in (process.pidfd, process.stderr_fd, process.config_fd):
+            self._unwatch(fd)
+        now = time.monotonic()
+        started = self._processes[process.worker_id][1]
+        death = process.reap(self._relay, now - started)
+        expected = self._policy.exited(process.worker_id, now, death.n_ended)
+        if not expected:
+            self._note_launch_failure(death.exited.exit_code, death.exited.stderr_tail)
+        with self._lock:
+            del self._processes[process.worker_id]
+            self._deaths.append(death)
+        try:
+            self._on_exit(death.exited, expected)
+        except Exception:  # noqa: BLE001 - a caller's bug must not end the watch over its workers
+            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self._thread)))
+
+    def _note_launch_failure(self, exit_code: int | None, stderr_tail: str) -> None:
+        if not self._policy.launch_is_hopeless:
+            self._launch_failure = None
+        else:
+            self._launch_failure = LaunchFailed(
+                f"No worker of agent {self.agent_id} has come up: the last one "
+                + ("could not be started" if exit_code is None else f"ended with {exit_code}")
+                + f". Its last words:\n{stderr_tail}",
+                exit_code=exit_code,
+                stderr_tail=stderr_tail,
+            )
+
+    def _release(self) -> None:
+        with self._lock:
+            self._selector.close()
+            os.close(self._woken_fd)
+            os.close(self._wake_fd)
+            self._wake_fd = self._woken_fd = -1
+
+
+def _is_stopped(pid: int) -> bool:
+    if sys.platform != "linux":
+        import psutil
+
+        try:
+            return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+        except psutil.NoSuchProcess:
+            return False
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    # The name, in parentheses, may hold anything; state and parent follow the last ")".
+    state, parent = stat[stat.rindex(b")") + 2 :].split()[:2]
+    return state in (b"T", b"t") and int(parent) == os.getpid()

@@ -1,0 +1,94 @@
+"""Passes on what workers write to their standard error, and keeps the last lines of each.
+
+Rule 1: it never blocks: what the terminal does not take now waits here, within a bound.
+Rule 2: at the bound the agent stops reading, so that a flood waits in the worker that makes it.
+Rule 3: it writes to a file descriptor and not to `sys.stderr`, which may be any object.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import Final
+
+_MAX_PENDING_BYTES: Final = 256 << 10
+_MAX_FLUSH_BYTES: Final = 64 << 10
+
+
+class StderrRelay:
+    """The way from many workers' standard error to one file descriptor.
+
+    Parameters
+    ----------
+    fd : int
+        Where to write; looked at anew each time, so that it may be redirected.
+
+    Attributes
+    ----------
+    n_dropped_bytes : int
+        What could not be written because nobody can read it any more.
+    """
+
+    def __init__(self, fd: int = 2) -> None:
+        self._fd = fd
+        self._pending = bytearray()
+        self.n_dropped_bytes = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits to be written."""
+        return not self._pending
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more should be read before some of it has been written."""
+        return len(self._pending) >= _MAX_PENDING_BYTES
+
+    def put(self, data: bytes) -> None:
+        """Add what a worker wrote, and write what can be written at once."""
+        self._pending += data
+        self.flush()
+
+    def flush(self) -> None:
+        """Write as much as is taken without waiting, and not so much that it takes long."""
+        written = 0
+        try:
+            while self._pending and written < _MAX_FLUSH_BYTES and self._is_writable():
+                # A pipe that is ready takes this many bytes without blocking, not more.
+                n = os.write(self._fd, self._pending[: select.PIPE_BUF])
+                del self._pending[:n]
+                written += n
+        except BlockingIOError:
+            return
+        except OSError:  # closed, or its reader is gone: there is nobody to tell
+            self.n_dropped_bytes += len(self._pending)
+            self._pending.clear()
+
+    def _is_writable(self) -> bool:
+        return bool(select.select([], [self._fd], [], 0)[1])
+
+
+class Tail:
+    """The last lines of a stream, bounded in lines and bytes."""
+
+    def __init__(self, n_lines: int = 20, n_bytes: int = 4096) -> None:
+        self._n_lines = n_lines
+        self._n_bytes = n_bytes
+        self._kept = b""
+        self._is_cut = False
+
+    def add(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        self._kept += data
+        if len(self._kept) > self._n_bytes:
+            self._kept = self._kept[-self._n_bytes :]
+            self._is_cut = True
+
+    def text(self) -> str:
+        """Return the last lines, without a line that is cut at its head where others follow."""
+        lines = self._kept.decode("utf-8", "replace").splitlines(keepends=True)
+        if self._is_cut and len(lines) > 1:
+            del lines[0]
+        text = "".join(lines[-self._n_lines :])
+        # Each byte that is not text has become three.
+        return text.encode("utf-8")[-self._n_bytes :].decode("utf-8", "ignore")
