@@ -1,0 +1,128 @@
+"""What the machines of the core want done: imperatives, compared by value in tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from paramserver.core.jobs import Verdict
+from paramserver.protocol.messages import (
+    Envelope,
+    JobGrant,
+    MasterMessage,
+    Payload,
+    WorkerMessage,
+)
+
+# --- of the master's machine ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message to a peer."""
+
+    peer: bytes
+    envelope: Envelope
+    message: MasterMessage
+
+
+@dataclass(frozen=True, slots=True)
+class KillWorker:
+    """End the process of a worker that belongs to the agent in the master's process."""
+
+    agent_id: str
+    worker_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettleJob:
+    """Tell the owner how a job ended; it will not end again, unless its output is lost."""
+
+    job: int
+    verdict: Verdict
+    payload: Payload | None = None
+    worker_id: str = ""
+    attempts: int = 0
+    exit_code: int | None = None
+    text: str = ""
+    """Words for the error: the last lines of stderr, the time waited, the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceWorker:
+    """Tell whoever listens that a worker joined, left or was lost."""
+
+    incarnation: int
+    worker_id: str
+    change: str
+    """joined, resumed, left, lost"""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallService:
+    """Pass a call of a running job to a service."""
+
+    incarnation: int
+    call: int
+    job: int
+    attempt: int
+    service: str
+    method: str
+    body: Payload
+
+
+MasterCommand: TypeAlias = Send | KillWorker | SettleJob | AnnounceWorker | CallService
+
+# --- of the machines of a worker and an agent ----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Send a message to the master."""
+
+    envelope: Envelope
+    message: WorkerMessage
+
+
+@dataclass(frozen=True, slots=True)
+class StartJob:
+    """Run this now; report with `JobEnded`."""
+
+    grant: JobGrant
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverReply:
+    """Hand the answer of a service to the running job."""
+
+    call: int
+    ok: bool
+    body: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class KillChild:
+    """To an agent's driver: end this worker process."""
+
+    worker_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopChildren:
+    """To an agent's driver: end all worker processes, no replacements."""
+
+    drain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """End the process."""
+
+    code: int
+    reason: str
+
+
+WorkerCommand: TypeAlias = Say | StartJob | DeliverReply | KillChild | StopChildren | Exit

@@ -1,0 +1,165 @@
+"""Reliable, ordered delivery over something that may lose, repeat and reorder. Pure.
+
+One `Link` is one end of a conversation between the master and one incarnation of a worker or agent.
+
+Rule 1: every message gets the next number of its direction and is kept until the other side has said
+        that it arrived in order (`ack`, on top of everything the other side sends).
+Rule 2: what arrives is handed on in order, each number once.
+Rule 3: nothing is sent again because of time alone before `RETRANSMIT_S`: on a living connection the
+        transport loses nothing, so a repeat is for a connection that was replaced, and for a frame
+        that was dropped. Each fruitless repeat doubles the wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+from paramserver.protocol.messages import MasterMessage, WorkerMessage
+
+OutT = TypeVar("OutT", WorkerMessage, MasterMessage)
+InT = TypeVar("InT", WorkerMessage, MasterMessage)
+
+RETRANSMIT_S = 2.0
+"""First wait for an acknowledgement. A peer that computes with the interpreter lock held answers
+late, and repeats only cost bytes, so this is far above any round trip."""
+RETRANSMIT_MAX_S = 30.0
+ACK_DELAY_S = 0.2
+"""How long an acknowledgement may wait for a message to ride on."""
+ACK_EVERY = 64
+"""... and how many messages may wait for it."""
+REORDER_LIMIT = 1024
+"""Messages kept that came too early; more are dropped and repeated later."""
+
+
+class Link(Generic[OutT, InT]):
+    """One end of a numbered conversation. See the rules of the module."""
+
+    __slots__ = (
+        "_ack_due_at",
+        "_early",
+        "_last_sent",
+        "_received",
+        "_retransmit_at",
+        "_retransmit_s",
+        "_unacked",
+        "_unreported",
+        "n_duplicates",
+        "n_gaps",
+        "n_retransmits",
+    )
+
+    def __init__(self) -> None:
+        self._last_sent = 0
+        self._received = 0
+        self._unacked: deque[tuple[int, OutT]] = deque()
+        self._early: dict[int, InT] = {}
+        self._ack_due_at: float | None = None
+        self._unreported = 0
+        self._retransmit_at: float | None = None
+        self._retransmit_s = RETRANSMIT_S
+        self.n_duplicates = 0
+        self.n_gaps = 0
+        self.n_retransmits = 0
+
+    @property
+    def ack(self) -> int:
+        """The highest number received in order."""
+        return self._received
+
+    @property
+    def n_unacked(self) -> int:
+        """How many messages the other side has not confirmed."""
+        return len(self._unacked)
+
+    def send(self, now: float, message: OutT) -> int:
+        """Number a message and keep it until it is acknowledged; return its number."""
+        self._last_sent += 1
+        self._unacked.append((self._last_sent, message))
+        if self._retransmit_at is None:
+            self._retransmit_at = now + self._retransmit_s
+        self.acknowledged_now()
+        return self._last_sent
+
+    def acknowledged_now(self) -> None:
+        """Note that a message with the current `ack` is on its way."""
+        self._ack_due_at = None
+        self._unreported = 0
+
+    def receive(self, now: float, seq: int, ack: int, message: InT) -> tuple[InT, ...]:
+        """Take in one message; return what can be handed on now, in order.
+
+        Parameters
+        ----------
+        now : float
+            Seconds, monotonic.
+        seq : int
+            Its number; 0 for a message outside of the order (it is never handed on from here).
+        ack : int
+            What the other side has received in order.
+        message : Message
+        """
+        if ack:
+            self._take_ack(now, ack)
+        if seq == 0:
+            return ()
+        self._unreported += 1
+        if self._unreported >= ACK_EVERY:
+            self._ack_due_at = now
+        elif self._ack_due_at is None:
+            self._ack_due_at = now + ACK_DELAY_S
+        if seq == self._received + 1:
+            self._received = seq
+            if not self._early:
+                return (message,)
+            ready = [message]
+            while (follower := self._early.pop(self._received + 1, None)) is not None:
+                self._received += 1
+                ready.append(follower)
+            return tuple(ready)
+        if seq <= self._received or seq in self._early:
+            self.n_duplicates += 1
+        else:
+            self.n_gaps += 1
+            if len(self._early) < REORDER_LIMIT:
+                self._early[seq] = message
+        return ()
+
+    def _take_ack(self, now: float, ack: int) -> None:
+        unacked = self._unacked
+        if not unacked or unacked[0][0] > ack:
+            return
+        while unacked and unacked[0][0] <= ack:
+            unacked.popleft()
+        self._retransmit_s = RETRANSMIT_S
+        self._retransmit_at = now + RETRANSMIT_S if unacked else None
+
+    def resume(self, now: float, ack: int) -> None:
+        """Go on over a new connection: all that the other side lacks is due at once."""
+        self._take_ack(now, ack)
+        if self._unacked:
+            self._retransmit_s = RETRANSMIT_S
+            self._retransmit_at = now
+        self._ack_due_at = now
+
+    def take_due(self, now: float) -> tuple[tuple[int, OutT], ...]:
+        """Return the messages to send again now, with their numbers."""
+        if self._retransmit_at is None or now < self._retransmit_at:
+            return ()
+        self._retransmit_at = now + self._retransmit_s
+        self._retransmit_s = min(2 * self._retransmit_s, RETRANSMIT_MAX_S)
+        self.n_retransmits += len(self._unacked)
+        self.acknowledged_now()
+        return tuple(self._unacked)
+
+    def must_ack(self, now: float) -> bool:
+        """Say whether an acknowledgement of its own has to be sent now."""
+        return self._ack_due_at is not None and now >= self._ack_due_at
+
+    def next_deadline(self) -> float | None:
+        """When `take_due` or `must_ack` will have something, or None."""
+        if self._ack_due_at is None:
+            return self._retransmit_at
+        if self._retransmit_at is None:
+            return self._ack_due_at
+        return min(self._ack_due_at, self._retransmit_at)

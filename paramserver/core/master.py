@@ -1,0 +1,572 @@
+"""The master's machine: one door, `handle(event) -> commands`, in front of roster and scheduler. Pure.
+
+Rule 1: `handle` is the only method that changes anything.
+Rule 2: a message counts only if it comes over the connection of a living member, in that member's
+        name and life; every other one is answered FENCED, counted by reason and dropped.
+Rule 3: decisions that can wait for company (grants, take-backs, deadlines) are made on `Tick`, which
+        the driver sends once it has delivered everything it had.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from paramserver.core.commands import (
+    AnnounceWorker,
+    CallService,
+    KillWorker,
+    MasterCommand,
+    Send,
+)
+from paramserver.core.events import (
+    AgentRegistered,
+    Arrived,
+    CancelRequested,
+    Disconnected,
+    JobsSubmitted,
+    JobsWithdrawn,
+    MasterEvent,
+    PhaseClosed,
+    PhaseDropped,
+    PhaseOpened,
+    ProcessEnded,
+    RetireRequested,
+    ServiceReplied,
+    StopRequested,
+    Tick,
+)
+from paramserver.core.jobs import Verdict
+from paramserver.core.roster import Agent, Change, Member, Roster, Worker, WorkerState
+from paramserver.core.scheduler import Loss, Scheduler
+from paramserver.protocol.messages import (
+    Ack,
+    AgentHello,
+    Envelope,
+    Fenced,
+    Goodbye,
+    GrantJobs,
+    Hello,
+    JobProgressed,
+    JobsEnded,
+    JobsReturned,
+    KillProcess,
+    MasterMessage,
+    Payload,
+    PayloadKind,
+    ProcessExited,
+    Refused,
+    ServiceCall,
+    ServiceReply,
+    Stop,
+    TakeBack,
+    Welcome,
+    WorkerMessage,
+)
+
+LINKS_S = 0.1
+"""How often the links are asked for what is due; their own waits are longer."""
+LATE_S = 1.0
+"""A tick this late means that the master itself was paused."""
+NOT_CURRENT = Payload(PayloadKind.ERROR, b"")
+"""The answer to a call of an attempt that does not count any more."""
+
+
+class MasterMachine:
+    """Everything the master decides.
+
+    Parameters
+    ----------
+    run : str
+        Identity of the run.
+    epoch : int
+        Number of this master's life within the run.
+    release : str
+        What workers must say in their greeting to be let in.
+    machine : str
+        Nonce that proves a worker to be on the master's machine; '' for none.
+    make_token : callable
+        Returns a fresh secret at each call.
+    grace_s : float
+        How long the work of a disconnected worker is kept for it.
+    no_workers_timeout_s : float
+        How long jobs wait while nobody is there.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: str,
+        epoch: int,
+        release: str,
+        make_token: Callable[[], str],
+        machine: str = "",
+        grace_s: float = 5.0,
+        no_workers_timeout_s: float = 60.0,
+    ) -> None:
+        self.run = run
+        self.epoch = epoch
+        self.release = release
+        self.machine = machine
+        self.grace_s = grace_s
+        self.no_workers_timeout_s = no_workers_timeout_s
+        self.counters: Counter[str] = Counter()
+        self.roster = Roster(make_token)
+        self.scheduler = Scheduler(self.roster, self.counters)
+        self.stopping = False
+        self._wake_at: float | None = None
+        self._links_at: float | None = None
+        self._alone_since: float | None = None
+
+    # --- the door --------------------------------------------------------------------------------
+
+    def handle(self, event: MasterEvent) -> list[MasterCommand]:
+        """Take in one event and return what is to be done, in order."""
+        out: list[MasterCommand] = []
+        scheduler = self.scheduler
+        match event:
+            case Arrived():
+                self._arrived(event, out)
+            case Tick(now):
+                self._tick(now, out)
+            case JobsSubmitted(_, phase, jobs):
+                scheduler.submit(phase, jobs)
+            case PhaseOpened(_, spec):
+                scheduler.open_phase(spec)
+            case PhaseClosed(_, phase):
+                scheduler.close_phase(phase)
+            case PhaseDropped(now, phase):
+                self._stop_workers(now, scheduler.drop_phase(now, phase, out), out)
+            case CancelRequested(now, numbers):
+                self._stop_workers(now, scheduler.cancel(now, numbers, out), out)
+            case JobsWithdrawn(now, numbers):
+                scheduler.withdraw(now, numbers, out)
+            case ServiceReplied():
+                self._service_replied(event, out)
+            case Disconnected(now, peer):
+                self._disconnected(now, peer)
+            case AgentRegistered(_, agent_id, token):
+                self.roster.agent(agent_id, token)
+            case ProcessEnded(now, agent_id, exited):
+                self._process_ended(now, agent_id, exited, out)
+            case RetireRequested(now, worker_ids):
+                self._retire(now, worker_ids, out)
+            case StopRequested(now, drain):
+                self._stop(now, drain, out)
+        return out
+
+    def next_deadline(self) -> float | None:
+        """When `Tick` is due even if nothing happens; None for never."""
+        return self._wake_at
+
+    # --- arrivals --------------------------------------------------------------------------------
+
+    def _arrived(self, event: Arrived, out: list[MasterCommand]) -> None:
+        message = event.message
+        if type(message) is Hello:
+            self._hello(event, message, out)
+            return
+        if type(message) is AgentHello:
+            self._agent_hello(event, message, out)
+            return
+        envelope = event.envelope
+        member = self.roster.by_peer.get(event.peer)
+        if (
+            member is None
+            or envelope.incarnation != member.incarnation
+            or envelope.epoch != self.epoch
+            or envelope.worker_id != member.member_id
+            or envelope.run != self.run
+        ):
+            self._fence(event, member, out)
+            return
+        now = event.now
+        if member.suspect_until is not None:
+            self._heard_again(member)
+        if type(member) is Worker:
+            member.last_heard = now
+        ready = member.link.receive(now, envelope.seq, envelope.ack, message)
+        if self._links_at is None:
+            self._links_at = now + LINKS_S
+        for each in ready:
+            self._deliver(now, member, each, out)
+
+    def _deliver(
+        self, now: float, member: Member, message: WorkerMessage, out: list[MasterCommand]
+    ) -> None:
+        if type(member) is Agent:
+            if type(message) is ProcessExited:
+                self._process_ended(now, member.agent_id, message, out)
+            else:
+                self.counters["mismatched"] += 1
+            return
+        assert type(member) is Worker
+        worker = member
+        if worker.state >= WorkerState.LOST:  # an earlier message of the same batch ended its life
+            self.counters["fenced"] += 1
+            return
+        match message:
+            case JobsEnded(results):
+                for result in results:
+                    self.scheduler.end(now, worker, result, out)
+            case JobsReturned(jobs, draining):
+                if draining and worker.state is not WorkerState.DRAINING:
+                    worker.step(Change.DRAIN)
+                self.scheduler.give_back(now, worker, jobs)
+            case JobProgressed(job, attempt, _, _):
+                self.scheduler.progress(now, worker, (job, attempt))
+            case ServiceCall(call, job, attempt, service, method, body):
+                held = worker.held.get((job, attempt))
+                if held is not None and held in held.job.attempts:
+                    out.append(
+                        CallService(worker.incarnation, call, job, attempt, service, method, body)
+                    )
+                else:
+                    self.counters["stale"] += 1
+                    self._send(now, worker, ServiceReply(call, ok=False, body=NOT_CURRENT), out)
+            case Goodbye(reason):
+                out.append(Send(worker.peer, self._envelope(worker, 0), Ack()))
+                self._leave(now, worker, reason, out)
+            case _:
+                self.counters["mismatched"] += 1
+
+    def _fence(self, event: Arrived, member: Member | None, out: list[MasterCommand]) -> None:
+        envelope = event.envelope
+        if member is None:
+            reason = "unknown"
+        elif envelope.worker_id != member.member_id:
+            reason = "unauthenticated"
+        else:
+            reason = "fenced"
+        self.counters[reason] += 1
+        answer = Envelope(self.run, self.epoch, envelope.worker_id, envelope.incarnation, 0, 0)
+        out.append(Send(event.peer, answer, Fenced(f"{reason}: say Hello")))
+
+    # --- greetings -------------------------------------------------------------------------------
+
+    def _hello(self, event: Arrived, hello: Hello, out: list[MasterCommand]) -> None:
+        roster = self.roster
+        bound = roster.by_peer.get(event.peer)
+        live = roster.workers.get(hello.worker_id)
+        if refusal := self._refusal(hello.release, hello.worker_id, bound):
+            self._refuse(event, refusal, out)
+        elif hello.resume_incarnation:
+            self._resume(event, hello, live, out)
+        else:
+            agent = roster.agent(hello.agent_id, hello.token)
+            if agent is None or (live is not None and live.agent is not agent):
+                self.counters["unauthenticated"] += 1
+                self._refuse(event, "the launch token is not the one of this name", out)
+            elif live is not None and live.peer == event.peer and live.link.ack == 0:
+                self._welcome(live, out, resumed=False)  # its greeting came twice
+            else:
+                if live is not None:
+                    self._lose(event.now, live, Loss("replaced by a newer life"), out)
+                self._admit(event, hello, agent, out)
+
+    def _admit(self, event: Arrived, hello: Hello, agent: Agent, out: list[MasterCommand]) -> None:
+        worker = self.roster.join(event.now, hello.worker_id, agent, event.peer)
+        worker.user = event.user
+        worker.pid = hello.pid
+        worker.host = hello.host
+        worker.is_local = bool(self.machine) and hello.machine == self.machine
+        self._alone_since = None
+        self.counters["workers_joined"] += 1
+        self._welcome(worker, out, resumed=False)
+        out.append(AnnounceWorker(worker.incarnation, worker.worker_id, "joined"))
+        if self.stopping:
+            self._send(event.now, worker, Stop(drain=True), out)
+
+    def _resume(
+        self, event: Arrived, hello: Hello, live: Member | None, out: list[MasterCommand]
+    ) -> None:
+        if (
+            live is None
+            or live.incarnation != hello.resume_incarnation
+            or self.epoch != hello.resume_epoch
+            or live.session != hello.token
+        ):
+            self._fence(event, None, out)
+            return
+        self.roster.rebind(live, event.peer)
+        if live.suspect_until is not None:
+            self._heard_again(live)
+        live.link.resume(event.now, event.envelope.ack)
+        self._links_at = event.now
+        self._welcome(live, out, resumed=True)
+        if type(live) is Worker:
+            out.append(AnnounceWorker(live.incarnation, live.worker_id, "resumed"))
+
+    def _agent_hello(self, event: Arrived, hello: AgentHello, out: list[MasterCommand]) -> None:
+        bound = self.roster.by_peer.get(event.peer)
+        if refusal := self._refusal(hello.release, hello.agent_id, bound):
+            self._refuse(event, refusal, out)
+        elif hello.resume_incarnation:
+            live = self.roster.agents.get(hello.agent_id)
+            self._resume(event, _as_hello(hello), live, out)
+        else:
+            agent = self.roster.agent(hello.agent_id, hello.token)
+            if agent is None:
+                self.counters["unauthenticated"] += 1
+                self._refuse(event, "the launch token is not the one of this agent", out)
+                return
+            if agent.peer != event.peer or agent.link.ack:
+                self.roster.join_agent(agent, event.peer)
+                agent.host = hello.host
+            self._welcome(agent, out, resumed=False)
+            if self.stopping:
+                self._send(event.now, agent, Stop(drain=True), out)
+
+    def _refusal(self, release: str, name: str, bound: Member | None) -> str:
+        if release != self.release:
+            return (
+                f"it runs {release}, the master runs {self.release}: install the same versions of "
+                "paramserver and Python on both machines"
+            )
+        if bound is not None and bound.member_id != name:
+            self.counters["unauthenticated"] += 1
+            return f"this connection belongs to {bound.member_id}"
+        return ""
+
+    def _refuse(self, event: Arrived, reason: str, out: list[MasterCommand]) -> None:
+        self.counters["refused"] += 1
+        envelope = Envelope(self.run, self.epoch, event.envelope.worker_id, 0, 0, 0)
+        out.append(Send(event.peer, envelope, Refused(reason)))
+
+    def _welcome(self, member: Member, out: list[MasterCommand], *, resumed: bool) -> None:
+        assert member.peer is not None
+        message = Welcome(member.session, resumed)
+        out.append(Send(member.peer, self._envelope(member, 0), message))
+
+    # --- the end of a life -----------------------------------------------------------------------
+
+    def _heard_again(self, member: Member) -> None:
+        member.suspect_until = None
+        if type(member) is Worker and member.state is WorkerState.SUSPECT:
+            member.step(Change.HEAR)
+
+    def _disconnected(self, now: float, peer: bytes) -> None:
+        member = self.roster.by_peer.get(peer)
+        if member is None or member.suspect_until is not None:
+            return
+        member.suspect_until = now + self.grace_s
+        if type(member) is Worker and member.state is WorkerState.READY:
+            member.step(Change.MISS)
+
+    def _process_ended(
+        self, now: float, agent_id: str, exited: ProcessExited, out: list[MasterCommand]
+    ) -> None:
+        worker = self.roster.workers.get(exited.worker_id)
+        if worker is None or worker.agent.agent_id != agent_id or worker.pid != exited.pid:
+            return
+        if worker.state is WorkerState.DRAINING and not worker.held:
+            self._leave(now, worker, "left", out)
+            return
+        loss = Loss(
+            describe_exit(exited.exit_code),
+            running=(exited.job, exited.attempt),
+            exit_code=exited.exit_code,
+            text=exited.stderr_tail,
+        )
+        self._lose(now, worker, loss, out)
+
+    def _lose(self, now: float, worker: Worker, loss: Loss, out: list[MasterCommand]) -> None:
+        self.scheduler.lose(now, worker, loss, out)
+        worker.step(Change.LOSE)
+        self.roster.remove(worker)
+        self.counters["workers_lost"] += 1
+        if loss.charge and worker.agent.note_loss(now):
+            self.counters["quarantines"] += 1
+        out.append(AnnounceWorker(worker.incarnation, worker.worker_id, "lost", loss.reason))
+
+    def _leave(self, now: float, worker: Worker, reason: str, out: list[MasterCommand]) -> None:
+        self.scheduler.lose(now, worker, Loss(reason, charge=False), out)
+        worker.step(Change.LEAVE)
+        self.roster.remove(worker)
+        self.counters["workers_left"] += 1
+        out.append(AnnounceWorker(worker.incarnation, worker.worker_id, "left", reason))
+
+    def _kill(self, now: float, worker: Worker, reason: str, out: list[MasterCommand]) -> None:
+        """End a worker's life here and have its process ended there."""
+        agent = worker.agent
+        if agent.peer is None:
+            out.append(KillWorker(agent.agent_id, worker.worker_id, reason))
+        else:
+            kill = KillProcess(worker.worker_id, worker.pid, reason)
+            self._send(now, agent, kill, out)
+        self._lose(now, worker, Loss(reason, charge=False), out)
+
+    def _stop_workers(
+        self, now: float, workers: tuple[Worker, ...], out: list[MasterCommand]
+    ) -> None:
+        for worker in workers:
+            self._kill(now, worker, "its job was cancelled", out)
+
+    def _retire(self, now: float, worker_ids: tuple[str, ...], out: list[MasterCommand]) -> None:
+        for worker_id in worker_ids:
+            worker = self.roster.workers.get(worker_id)
+            if worker is not None and worker.state is not WorkerState.DRAINING:
+                worker.step(Change.DRAIN)
+                self._send(now, worker, Stop(drain=True), out)
+
+    def _stop(self, now: float, drain: bool, out: list[MasterCommand]) -> None:
+        self.stopping = True
+        self.scheduler.fail_pending(Verdict.CANCELLED, "the cluster was shut down", out)
+        for member in tuple(self.roster.members()):
+            if type(member) is Worker and member.state is not WorkerState.DRAINING:
+                member.step(Change.DRAIN)
+            self._send(now, member, Stop(drain), out)
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def _tick(self, now: float, out: list[MasterCommand]) -> None:
+        scheduler = self.scheduler
+        if self._wake_at is not None and now - self._wake_at > LATE_S:
+            self._forgive(now - self._wake_at)
+        for attempt in scheduler.expired(now):
+            late = self.roster.by_incarnation.get(attempt.incarnation)
+            if late is None:
+                continue  # two deadlines of one worker came together
+            if attempt in attempt.job.attempts:
+                scheduler.charge_timeout(attempt, late, out)
+            self._kill(now, late, "its job passed the deadline", out)
+        for suspect in list(self.roster.suspects()):
+            if suspect.suspect_until is not None and suspect.suspect_until <= now:
+                self._lose(now, suspect, Loss(f"silent for {self.grace_s:g} s"), out)
+        for incarnation, keys in scheduler.take_unwanted().items():
+            worker = self.roster.by_incarnation.get(incarnation)
+            if worker is not None and any(key in worker.held for key in keys):
+                self._send(now, worker, TakeBack(tuple(keys)), out)
+        for incarnation, grants in scheduler.assign(now).items():
+            self._send_to(now, incarnation, GrantJobs(tuple(grants)), out)
+        if scheduler.review_at is None or scheduler.review_at <= now:
+            take_back, backups = scheduler.review(now)
+            for incarnation, keys in take_back.items():
+                self._send_to(now, incarnation, TakeBack(tuple(keys)), out)
+            for incarnation, grants in backups.items():
+                self._send_to(now, incarnation, GrantJobs(tuple(grants)), out)
+        if self._links_at is not None and self._links_at <= now:
+            self._tend_links(now, out)
+        self._watch_loneliness(now, out)
+        self._wake_at = self._find_wake_at(now)
+
+    def _forgive(self, lateness: float) -> None:
+        """The master was paused: nobody else is to blame for that time."""
+        self.counters["master_pauses"] += 1
+        self.scheduler.extend_deadlines(lateness)
+        for worker in self.roster.suspects():
+            if worker.suspect_until is not None:
+                worker.suspect_until += lateness
+        if self._alone_since is not None:
+            self._alone_since += lateness
+
+    def _tend_links(self, now: float, out: list[MasterCommand]) -> None:
+        busy = False
+        for member in self.roster.members():
+            link = member.link
+            if member.peer is None:
+                continue
+            for seq, message in link.take_due(now):
+                self.counters["retransmits"] += 1
+                out.append(Send(member.peer, self._envelope(member, seq), message))
+            if link.must_ack(now):
+                link.acknowledged_now()
+                out.append(Send(member.peer, self._envelope(member, 0), Ack()))
+            busy = busy or link.next_deadline() is not None
+        self._links_at = now + LINKS_S if busy else None
+
+    def _watch_loneliness(self, now: float, out: list[MasterCommand]) -> None:
+        if self.roster.workers or not self.scheduler.n_unsettled:
+            self._alone_since = None
+            return
+        if self._alone_since is None:
+            self._alone_since = now
+        elif now - self._alone_since >= self.no_workers_timeout_s:
+            waited = now - self._alone_since
+            self.scheduler.fail_pending(Verdict.NO_WORKERS, f"{waited:.1f}", out)
+            self._alone_since = None
+
+    def _find_wake_at(self, now: float) -> float | None:
+        ends = [end for end in (self.scheduler.next_deadline(), self._links_at) if end is not None]
+        ends.extend(w.suspect_until for w in self.roster.suspects() if w.suspect_until is not None)
+        if self._alone_since is not None:
+            ends.append(self._alone_since + self.no_workers_timeout_s)
+        if self.scheduler.n_ready:
+            ends.extend(
+                agent.quarantined_until
+                for agent in {worker.agent for worker in self.roster.workers.values()}
+                if agent.quarantined_until > now
+            )
+        return min(ends, default=None)
+
+    # --- sending ---------------------------------------------------------------------------------
+
+    def _service_replied(self, event: ServiceReplied, out: list[MasterCommand]) -> None:
+        worker = self.roster.by_incarnation.get(event.incarnation)
+        if worker is None:
+            self.counters["fenced"] += 1
+            return
+        self._send(event.now, worker, ServiceReply(event.call, event.ok, event.body), out)
+
+    def _send_to(
+        self, now: float, incarnation: int, message: MasterMessage, out: list[MasterCommand]
+    ) -> None:
+        self._send(now, self.roster.by_incarnation[incarnation], message, out)
+
+    def _send(
+        self, now: float, member: Member, message: MasterMessage, out: list[MasterCommand]
+    ) -> None:
+        seq = member.link.send(now, message)
+        if self._links_at is None:
+            self._links_at = now + LINKS_S
+        if member.peer is not None:
+            out.append(Send(member.peer, self._envelope(member, seq), message))
+
+    def _envelope(self, member: Member, seq: int) -> Envelope:
+        return Envelope(
+            self.run, self.epoch, member.member_id, member.incarnation, seq, member.link.ack
+        )
+
+    # --- looking in ------------------------------------------------------------------------------
+
+    def explain(self, job: int) -> str:
+        """Say in words where a job is and why it is not further."""
+        return self.scheduler.explain(job)
+
+    def check(self) -> None:
+        """Assert the invariants; for tests, after every event."""
+        self.scheduler.check()
+        roster = self.roster
+        assert set(roster.by_incarnation) == {w.incarnation for w in roster.workers.values()}
+        for worker in roster.workers.values():
+            assert worker.state < WorkerState.LOST
+            assert roster.by_peer.get(worker.peer) is worker
+            assert (worker.state is WorkerState.SUSPECT) <= (worker.suspect_until is not None)
+
+
+def describe_exit(code: int) -> str:
+    """Say how a process ended: the name of the signal, or the exit code."""
+    if code >= 0:
+        return f"exit code {code}"
+    return f"signal {-code} ({SIGNALS[-code]})" if -code in SIGNALS else f"signal {-code}"
+
+
+SIGNALS = {
+    1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
+    9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 24: "SIGXCPU",
+}  # fmt: skip
+"""The numbers that Linux and macOS share, by hand: the module `signal` is not for pure code."""
+
+
+def _as_hello(hello: AgentHello) -> Hello:
+    return Hello(
+        hello.agent_id,
+        hello.agent_id,
+        hello.token,
+        hello.resume_epoch,
+        hello.resume_incarnation,
+        hello.pid,
+        hello.host,
+        "",
+        hello.release,
+    )

@@ -1,0 +1,290 @@
+"""The life of a worker, as the master sees it, and the table of all of them. Pure.
+
+Rule 1: every change of a worker's state goes through `Worker.step` and the table TRANSITIONS.
+Rule 2: an incarnation never comes back; a worker that returns gets the next number, and what its
+        former life held is freed. Only a connection may be replaced under a living incarnation,
+        by whoever shows the secret of its session.
+Rule 3: a connection belongs to one member for as long as it lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from enum import IntEnum
+from typing import TypeAlias
+
+from paramserver.core.jobs import Attempt
+from paramserver.core.link import Link
+from paramserver.errors import InvalidTransition
+from paramserver.protocol.messages import MasterMessage, WorkerMessage
+
+MasterLink: TypeAlias = Link[MasterMessage, WorkerMessage]
+
+QUARANTINE_AFTER = 5
+"""Workers lost in a row by one machine, with no job ended in between."""
+COOL_DOWN_S = 0.5
+COOL_DOWN_MAX_S = 60.0
+
+
+class WorkerState(IntEnum):
+    """Where a worker is in its life."""
+
+    READY = 0
+    SUSPECT = 1
+    """Its connection is gone; its work is kept for a grace period."""
+    DRAINING = 2
+    """It gets no more jobs and will leave."""
+    LOST = 3
+    LEFT = 4
+
+
+class Change(IntEnum):
+    """What can happen to a worker."""
+
+    MISS = 0
+    HEAR = 1
+    DRAIN = 2
+    LOSE = 3
+    LEAVE = 4
+
+
+TRANSITIONS: dict[WorkerState, dict[Change, WorkerState]] = {
+    WorkerState.READY: {
+        Change.MISS: WorkerState.SUSPECT,
+        Change.DRAIN: WorkerState.DRAINING,
+        Change.LOSE: WorkerState.LOST,
+        Change.LEAVE: WorkerState.LEFT,
+    },
+    WorkerState.SUSPECT: {
+        Change.HEAR: WorkerState.READY,
+        Change.DRAIN: WorkerState.DRAINING,
+        Change.LOSE: WorkerState.LOST,
+        Change.LEAVE: WorkerState.LEFT,
+    },
+    WorkerState.DRAINING: {
+        Change.LOSE: WorkerState.LOST,
+        Change.LEAVE: WorkerState.LEFT,
+    },
+    WorkerState.LOST: {},
+    WorkerState.LEFT: {},
+}
+
+
+class Agent:
+    """The parent of one machine's workers, and what the master thinks of that machine."""
+
+    __slots__ = (
+        "agent_id",
+        "cool_down_s",
+        "host",
+        "incarnation",
+        "link",
+        "losses_in_row",
+        "n_lost",
+        "peer",
+        "quarantined_until",
+        "session",
+        "suspect_until",
+        "token",
+    )
+
+    def __init__(self, agent_id: str, token: str) -> None:
+        self.agent_id = agent_id
+        self.token = token
+        """The launch secret, which its workers show."""
+        self.session = ""
+        self.host = ""
+        self.peer: bytes | None = None
+        """Its connection; None for the agent in the master's own process."""
+        self.incarnation = 0
+        self.link: MasterLink = Link()
+        self.suspect_until: float | None = None
+        self.losses_in_row = 0
+        self.n_lost = 0
+        self.cool_down_s = COOL_DOWN_S
+        self.quarantined_until = 0.0
+
+    @property
+    def member_id(self) -> str:
+        """Its name on the wire."""
+        return self.agent_id
+
+    def note_loss(self, now: float) -> bool:
+        """Count a lost worker; return whether the machine is put in quarantine by it."""
+        self.n_lost += 1
+        self.losses_in_row += 1
+        if self.losses_in_row < QUARANTINE_AFTER or now < self.quarantined_until:
+            return False
+        self.quarantined_until = now + self.cool_down_s
+        self.cool_down_s = min(2 * self.cool_down_s, COOL_DOWN_MAX_S)
+        return True
+
+    def note_success(self) -> None:
+        """Count a job that ended well: the machine works."""
+        self.losses_in_row = 0
+        self.cool_down_s = COOL_DOWN_S
+
+
+class Worker:
+    """One incarnation of one worker."""
+
+    __slots__ = (
+        "agent",
+        "caches",
+        "held",
+        "host",
+        "incarnation",
+        "is_local",
+        "joined_at",
+        "last_heard",
+        "link",
+        "n_ended",
+        "peer",
+        "pid",
+        "session",
+        "state",
+        "suspect_until",
+        "user",
+        "worker_id",
+    )
+
+    def __init__(self, worker_id: str, agent: Agent, incarnation: int, peer: bytes) -> None:
+        self.worker_id = worker_id
+        self.agent = agent
+        self.incarnation = incarnation
+        self.peer = peer
+        self.user = ""
+        self.session = ""
+        self.link: MasterLink = Link()
+        self.state = WorkerState.READY
+        self.held: dict[tuple[int, int], Attempt] = {}
+        """What it has been granted and not given back, in order; the first one is running."""
+        self.suspect_until: float | None = None
+        self.joined_at = 0.0
+        self.last_heard = 0.0
+        self.n_ended = 0
+        self.pid = 0
+        self.host = ""
+        self.is_local = False
+        """It has proven to be on the master's machine."""
+        self.caches: set[Hashable] = set()
+        """Affinities of the jobs it has run."""
+
+    @property
+    def member_id(self) -> str:
+        """Its name on the wire."""
+        return self.worker_id
+
+    @property
+    def head(self) -> Attempt | None:
+        """The attempt that is running, by the master's best knowledge."""
+        for attempt in self.held.values():
+            return attempt
+        return None
+
+    def step(self, change: Change) -> None:
+        """Go to the next state.
+
+        Raises
+        ------
+        InvalidTransition
+            If the table has no such step from here.
+        """
+        target = TRANSITIONS[self.state].get(change)
+        if target is None:
+            story = f"worker {self.worker_id}, incarnation {self.incarnation}, {self.state.name}"
+            raise InvalidTransition(
+                f"{story} cannot {change.name}. This is a bug in paramserver; please report it.",
+                story=(story,),
+            )
+        self.state = target
+
+
+Member = Worker | Agent
+
+
+class Roster:
+    """Who is there. Finds members by connection, by name and by incarnation."""
+
+    def __init__(self, make_token: Callable[[], str], first_incarnation: int = 1) -> None:
+        self._make_token = make_token
+        self._next_incarnation = first_incarnation
+        self.agents: dict[str, Agent] = {}
+        self.workers: dict[str, Worker] = {}
+        """Living workers by name."""
+        self.by_incarnation: dict[int, Worker] = {}
+        self.by_peer: dict[bytes, Member] = {}
+
+    def agent(self, agent_id: str, token: str) -> Agent | None:
+        """Return the agent of that name if the token is its own; a new name is believed."""
+        known = self.agents.get(agent_id)
+        if known is None:
+            known = self.agents[agent_id] = Agent(agent_id, token)
+        return known if known.token == token else None
+
+    def join(self, now: float, worker_id: str, agent: Agent, peer: bytes) -> Worker:
+        """Begin a worker's next life. Its former one must have been removed."""
+        worker = Worker(worker_id, agent, self._next_incarnation, peer)
+        self._next_incarnation += 1
+        worker.session = self._make_token()
+        worker.joined_at = worker.last_heard = now
+        self.workers[worker_id] = worker
+        self.by_incarnation[worker.incarnation] = worker
+        self.by_peer[peer] = worker
+        return worker
+
+    def join_agent(self, agent: Agent, peer: bytes) -> None:
+        """Begin a remote agent's next life."""
+        self.release_peer(agent)
+        agent.incarnation = self._next_incarnation
+        self._next_incarnation += 1
+        agent.session = self._make_token()
+        agent.link = Link()
+        agent.suspect_until = None
+        agent.peer = peer
+        self.by_peer[peer] = agent
+
+    def rebind(self, member: Member, peer: bytes) -> None:
+        """Let a living member go on over another connection."""
+        self.release_peer(member)
+        member.peer = peer
+        self.by_peer[peer] = member
+
+    def release_peer(self, member: Member) -> None:
+        """Forget the connection of a member."""
+        if member.peer is not None and self.by_peer.get(member.peer) is member:
+            del self.by_peer[member.peer]
+
+    def remove(self, worker: Worker) -> None:
+        """Forget a worker whose life is over."""
+        self.release_peer(worker)
+        self.by_incarnation.pop(worker.incarnation, None)
+        if self.workers.get(worker.worker_id) is worker:
+            del self.workers[worker.worker_id]
+
+    def takers(self, now: float) -> list[Worker]:
+        """Workers that may be granted jobs now, the least loaded first."""
+        able = [
+            worker
+            for worker in self.workers.values()
+            if worker.state is WorkerState.READY and worker.agent.quarantined_until <= now
+        ]
+        able.sort(key=_load)
+        return able
+
+    def suspects(self) -> Iterator[Worker]:
+        """Workers whose grace period is running."""
+        for worker in self.workers.values():
+            if worker.suspect_until is not None:
+                yield worker
+
+    def members(self) -> Iterator[Member]:
+        """Everyone with a conversation of their own."""
+        yield from self.workers.values()
+        for agent in self.agents.values():
+            if agent.peer is not None:
+                yield agent
+
+
+def _load(worker: Worker) -> int:
+    return len(worker.held)
