@@ -1,0 +1,113 @@
+"""What a worker's end learns from ZeroMQ's events: connected anew, or why it cannot be. Pure.
+
+Rule 1: one handshake cut short proves nothing (the master may just have been stopped); two in a
+        row, or one refusal in words, is a failure worth telling.
+Rule 2: a failure is told once, and again only after a connection that worked.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import zmq
+
+from paramserver.transport.security import WorkerKeys
+
+_CUT_SHORT_BEFORE_TELLING: Final = 2
+
+
+class HandshakeWatch:
+    """Reads the story of one connection.
+
+    Parameters
+    ----------
+    address : str
+        Whom we dial; for the words.
+    keys : WorkerKeys or None
+        What we show there; for the words.
+    """
+
+    EVENTS: Final = int(
+        zmq.EVENT_HANDSHAKE_SUCCEEDED
+        | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+        | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+        | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    )
+    """What the watch wants to be told."""
+
+    def __init__(self, address: str, keys: WorkerKeys | None) -> None:
+        self._address = address
+        self._keys = keys
+        self._n_cut_short = 0
+        self._reconnected = False
+        self._failure = ""
+        self._told = False
+
+    def note(self, event: int, value: int) -> None:
+        """Take one event of the socket's monitor in."""
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._reconnected = True
+            self._n_cut_short = 0
+            self._failure = ""
+            self._told = False
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            self._fail(f"the master refused this worker's key (status {value}).", self._of_ours())
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+            self._fail(*self._of_protocol(value))
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+            self._n_cut_short += 1
+            if self._n_cut_short >= _CUT_SHORT_BEFORE_TELLING:
+                self._fail("whoever answers there ends the handshake.", self._of_theirs())
+
+    def take_reconnected(self) -> bool:
+        """Say whether a connection was made since the last call."""
+        answer = self._reconnected
+        self._reconnected = False
+        return answer
+
+    def take_failure(self) -> str:
+        """Return why no connection can be made, once; '' for none."""
+        answer = self._failure
+        self._failure = ""
+        return answer
+
+    def _fail(self, what: str, advice: str) -> None:
+        if not self._told:
+            self._told = True
+            self._failure = f"Cannot connect to {self._address}: {what} {advice}"
+
+    def _of_protocol(self, code: int) -> tuple[str, str]:
+        if code == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+            if self._keys is None:
+                return (
+                    "the master asks for keys and this worker has none.",
+                    "Give it the folder with worker.secret and master.public of that master "
+                    "(made by: paramserver keys DIR).",
+                )
+            return (
+                "the master uses no keys, and this worker does not talk without.",
+                "Start the master with the keys, or check that the address is the master's.",
+            )
+        if code == zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC:
+            return "the keys do not fit.", self._of_theirs()
+        return (
+            f"the answer is not that of a paramserver master (code {code:#x}).",
+            "Check host and port.",
+        )
+
+    def _of_ours(self) -> str:
+        if self._keys is None:
+            return "Give this worker the keys of that master (paramserver keys DIR)."
+        return (
+            f"{self._keys.folder}/worker.secret does not belong to the worker.public that the "
+            "master knows: copy worker.secret anew from the folder of the master's keys."
+        )
+
+    def _of_theirs(self) -> str:
+        if self._keys is None:
+            return "Check that the address is that of a paramserver master."
+        return (
+            f"Most likely {self._keys.folder}/master.public is not the key of the master that "
+            "listens there: copy master.public anew from the folder of the master's keys, and "
+            "check host and port."
+        )
