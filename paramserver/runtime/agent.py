@@ -11,6 +11,7 @@ Rule 5: a name is given to one process and never again.
 from __future__ import annotations
 
 import os
+import secrets
 import selectors
 import sys
 import threading
@@ -24,7 +25,8 @@ from paramserver.core.restarts import RestartPolicy
 from paramserver.errors import ClusterClosed, ClusterError, ConfigError, InternalError, LaunchFailed
 from paramserver.protocol.messages import ProcessExited
 from paramserver.runtime.stderr_relay import StderrRelay
-from paramserver.runtime.worker_process import Death, WorkerProcess, WorkerSpec, new_token
+from paramserver.runtime.worker_process import Death, WorkerProcess
+from paramserver.runtime.worker_spec import WorkerSpec
 
 __all__ = ["Agent", "Death", "WorkerSpec"]
 
@@ -34,6 +36,8 @@ _POLL_S = 0.05
 """Between two looks at what tells nothing by itself: a full terminal, a child without a pidfd."""
 _KILL_WAIT_S = 10.0
 """How long a killed process may take to be gone."""
+_LAST_WORDS_S = 1.0
+"""How long a closing agent waits for a terminal to take what the workers wrote."""
 _N_DEATHS_KEPT = 64
 
 
@@ -72,7 +76,7 @@ class Agent:
     ) -> None:
         self.agent_id = agent_id
         self.spec = spec
-        self.token = new_token()
+        self.token = secrets.token_hex(16)
         self._on_exit = on_exit
         self._policy = policy or RestartPolicy()
         self._processes: dict[str, tuple[WorkerProcess, float]] = {}
@@ -81,6 +85,8 @@ class Agent:
         self._is_paused = False
         self._deaths: deque[Death] = deque(maxlen=_N_DEATHS_KEPT)
         self._launch_failure: LaunchFailed | None = None
+        self._start_error = ""
+        self._failure: BaseException | None = None
         self._lock = threading.Lock()
         self._orders: deque[Callable[[], None]] = deque()
         self._is_closed = False
@@ -110,6 +116,8 @@ class Agent:
             if self._is_closed:
                 raise ClusterClosed(f"Agent {self.agent_id} is closed; make a new one.")
             if self._thread is None:
+                # A daemon: a program that ends without `close` is not held up, and the kernel
+                # ends the children with it.
                 self._thread = threading.Thread(
                     target=self._run, name=f"paramserver-agent-{self.agent_id}", daemon=True
                 )
@@ -131,7 +139,7 @@ class Agent:
 
     def note_ready(self, worker_id: str) -> None:
         """Note that this worker has come up and spoken to the master."""
-        self._order(self._policy.ready)
+        self._order(self._note_ready)
 
     def live(self) -> dict[str, int]:
         """Return the pid of each process that has not been reaped, by worker."""
@@ -155,12 +163,15 @@ class Agent:
     def close(self, grace_s: float = 0.0) -> None:
         """Replace nobody any more, give all until `grace_s` to leave, then kill those left.
 
-        Returns when every child is reaped and the thread has ended. May be called twice.
+        Returns when every child is reaped and the thread has ended. May be called again, also to
+        shorten the grace time of a call that was interrupted.
 
         Raises
         ------
         ClusterError
             If a killed process does not end (it hangs in the kernel, on a dead file system, say).
+        InternalError
+            If the agent's thread had ended by an error of its own; its children are dead.
         """
         if threading.current_thread() is self._thread:
             raise InternalError("The agent's own thread cannot close the agent.")
@@ -176,6 +187,9 @@ class Agent:
         if thread.is_alive():
             pids = sorted(self.live().values())
             raise ClusterError(f"Processes {pids} do not end though they were killed: see `ps`.")
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise InternalError(f"The agent's thread has failed: {failure!r}") from failure
 
     # --- done on the agent's thread --------------------------------------------------------------
 
@@ -189,16 +203,27 @@ class Agent:
                     return  # the pipe is full of wake-ups already
 
     def _run(self) -> None:
-        while not self._is_done():
-            now = time.monotonic()
-            if self._kill_at is not None and now >= self._kill_at:
-                self._kill_at = None
-                for process, _ in self._processes.values():
-                    process.kill("the agent closes")
-            elif self._policy.due(now):
-                self._start_one()
-            self._wait()
-        self._release()
+        try:
+            while not self._is_done():
+                now = time.monotonic()
+                if self._kill_at is not None and now >= self._kill_at:
+                    self._kill_at = None
+                    self._kill_all("the agent closes")
+                elif self._policy.due(now):
+                    self._start_one()  # one a turn, so that a hundred starts hide no death
+                self._wait()
+            self._relay.finish(_LAST_WORDS_S)
+        except BaseException as error:
+            # Without this thread nobody watches the children, and the kernel ends them with it.
+            self._failure = error
+            self._kill_all("the agent has failed")
+            raise
+        finally:
+            self._release()
+
+    def _kill_all(self, reason: str) -> None:
+        for process, _ in self._processes.values():
+            process.kill(reason)
 
     def _is_done(self) -> bool:
         return self._is_closed and not self._processes and not self._orders
@@ -247,9 +272,9 @@ class Agent:
         try:
             process = WorkerProcess(worker_id, self.agent_id, self.token, self.spec)
         except OSError as error:
-            self._policy.start_failed(time.monotonic())
-            self._note_launch_failure(None, f"{type(error).__name__}: {error}")
+            self._note_start_error(f"{type(error).__name__}: {error}")
             return
+        self._start_error = ""
         now = time.monotonic()
         self._policy.started(worker_id, now)
         with self._lock:
@@ -263,6 +288,14 @@ class Agent:
                 process.config_fd, lambda: self._send_config(process), selectors.EVENT_WRITE
             )
 
+    def _note_start_error(self, words: str) -> None:
+        self._policy.start_failed(time.monotonic())
+        self._note_launch_failure(None, words)
+        if words != self._start_error:  # once, not with each try
+            self._start_error = words
+            line = f"paramserver: agent {self.agent_id} cannot start a worker: {words}\n"
+            self._relay.put(line.encode())
+
     def _watch(self, fd: int, act: Callable[[], None], events: int = selectors.EVENT_READ) -> None:
         self._selector.register(fd, events, act)
 
@@ -271,6 +304,8 @@ class Agent:
             self._selector.unregister(fd)
 
     def _send_config(self, process: WorkerProcess) -> None:
+        if process.config_fd < 0:
+            return  # it ended earlier in this same turn
         process.send_config()
         if not process.has_unsent_config:
             self._unwatch(process.config_fd)
@@ -307,14 +342,16 @@ class Agent:
         except Exception:  # noqa: BLE001 - a caller's bug must not end the watch over its workers
             threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self._thread)))
 
+    def _note_ready(self) -> None:
+        self._policy.ready()
+        self._launch_failure = None
+
     def _note_launch_failure(self, exit_code: int | None, stderr_tail: str) -> None:
-        if not self._policy.launch_is_hopeless:
-            self._launch_failure = None
-        else:
+        if self._policy.launch_is_hopeless:
+            how = "could not be started" if exit_code is None else f"ended with {exit_code}"
             self._launch_failure = LaunchFailed(
-                f"No worker of agent {self.agent_id} has come up: the last one "
-                + ("could not be started" if exit_code is None else f"ended with {exit_code}")
-                + f". Its last words:\n{stderr_tail}",
+                f"No worker of agent {self.agent_id} has come up; the last one {how}. "
+                f"Its last words:\n{stderr_tail}",
                 exit_code=exit_code,
                 stderr_tail=stderr_tail,
             )

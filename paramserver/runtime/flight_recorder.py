@@ -20,9 +20,12 @@ from typing import NamedTuple, Self
 
 _PAGE_BYTES = mmap.PAGESIZE
 _MAGIC = 0x5053464C52454331  # "PSFLREC1"
-_SEQUENCE = 1  # index of an aligned word
-_SLOT_OFFSETS = (64, 128)  # one cache line each
+_WORD = struct.Struct("=Q")
+_SEQUENCE = 1  # the second word of the page
+_SEQUENCE_OFFSET = 8
 _SLOT = struct.Struct("=4q")  # busy, job, attempt, n_ended
+_SLOT_OFFSETS = (64, 128)  # one cache line each
+_USED_BYTES = 192
 
 
 class Flight(NamedTuple):
@@ -39,14 +42,14 @@ class FlightRecorder:
 
     Notes
     -----
-    `started` and `ended` are for one thread at a time and cost well under a microsecond.
+    `started` and `ended` are for one side and one thread at a time, and cost well under a
+    microsecond: no system call, no lock.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._mmap = mmap.mmap(fd, _PAGE_BYTES)
-        self._words = memoryview(self._mmap).cast("Q")
-        self._busy = (0, 0, 0)
+        self._mmap: mmap.mmap | None = None  # the writer's; to read takes none
+        self._words = memoryview(b"")
         self._n_ended = 0
 
     @classmethod
@@ -57,28 +60,28 @@ class FlightRecorder:
         else:
             with tempfile.TemporaryFile(buffering=0) as file:
                 fd = os.dup(file.fileno())
-        os.ftruncate(fd, _PAGE_BYTES)
-        recorder = cls(fd)
-        recorder._words[0] = _MAGIC
-        return recorder
+        try:
+            os.ftruncate(fd, _PAGE_BYTES)
+            os.pwrite(fd, _WORD.pack(_MAGIC), 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(fd)
 
     @classmethod
     def open(cls, fd: int) -> Self:
-        """Take over the recorder that was inherited as `fd`, which is closed later by `close`.
+        """Take over, to write, the recorder that was inherited as `fd`; `close` closes it.
 
         Raises
         ------
         ValueError
             If that descriptor is not a recorder; it is left open.
         """
-        if os.fstat(fd).st_size != _PAGE_BYTES:
-            raise ValueError(f"Descriptor {fd} is not a flight recorder.")
-        recorder = cls(fd)
-        if recorder._words[0] != _MAGIC:
-            recorder._unmap()
+        if os.pread(fd, _WORD.size, 0) != _WORD.pack(_MAGIC):
             raise ValueError(f"Descriptor {fd} is not a flight recorder.")
         os.set_inheritable(fd, False)
-        recorder._n_ended = recorder.read().n_ended
+        recorder = cls(fd)
+        recorder._map()
         return recorder
 
     @property
@@ -88,23 +91,22 @@ class FlightRecorder:
 
     def started(self, job: int, attempt: int) -> None:
         """Note that this attempt is about to run."""
-        self._busy = (1, job, attempt)
-        self._write()
+        self._write(self._mmap or self._map(), 1, job, attempt)
 
     def ended(self) -> None:
         """Note that the attempt noted last has come to its end, good or bad."""
-        self._busy = (0, 0, 0)
+        page = self._mmap or self._map()
         self._n_ended += 1
-        self._write()
+        self._write(page, 0, 0, 0)
 
     def read(self) -> Flight:
         """Return the state in force. Also while the writer lives: a torn read is read again."""
-        words = self._words
         while True:
-            sequence = words[_SEQUENCE]
-            slot = _SLOT.unpack_from(self._mmap, _SLOT_OFFSETS[sequence & 1])
-            if words[_SEQUENCE] == sequence:
-                busy, job, attempt, n_ended = slot
+            page = os.pread(self._fd, _USED_BYTES, 0)
+            (sequence,) = _WORD.unpack_from(page, _SEQUENCE_OFFSET)
+            if os.pread(self._fd, _WORD.size, _SEQUENCE_OFFSET) == _WORD.pack(sequence):
+                offset = _SLOT_OFFSETS[sequence & 1]
+                busy, job, attempt, n_ended = _SLOT.unpack_from(page, offset)
                 return Flight((job, attempt) if busy else None, n_ended)
 
     def running(self) -> tuple[int, int] | None:
@@ -118,16 +120,21 @@ class FlightRecorder:
 
     def close(self) -> None:
         """Unmap the page and close the descriptor. May be called twice."""
+        if self._mmap is not None:
+            self._words.release()
+            self._mmap.close()
+            self._mmap = None
         if self._fd >= 0:
-            self._unmap()
             os.close(self._fd)
             self._fd = -1
 
-    def _write(self) -> None:
-        sequence = self._words[_SEQUENCE] + 1
-        _SLOT.pack_into(self._mmap, _SLOT_OFFSETS[sequence & 1], *self._busy, self._n_ended)
-        self._words[_SEQUENCE] = sequence  # comes last: now the slot is in force
+    def _map(self) -> mmap.mmap:
+        self._n_ended = self.n_ended
+        self._mmap = mmap.mmap(self._fd, _PAGE_BYTES)
+        self._words = memoryview(self._mmap).cast("Q")
+        return self._mmap
 
-    def _unmap(self) -> None:
-        self._words.release()
-        self._mmap.close()
+    def _write(self, page: mmap.mmap, busy: int, job: int, attempt: int) -> None:
+        sequence = self._words[_SEQUENCE] + 1
+        _SLOT.pack_into(page, _SLOT_OFFSETS[sequence & 1], busy, job, attempt, self._n_ended)
+        self._words[_SEQUENCE] = sequence  # comes last: now the slot is in force

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from typing import Final
 
 _MAX_PENDING_BYTES: Final = 256 << 10
@@ -61,11 +62,24 @@ class StderrRelay:
         except BlockingIOError:
             return
         except OSError:  # closed, or its reader is gone: there is nobody to tell
-            self.n_dropped_bytes += len(self._pending)
-            self._pending.clear()
+            self._drop()
 
-    def _is_writable(self) -> bool:
-        return bool(select.select([], [self._fd], [], 0)[1])
+    def finish(self, timeout_s: float) -> None:
+        """Write what is left, waiting for the reader up to `timeout_s`; drop what it leaves."""
+        deadline = time.monotonic() + timeout_s
+        while self._pending and self._is_writable(deadline - time.monotonic()):
+            self.flush()
+        self._drop()
+
+    def _drop(self) -> None:
+        self.n_dropped_bytes += len(self._pending)
+        self._pending.clear()
+
+    def _is_writable(self, timeout_s: float = 0.0) -> bool:
+        try:
+            return bool(select.select([], [self._fd], [], max(0.0, timeout_s))[1])
+        except (OSError, ValueError):  # it is closed: the write will say so
+            return True
 
 
 class Tail:
