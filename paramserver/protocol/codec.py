@@ -37,6 +37,7 @@ from paramserver.protocol.messages import (
     PayloadKind,
 )
 from paramserver.protocol.text import bounded_text
+from paramserver.protocol.unpacking import unpack
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -352,9 +353,6 @@ class _NoFrames:
 _NO_FRAMES: Final = _NoFrames()
 _Source: TypeAlias = _Incoming | _NoFrames
 
-_SMALL_HEADER: Final = 1024
-"""Up to here nested claims of long lists cost at most 340 * 1024 pointers: no look ahead needed."""
-
 
 def decode(
     frames: Sequence[Buffer],
@@ -415,7 +413,15 @@ def _read(
         header = bytes(header)
     if header[:4] != _PREFIX:
         raise _wrong_prefix(header)
-    values = _unpack(header[4:], limits)
+    values = unpack(
+        header[4:],
+        use_list=False,
+        max_str_len=limits.string_bytes,
+        max_bin_len=limits.header_bytes,
+        max_array_len=limits.array_items,
+        max_map_len=0,
+        max_ext_len=0,
+    )
     if type(values) is not tuple or len(values) < 7:
         raise _MalformedError("the header is not a list of an envelope and fields")
     number, run, epoch, worker_id, incarnation, seq, ack = values[:7]
@@ -450,24 +456,6 @@ def _wrong_prefix(header: bytes) -> Exception:
         "install the same release of paramserver on both sides",
         ours=str(PROTOCOL_VERSION),
         theirs=str(theirs),
-    )
-
-
-def _unpack(header: bytes, limits: Limits) -> Any:
-    if len(header) > _SMALL_HEADER:
-        # Walk over it without building anything: lists nested in lists, each claiming thousands
-        # of items that are not there, would otherwise be allocated before the lie is found.
-        walker = msgpack.Unpacker(max_buffer_size=len(header))
-        walker.feed(header)
-        walker.skip()
-    return msgpack.unpackb(
-        header,
-        use_list=False,
-        max_str_len=limits.string_bytes,
-        max_bin_len=limits.header_bytes,
-        max_array_len=limits.array_items,
-        max_map_len=0,
-        max_ext_len=0,
     )
 
 
