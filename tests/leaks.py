@@ -2,7 +2,8 @@
 
 Rule 1: a look at the world (`World.now`) changes nothing; two looks differ by what was left.
 Rule 2: things that are on their way out get `GRACE_S` to leave, waited for by join and pidfd.
-Rule 3: a leak is told so that it can be found: the thread's frame, the process's command line,
+Rule 3: what another program on this machine does at the same time is not ours to complain of.
+Rule 4: a leak is told so that it can be found: the thread's frame, the process's command line,
         the target of the file descriptor.
 """
 
@@ -78,7 +79,8 @@ def left_behind(before: World, grace_s: float = GRACE_S) -> list[str]:
     if _new_descriptors(before):
         gc.collect()  # what only a reference cycle holds is closed, and warned about, by now
     leaks += [f"descriptor {fd} -> {target}" for fd, target in _new_descriptors(before).items()]
-    leaks += [f"scratch {path}" for path in sorted(set(_scratch_entries()) - before.scratch)]
+    new_entries = sorted(set(_scratch_entries()) - before.scratch)
+    leaks += [f"scratch {path}" for path in new_entries if not _is_in_use_by_others(path)]
     for number, handler in before.handlers.items():
         if signal.getsignal(number) != handler:
             leaks.append(f"handler of {number.name}: {signal.getsignal(number)!r}")
@@ -156,3 +158,25 @@ def _new_descriptors(before: World) -> dict[int, str]:
 
 def _scratch_entries() -> list[Path]:
     return [path for base in SCRATCH_BASES if base.is_dir() for path in base.iterdir()]
+
+
+def _is_in_use_by_others(path: Path) -> bool:
+    """Say whether a foreign process holds the run's lock file (`<run>.lock` beside `<run>`)."""
+    lock = path if path.suffix == ".lock" else path.with_name(f"{path.name}.lock")
+    try:
+        inode = lock.stat().st_ino
+    except FileNotFoundError:
+        return not path.exists()
+    for line in Path("/proc/locks").read_text().splitlines():
+        words = line.split()  # 1: FLOCK ADVISORY WRITE 4711 fe:01:123456 0 EOF
+        if words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
+            holder = int(words[4])
+            return holder != os.getpid() and not _is_marked_pid(holder)
+    return False
+
+
+def _is_marked_pid(pid: int) -> bool:
+    try:
+        return _is_marked(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
