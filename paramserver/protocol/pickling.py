@@ -2,8 +2,8 @@
 
 Rule 1: no other module of the package names pickle, cloudpickle, marshal or the like; a test reads
         the sources and proves it.
-Rule 2: `loads` runs what the bytes say. It is called by `calls.py` alone, after the check that the
-        connection is trusted, or that both sides asked for shipped code.
+Rule 2: `loads` runs what the bytes say. Only `calls.py` and `failures.py` call it, after the check
+        that the connection is trusted, or that both sides asked for shipped code.
 Rule 3: what belongs to ``__main__`` travels by value, since the worker has another ``__main__``.
 """
 
@@ -22,7 +22,7 @@ SMALL_BUFFER_BYTES: Final = 4096
 
 def dumps(
     value: object, *, what: str = "a value", by_value: bool = False
-) -> tuple[bytes, list[Buffer]]:
+) -> tuple[bytes, tuple[Buffer, ...]]:
     """Pickle a value, large arrays aside.
 
     Parameters
@@ -37,7 +37,7 @@ def dumps(
     -------
     data : bytes
         Pickle protocol 5.
-    buffers : list of memoryview
+    buffers : tuple of memoryview
         The large contiguous pieces, not copied: they must not change until they are sent.
 
     Raises
@@ -78,16 +78,16 @@ def loads(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
     return pickle.loads(data, buffers=own)
 
 
-def _dumps_by_name(value: object) -> tuple[bytes, list[Buffer]] | None:
+def _dumps_by_name(value: object) -> tuple[bytes, tuple[Buffer, ...]] | None:
     buffers: list[Buffer] = []
     try:
         data = pickle.dumps(value, 5, buffer_callback=_collector(buffers))
     except Exception:  # noqa: BLE001 - the value's own code ran; cloudpickle tries, and tells why
         return None
-    return None if b"__main__" in data else (data, buffers)
+    return None if b"__main__" in data else (data, tuple(buffers))
 
 
-def _dumps_by_value(value: object, what: str) -> tuple[bytes, list[Buffer]]:
+def _dumps_by_value(value: object, what: str) -> tuple[bytes, tuple[Buffer, ...]]:
     import cloudpickle  # late: 20 ms that jobs of importable functions never need
 
     buffers: list[Buffer] = []
@@ -100,7 +100,7 @@ def _dumps_by_value(value: object, what: str) -> tuple[bytes, list[Buffer]]:
             f"({type(error).__name__}: {error}): locks, open files, sockets and generators do not "
             "travel; make them inside the function, or send what they are made from"
         ) from error
-    return data, buffers
+    return data, tuple(buffers)
 
 
 def _collector(buffers: list[Buffer]) -> Callable[[pickle.PickleBuffer], bool]:
