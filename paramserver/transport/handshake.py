@@ -1,8 +1,11 @@
 """What a worker's end learns from ZeroMQ's events: connected anew, or why it cannot be. Pure.
 
-Rule 1: one handshake cut short proves nothing (the master may just have been stopped); two in a
-        row, or one refusal in words, is a failure worth telling.
+Rule 1: a handshake cut short proves nothing: the master may have been stopped, or be too busy to
+        answer in time. One refusal in words is a failure worth telling; so are two handshakes in a
+        row that the other side ended at once, before any had succeeded.
 Rule 2: a failure is told once, and again only after a connection that worked.
+Rule 3: ZeroMQ says at once when it will dial again; when it does not, it has given up for good
+        (it does after what it takes for a breach of its protocol), and somebody has to redial.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ import zmq
 from paramserver.transport.security import WorkerKeys
 
 _CUT_SHORT_BEFORE_TELLING: Final = 2
+_AT_ONCE_S: Final = 1.0
+"""Below HANDSHAKE_IVL (2 s), after which a handshake ends because nobody answers."""
+_REDIAL_AFTER_S: Final = 1.0
 
 
 class HandshakeWatch:
@@ -25,39 +31,59 @@ class HandshakeWatch:
         Whom we dial; for the words.
     keys : WorkerKeys or None
         What we show there; for the words.
+
+    Attributes
+    ----------
+    redial_at_s : float or None
+        When to redial, by the caller's clock; None while ZeroMQ sees to it.
     """
 
     EVENTS: Final = int(
-        zmq.EVENT_HANDSHAKE_SUCCEEDED
+        zmq.EVENT_CONNECTED
+        | zmq.EVENT_HANDSHAKE_SUCCEEDED
         | zmq.EVENT_HANDSHAKE_FAILED_AUTH
         | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
         | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+        | zmq.EVENT_DISCONNECTED
+        | zmq.EVENT_CONNECT_RETRIED
     )
     """What the watch wants to be told."""
 
     def __init__(self, address: str, keys: WorkerKeys | None) -> None:
         self._address = address
         self._keys = keys
+        self._connected_s = 0.0
+        self._has_succeeded = False
         self._n_cut_short = 0
         self._reconnected = False
         self._failure = ""
         self._told = False
+        self.redial_at_s: float | None = None
 
-    def note(self, event: int, value: int) -> None:
+    def note(self, event: int, value: int, now_s: float) -> None:
         """Take one event of the socket's monitor in."""
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+        if event == zmq.EVENT_CONNECTED:
+            self._connected_s = now_s
+        elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._reconnected = True
-            self._n_cut_short = 0
+            self._has_succeeded = True
             self._failure = ""
             self._told = False
+            self.redial_at_s = None
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._fail(f"the master refused this worker's key (status {value}).", self._of_ours())
         elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             self._fail(*self._of_protocol(value))
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-            self._n_cut_short += 1
-            if self._n_cut_short >= _CUT_SHORT_BEFORE_TELLING:
-                self._fail("whoever answers there ends the handshake.", self._of_theirs())
+            self._note_cut_short(now_s)
+        elif event == zmq.EVENT_DISCONNECTED:
+            self.redial_at_s = now_s + _REDIAL_AFTER_S
+        elif event == zmq.EVENT_CONNECT_RETRIED:
+            self.redial_at_s = None
+
+    def note_redial(self) -> None:
+        """Take in that the caller has redialled."""
+        self.redial_at_s = None
 
     def take_reconnected(self) -> bool:
         """Say whether a connection was made since the last call."""
@@ -70,6 +96,12 @@ class HandshakeWatch:
         answer = self._failure
         self._failure = ""
         return answer
+
+    def _note_cut_short(self, now_s: float) -> None:
+        at_once = now_s - self._connected_s < _AT_ONCE_S
+        self._n_cut_short = self._n_cut_short + 1 if at_once else 0
+        if self._n_cut_short >= _CUT_SHORT_BEFORE_TELLING and not self._has_succeeded:
+            self._fail("whoever answers there ends the handshake.", self._of_theirs())
 
     def _fail(self, what: str, advice: str) -> None:
         if not self._told:
@@ -108,6 +140,6 @@ class HandshakeWatch:
             return "Check that the address is that of a paramserver master."
         return (
             f"Most likely {self._keys.folder}/master.public is not the key of the master that "
-            "listens there: copy master.public anew from the folder of the master's keys, and "
-            "check host and port."
+            "listens there (or that one uses no keys): copy master.public anew from the folder of "
+            "the master's keys, and check host and port."
         )

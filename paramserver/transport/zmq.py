@@ -1,23 +1,16 @@
 """Both ends of the wire over ZeroMQ: a ROUTER that many connect to, a DEALER that dials out.
 
-Rule 1: one private context an end, so that two clusters in one process share nothing.
-Rule 2: nothing waits but `poll`; nothing is queued for a peer that is not connected.
-Rule 3: names of connections are chosen by ZeroMQ, never by a peer, and never handed over.
-Rule 4: over TCP a message counts only if its connection has proven a key: fail closed.
-
-The frames of a message arrive together or not at all, in order. A message of one empty frame is
-the probe of `is_connected`: it is dropped by `receive` at the far end.
-
-No exception may be raised into the thread that uses an end (by a signal handler, say): it could
-cut a message in two.
+Rule 1: names of connections are chosen by ZeroMQ, never by a peer, and never handed over.
+Rule 2: over TCP a message counts only if its connection has proven a key: fail closed.
+Rule 3: the frames of a message arrive together and in order, or not at all. A message of one empty
+        frame is the probe of `is_connected`; the far end drops it.
+Rule 4: no exception may be raised into the thread that uses an end (by a signal handler, say): it
+        could cut a message in two.
 """
 
 from __future__ import annotations
 
 import errno
-import math
-import os
-import struct
 import time
 import warnings
 from collections.abc import Sequence
@@ -25,144 +18,26 @@ from typing import Any, Final, Self
 
 import zmq
 
-from paramserver.errors import (
-    AuthenticationFailed,
-    LocalProtocolError,
-    MessageTooLarge,
-    TransportError,
-)
+from paramserver.errors import AuthenticationFailed, TransportError
 from paramserver.protocol.messages import Buffer
+from paramserver.transport import descriptors
 from paramserver.transport.address import Address, check_private_folder, parse_address
 from paramserver.transport.base import MasterTransport, Received, Sent, WorkerTransport
-from paramserver.transport.bell import Bell
 from paramserver.transport.handshake import HandshakeWatch
 from paramserver.transport.security import Doorkeeper, MasterKeys, WorkerKeys
+from paramserver.transport.zmq_end import NOW, NOW_AND_MORE, READABLE, ZmqEnd, pack
 
-LARGE_FRAME_BYTES: Final = 64 * 1024
-"""From here on a frame is lent to ZeroMQ instead of copied."""
-MAX_FRAME_BYTES: Final = 16 * 1024 * 1024 + 128 * 1024
-"""Arrays are split at 16 MiB; the rest is room for what stands around them."""
-HIGH_WATER_MARK: Final = 1000
-"""Messages queued for one peer. It counts messages, not bytes: flow control is by credit."""
 MAX_KNOWN_PEERS: Final = 4096
 """Connections whose proof of identity is remembered; beyond, it is read anew from messages."""
 
-_NOW: Final = int(zmq.DONTWAIT)
-_NOW_AND_MORE: Final = int(zmq.DONTWAIT | zmq.SNDMORE)
-_READABLE: Final = int(zmq.POLLIN)
 _ECHOES_S: Final = (0.05, 1.0)
 """A drop is announced by the I/O thread a moment before the peer becomes unreachable, so
 `take_disconnected` says it again after these times: a probe that came too early is repeated."""
+_LOOK_EVERY_S: Final = 1.0
+_LOOK_EVERY_WHILE_SHUT_S: Final = 0.25
 
 
-class _ZmqEnd:
-    """What both ends share: socket, monitor, bell, and an orderly end."""
-
-    trusted: bool
-
-    def __init__(self, kind: int, address: Address, events: int) -> None:
-        self._pid = os.getpid()
-        self._address = address
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
-        self._context.set(zmq.MAX_SOCKETS, 32)
-        self._bell = Bell()
-        self._socket = self._context.socket(kind)
-        self._set_options()
-        self._monitor = self._open_monitor(events)
-        self._recv = self._socket.recv
-        self._sockets = [self._socket, self._monitor]
-        self._items: list[tuple[Any, int]] = [
-            (self._socket, _READABLE),
-            (self._bell.fileno(), _READABLE),
-            (self._monitor, _READABLE),
-        ]
-        self._closed = False
-
-    def _set_options(self) -> None:
-        sock = self._socket
-        sock.set(zmq.LINGER, 0)
-        sock.set(zmq.SNDHWM, HIGH_WATER_MARK)
-        sock.set(zmq.RCVHWM, HIGH_WATER_MARK)
-        sock.set(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-        sock.set(zmq.HANDSHAKE_IVL, 2000)
-        sock.set(zmq.HEARTBEAT_IVL, 1000)
-        sock.set(zmq.HEARTBEAT_TIMEOUT, 3000)
-        sock.set(zmq.HEARTBEAT_TTL, 3000)
-        sock.set(zmq.IPV6, int(self._address.is_ipv6))
-
-    def _open_monitor(self, events: int) -> zmq.Socket[bytes]:
-        name = "inproc://events"
-        self._socket.monitor(name, events)
-        monitor = self._context.socket(zmq.PAIR)
-        monitor.set(zmq.LINGER, 0)
-        # The I/O thread *blocks* when this queue is full, heartbeats and all; so it has no end.
-        monitor.set(zmq.RCVHWM, 0)
-        monitor.connect(name)
-        return monitor
-
-    def poll(self, timeout_s: float | None) -> None:
-        """Wait until a message may be there, `wake` is called, or the time is over."""
-        self._after_poll(zmq.zmq_poll(self._items, _as_ms(timeout_s)))
-
-    def _after_poll(self, ready: list[tuple[Any, int]]) -> None:
-        for item, _ in ready:
-            if item is self._socket:
-                continue
-            if item is self._monitor:
-                self._read_monitor()
-            else:
-                self._bell.clear()
-
-    def wake(self) -> None:
-        """End a `poll` at once, the current or else the next one. From any thread."""
-        self._bell.ring()
-
-    def _read_monitor(self) -> None:
-        while True:
-            try:
-                head = self._monitor.recv(_NOW)
-            except zmq.Again:
-                return
-            self._monitor.recv(_NOW)  # the endpoint
-            event, value = struct.unpack("=HI", head)
-            self._on_event(event, value)
-
-    def _on_event(self, event: int, value: int) -> None:
-        raise NotImplementedError
-
-    def _take_frames(self, frame: zmq.Frame) -> list[Buffer]:
-        """Collect the rest of a message whose first frame is given."""
-        # `Frame.more` is read in C; asking the socket for RCVMORE costs as much as a receive.
-        recv = self._recv
-        frames: list[Buffer] = []
-        while True:
-            frames.append(frame.bytes if len(frame) < LARGE_FRAME_BYTES else frame.buffer)
-            if not frame.more:
-                return frames
-            frame = recv(_NOW, False)
-
-    def close(self, linger_s: float = 0.0) -> None:
-        """Close, giving frames already taken up to `linger_s` to leave. May be called twice."""
-        if self._closed:
-            return
-        self._closed = True
-        self._bell.close()
-        if os.getpid() != self._pid:  # a forked copy: sockets and threads belong to the parent
-            return
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
-        for sock in self._sockets:
-            sock.close(linger=_as_ms(linger_s) if sock is self._socket else 0)
-        self._context.term()  # waits for `linger_s` at most: every socket is closed
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-
-class ZmqMasterTransport(_ZmqEnd, MasterTransport):
+class ZmqMasterTransport(ZmqEnd, MasterTransport):
     """The master's end: one ROUTER socket. Made by `bind`.
 
     Attributes
@@ -173,23 +48,33 @@ class ZmqMasterTransport(_ZmqEnd, MasterTransport):
         True for ipc: whoever can connect is this user on this machine.
     """
 
+    _EVENTS: Final = int(
+        zmq.EVENT_ACCEPTED
+        | zmq.EVENT_ACCEPT_FAILED
+        | zmq.EVENT_DISCONNECTED
+        | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+        | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+        | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    )
+
     def __init__(self, address: Address, keys: MasterKeys | None) -> None:
-        events = int(zmq.EVENT_DISCONNECTED) | int(zmq.EVENT_ACCEPT_FAILED) | _HANDSHAKE_FAILED
-        super().__init__(zmq.ROUTER, address, events)
+        super().__init__(zmq.ROUTER, address, self._EVENTS)
         self.trusted = address.scheme == "ipc"
-        self._users: dict[bytes, str] = {}
         self._everyone: str | None = "local" if self.trusted else "" if keys is None else None
+        self._users: dict[bytes, str] = {}
         self._dropped: dict[str, int] = {}
         self._disconnected = False
         self._echoes: list[float] = []
-        self._doorkeeper: Doorkeeper | None = None
+        self._is_listening = True
+        self._next_look_s = time.monotonic() + _LOOK_EVERY_S
         self._socket.set(zmq.ROUTER_MANDATORY, 1)
         self._socket.set(zmq.BACKLOG, 1024)
+        self._doorkeeper: Doorkeeper | None = None
         if keys is not None:
             self._doorkeeper = Doorkeeper(self._context, keys)
             self._doorkeeper.guard(self._socket)
             self._sockets.append(self._doorkeeper.socket)
-            self._items.append((self._doorkeeper.socket, _READABLE))
+            self._items.append((self._doorkeeper.socket, READABLE))
 
     @classmethod
     def bind(
@@ -218,8 +103,8 @@ class ZmqMasterTransport(_ZmqEnd, MasterTransport):
             If the system refuses the address (in use, say).
         """
         parsed = parse_address(address)
-        _check_keys(address, parsed, keys is not None, allow_insecure)
-        end = cls(parsed, keys)
+        _check_safety(address, parsed, keys is not None, allow_insecure)
+        end = cls(parsed, keys if parsed.scheme == "tcp" else None)
         try:
             end._socket.bind(parsed.endpoint)
         except zmq.ZMQError as error:
@@ -231,10 +116,12 @@ class ZmqMasterTransport(_ZmqEnd, MasterTransport):
         end.address = end._socket.get_string(zmq.LAST_ENDPOINT)
         return end
 
+    # --- messages --------------------------------------------------------------------------------
+
     def send(self, peer: bytes, frames: Sequence[Buffer]) -> Sent:
         """Send one message to one peer, without waiting.
 
-        Frames of 64 KiB and more are not copied: they must not change until the peer has
+        Frames of 1 MiB and more are not copied: they must not change until the peer has
         acknowledged the message (or is gone).
 
         Raises
@@ -244,10 +131,10 @@ class ZmqMasterTransport(_ZmqEnd, MasterTransport):
         LocalProtocolError
             If there is nothing to send.
         """
-        copies = _check_frames(frames)
+        parts = pack(frames)
         send = self._socket.send
         try:
-            send(peer, _NOW_AND_MORE)
+            send(peer, NOW_AND_MORE)
         except zmq.Again:
             return Sent.FULL
         except zmq.ZMQError as error:
@@ -256,9 +143,10 @@ class ZmqMasterTransport(_ZmqEnd, MasterTransport):
             self._users.pop(peer, None)
             return Sent.GONE
         # From here on ZeroMQ takes every frame: room was found for the message as a whole.
-        last = len(copies) - 1
-        for i, frame in enumerate(frames):
-            send(frame, _NOW if i == last else _NOW_AND_MORE, copies[i])
+        last = parts.pop()
+        for part in parts:
+            send(part, NOW_AND_MORE)
+        send(last, NOW)
         return Sent.TAKEN
 
     def receive(self) -> Received | None:
@@ -269,10 +157,10 @@ class ZmqMasterTransport(_ZmqEnd, MasterTransport):
         recv = self._recv
         while True:
             try:
-                peer = recv(_NOW)
+                peer = recv(NOW)
             except zmq.Again:
                 return None
-            head = recv(_NOW, False)
+            head = recv(NOW, False)
             user = self._everyone
             if user is None:
                 user = self._users.get(peer) or self._identify(peer, head)
@@ -284,7 +172,7 @@ class ZmqMasterTransport(_ZmqEnd, MasterTransport):
         """Return whom the connection of this frame has proven to be; count it if nobody."""
         try:
             user = str(frame.get("User-Id"))
-        except zmq.ZMQError:
+        except zmq.ZMQError:  # there is none
             user = ""
         if not user:
             self._count("unauthenticated")
@@ -297,45 +185,78 @@ class ZmqMasterTransport(_ZmqEnd, MasterTransport):
         self._users[peer] = user
         return user
 
+    # --- connections -----------------------------------------------------------------------------
+
     def poll(self, timeout_s: float | None) -> None:
         """Wait until a message may be there, `wake` is called, or the time is over.
 
-        Handshakes are answered here too. That needs no thread of its own: a master that is too
-        busy to poll is also too busy to welcome whom it would let in.
+        Who knocks is answered here too. That needs no thread of its own: a master too busy to
+        poll is also too busy to welcome whom it would let in.
         """
-        if self._echoes:
-            due_s = max(0.0, self._echoes[0] - time.monotonic())
-            timeout_s = due_s if timeout_s is None else min(timeout_s, due_s)
         super().poll(timeout_s)
+        if time.monotonic() >= self._next_look_s:
+            self._look_for_room()
 
-    def _after_poll(self, ready: list[tuple[Any, int]]) -> None:
-        keeper = self._doorkeeper
-        if keeper is not None:
-            for entry in ready:
-                if entry[0] is keeper.socket:
-                    ready.remove(entry)
-                    keeper.answer()
-                    break
-        super()._after_poll(ready)
+    def _on_ready(self, item: Any) -> None:
+        if self._doorkeeper is not None and item is self._doorkeeper.socket:
+            self._doorkeeper.answer()
+        else:
+            super()._on_ready(item)
+
+    def _next_duty_s(self) -> float | None:
+        if not self._is_listening:
+            return min(self._next_look_s, *self._echoes) if self._echoes else self._next_look_s
+        return self._echoes[0] if self._echoes else None
+
+    def _do_duty(self) -> None:
+        while self._echoes and time.monotonic() >= self._echoes[0]:
+            del self._echoes[0]
+            self._disconnected = True
 
     def _on_event(self, event: int, value: int) -> None:
-        if event == zmq.EVENT_DISCONNECTED:
+        if event == zmq.EVENT_ACCEPTED:
+            if descriptors.is_short(value):
+                self._stop_listening()
+        elif event == zmq.EVENT_DISCONNECTED:
             self._disconnected = True
-            now = time.monotonic()
-            self._echoes = [now + wait_s for wait_s in _ECHOES_S]
+            now_s = time.monotonic()
+            self._echoes = [now_s + wait_s for wait_s in _ECHOES_S]
         elif event == zmq.EVENT_ACCEPT_FAILED:
             self._count("accept_failed")
+            self._stop_listening()
         else:
             self._count("handshake_failed")
+
+    def _look_for_room(self) -> None:
+        is_short = descriptors.is_short_now(self._bell.fileno())
+        if is_short and self._is_listening:
+            self._stop_listening()
+        elif not is_short and not self._is_listening:
+            self._listen_again()
+        wait_s = _LOOK_EVERY_S if self._is_listening else _LOOK_EVERY_WHILE_SHUT_S
+        self._next_look_s = time.monotonic() + wait_s
+
+    def _stop_listening(self) -> None:
+        if self._is_listening:
+            self._is_listening = False
+            self._next_look_s = time.monotonic() + _LOOK_EVERY_WHILE_SHUT_S
+            self._count("no_descriptors")
+            self._socket.unbind(self.address)
+
+    def _listen_again(self) -> None:
+        try:
+            self._socket.bind(self.address)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EADDRINUSE:  # the old listener is still on its way out
+                raise
+        else:
+            self._is_listening = True
 
     def take_disconnected(self) -> bool:
         """Say whether any connection has dropped since the last call (it names none: probe)."""
         self._read_monitor()
         answer = self._disconnected
         self._disconnected = False
-        if self._echoes and time.monotonic() >= self._echoes[0]:
-            del self._echoes[0]
-            answer = True
         return answer
 
     def is_connected(self, peer: bytes) -> bool:
@@ -346,7 +267,7 @@ class ZmqMasterTransport(_ZmqEnd, MasterTransport):
         """
         self._socket.get(zmq.EVENTS)  # makes ZeroMQ look at what the I/O thread has told it
         try:
-            self._socket.send(peer, _NOW_AND_MORE)
+            self._socket.send(peer, NOW_AND_MORE)
         except zmq.Again:
             return True
         except zmq.ZMQError as error:
@@ -354,8 +275,10 @@ class ZmqMasterTransport(_ZmqEnd, MasterTransport):
                 raise
             self._users.pop(peer, None)
             return False
-        self._socket.send(b"", _NOW)
+        self._socket.send(b"", NOW)
         return True
+
+    # --- counters --------------------------------------------------------------------------------
 
     def _count(self, reason: str) -> None:
         self._dropped[reason] = self._dropped.get(reason, 0) + 1
@@ -367,8 +290,8 @@ class ZmqMasterTransport(_ZmqEnd, MasterTransport):
         -------
         dict of str to int
             Messages ``unauthenticated`` or under a ``chosen_name``; connections with
-            ``handshake_failed`` or ``accept_failed`` (no file descriptor left, say); keys
-            ``refused``.
+            ``handshake_failed``; keys ``refused``; times that listening was interrupted because
+            there were ``no_descriptors`` (raise ``ulimit -n``) or that it ``accept_failed``.
         """
         counters = self._dropped
         self._dropped = {}
@@ -378,13 +301,14 @@ class ZmqMasterTransport(_ZmqEnd, MasterTransport):
         return counters
 
 
-class ZmqWorkerTransport(_ZmqEnd, WorkerTransport):
+class ZmqWorkerTransport(ZmqEnd, WorkerTransport):
     """The worker's end: one DEALER socket. Made by `connect`; it connects again by itself."""
 
     def __init__(self, address: Address, keys: WorkerKeys | None) -> None:
         super().__init__(zmq.DEALER, address, HandshakeWatch.EVENTS)
         self.trusted = address.scheme == "ipc"
-        self._watch = HandshakeWatch(address.endpoint, keys)
+        self._endpoint = address.endpoint
+        self._watch = HandshakeWatch(self._endpoint, keys)
         self._socket.set(zmq.IMMEDIATE, 1)  # queue nothing for a master that is not there
         self._socket.set(zmq.RECONNECT_IVL, 50)
         self._socket.set(zmq.RECONNECT_IVL_MAX, 1000)
@@ -415,8 +339,8 @@ class ZmqWorkerTransport(_ZmqEnd, WorkerTransport):
             If it is a TCP address and there are no keys.
         """
         parsed = parse_address(address)
-        _check_keys(address, parsed, keys is not None, allow_insecure)
-        end = cls(parsed, keys)
+        _check_safety(address, parsed, keys is not None, allow_insecure)
+        end = cls(parsed, keys if parsed.scheme == "tcp" else None)
         try:
             end._socket.connect(parsed.endpoint)
         except zmq.ZMQError as error:
@@ -424,10 +348,12 @@ class ZmqWorkerTransport(_ZmqEnd, WorkerTransport):
             raise TransportError(f"Cannot connect to {address}: {error.strerror}.") from error
         return end
 
+    # --- messages --------------------------------------------------------------------------------
+
     def send(self, frames: Sequence[Buffer]) -> Sent:
         """Send one message to the master, without waiting.
 
-        `Sent.FULL` also while there is no connection. Frames of 64 KiB and more are not copied:
+        `Sent.FULL` also while there is no connection. Frames of 1 MiB and more are not copied:
         they must not change until the master has acknowledged the message.
 
         Raises
@@ -437,17 +363,17 @@ class ZmqWorkerTransport(_ZmqEnd, WorkerTransport):
         LocalProtocolError
             If there is nothing to send.
         """
-        copies = _check_frames(frames)
+        parts = pack(frames)
         send = self._socket.send
-        last = len(copies) - 1
-        for i, frame in enumerate(frames):
+        last = len(parts) - 1
+        for i, part in enumerate(parts):
             try:
-                send(frame, _NOW if i == last else _NOW_AND_MORE, copies[i])
+                send(part, NOW if i == last else NOW_AND_MORE)
             except zmq.Again:
                 if 0 < i < last:
                     # The connection fell away between two frames. ZeroMQ has taken the first
                     # ones back and swallows what follows, up to a frame that ends the message.
-                    send(b"", _NOW)
+                    send(b"", NOW)
                 return Sent.FULL
         return Sent.TAKEN
 
@@ -458,15 +384,30 @@ class ZmqWorkerTransport(_ZmqEnd, WorkerTransport):
         """
         while True:
             try:
-                head = self._recv(_NOW, False)
+                head = self._recv(NOW, False)
             except zmq.Again:
                 return None
             frames = self._take_frames(head)
             if len(frames) > 1 or frames[0]:
                 return frames
 
+    # --- the connection --------------------------------------------------------------------------
+
     def _on_event(self, event: int, value: int) -> None:
-        self._watch.note(event, value)
+        self._watch.note(event, value, time.monotonic())
+
+    def _next_duty_s(self) -> float | None:
+        return self._watch.redial_at_s
+
+    def _do_duty(self) -> None:
+        """Dial again, where ZeroMQ has given up (it does after what it takes for a bad word)."""
+        self._watch.note_redial()
+        try:
+            self._socket.disconnect(self._endpoint)
+        except zmq.ZMQError as error:
+            if error.errno != errno.ENOENT:
+                raise
+        self._socket.connect(self._endpoint)
 
     def take_reconnected(self) -> bool:
         """Say whether the connection was made anew since the last call (the first one included)."""
@@ -479,45 +420,7 @@ class ZmqWorkerTransport(_ZmqEnd, WorkerTransport):
         return self._watch.take_failure()
 
 
-_HANDSHAKE_FAILED: Final = int(
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-)
-
-
-def _as_ms(timeout_s: float | None) -> int:
-    """Round up to milliseconds, as ZeroMQ counts time; -1 for no end."""
-    if timeout_s is None:
-        return -1
-    return min(2**31 - 1, max(0, math.ceil(timeout_s * 1000.0)))
-
-
-def _check_frames(frames: Sequence[Buffer]) -> list[bool]:
-    """Check all frames before the first one leaves; say of each whether it is to be copied."""
-    copies = []
-    for frame in frames:
-        if isinstance(frame, bytes):
-            n_bytes = len(frame)
-        else:
-            view = memoryview(frame)
-            n_bytes = view.nbytes
-            if not view.contiguous:
-                raise LocalProtocolError("A frame must be one contiguous run of bytes.")
-        if n_bytes > MAX_FRAME_BYTES:
-            raise MessageTooLarge(
-                f"A frame of {n_bytes} bytes cannot be sent: the limit is {MAX_FRAME_BYTES}. "
-                "Split it.",
-                size_bytes=n_bytes,
-                limit_bytes=MAX_FRAME_BYTES,
-            )
-        copies.append(n_bytes < LARGE_FRAME_BYTES)
-    if not copies or (len(copies) == 1 and not frames[0]):
-        raise LocalProtocolError("An empty message cannot be sent: it is the probe.")
-    return copies
-
-
-def _check_keys(address: str, parsed: Address, has_keys: bool, allow_insecure: bool) -> None:
+def _check_safety(address: str, parsed: Address, has_keys: bool, allow_insecure: bool) -> None:
     """Refuse TCP in the open, and ipc where others could come in."""
     if parsed.scheme == "ipc":
         check_private_folder(parsed.path)

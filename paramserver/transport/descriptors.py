@@ -1,0 +1,51 @@
+"""How near this process is to its limit of open files.
+
+Rule 1: at the limit it is too late. libzmq 4.3 ends the *process* when it finds no descriptor for
+        a connection over ipc, and spins for as long as there is none over tcp. So whoever listens
+        stops listening while there still is room.
+Rule 2: nothing is counted: POSIX gives out the lowest free number, so a new descriptor tells.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from typing import Final
+
+_LEAST_RESERVE: Final = 32
+_MOST_RESERVE: Final = 256
+
+
+def most_descriptors() -> int:
+    """Return the limit of open files (the soft one) now."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 2**31 if limit == resource.RLIM_INFINITY else limit
+
+
+def reserve() -> int:
+    """Return how many descriptors are kept for everything but connections: a quarter, about."""
+    return min(_MOST_RESERVE, max(_LEAST_RESERVE, most_descriptors() // 4))
+
+
+def is_short(newest: int) -> bool:
+    """Say whether a descriptor just given out has eaten into the reserve."""
+    return newest >= most_descriptors() - reserve()
+
+
+def is_short_now(any_open: int) -> bool:
+    """Say whether the next descriptor would eat into the reserve.
+
+    Parameters
+    ----------
+    any_open : int
+        Any open descriptor; a copy of it is made and closed at once.
+    """
+    try:
+        newest = os.dup(any_open)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        raise
+    os.close(newest)
+    return is_short(newest)
