@@ -1,1 +1,38 @@
-"""paramserver."""
+"""Train numpy and scikit-learn models on many cores and many machines.
+
+The names below are the public ones; everything is loaded when it is first used.
+
+Clusters
+    `LocalCluster`, `Cluster`: executors of the standard library's kind that survive lost workers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paramserver.cluster import Cluster as Cluster
+    from paramserver.cluster import LocalCluster as LocalCluster
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Cluster": "paramserver.cluster",
+    "LocalCluster": "paramserver.cluster",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'paramserver' has no attribute '{name}'")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

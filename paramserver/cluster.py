@@ -1,0 +1,426 @@
+"""The user's door: a cluster is an executor whose workers may die. No decisions, no loops.
+
+Rule 1: a cluster is ready when its constructor returns.
+Rule 2: it owns all it has started, and leaves nothing behind: `shutdown`, the end of the `with`
+        block, the end of the interpreter and the death of the process all end it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from paramserver.core.commands import KillWorker
+from paramserver.core.events import AgentRegistered, ProcessEnded, RetireRequested, StopRequested
+from paramserver.core.jobs import JobOptions
+from paramserver.core.master import MasterMachine
+from paramserver.errors import ClusterClosed, ConfigError, ParamServerError
+from paramserver.executor import JobCounter, JobExecutor, job_error
+from paramserver.protocol.messages import ProcessExited
+from paramserver.runtime.agent import Agent, WorkerSpec
+from paramserver.runtime.master import Master
+from paramserver.runtime.membership import Membership
+from paramserver.runtime.plan import PhaseCalls
+from paramserver.runtime.plan_run import OnProgress, PlanRun
+from paramserver.runtime.release import release
+from paramserver.runtime.scratch import Scratch
+from paramserver.runtime.status import ClusterStatus, take_status
+from paramserver.transport.base import MasterTransport
+from paramserver.transport.zmq import ZmqMasterTransport
+
+LEAVE_S = 5.0
+"""How long workers may take to leave at shutdown before they are killed."""
+START_S = 60.0
+
+_cluster_numbers = count(1)
+
+
+class _Parts:
+    """Everything a cluster has started, and the order in which it ends."""
+
+    def __init__(
+        self, scratch: Scratch, transport: MasterTransport, machine: MasterMachine
+    ) -> None:
+        self.scratch = scratch
+        self.agent: Agent | None = None
+        self.membership = Membership()
+        self.master = Master(machine, transport, kill_worker=self._kill)
+        self.master.on_worker.append(self.membership.note)
+        self.address = transport.address
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def start_agent(self, agent_id: str, spec: WorkerSpec) -> None:
+        """Prepare the agent for workers on this machine; none is started yet."""
+        self.agent = Agent(agent_id, spec, self._process_ended)
+        master = self.master
+        master.post(AgentRegistered(master.clock(), agent_id, self.agent.token))
+        master.on_worker.append(
+            lambda change: (
+                self.agent.note_ready(change.worker_id)  # type: ignore[union-attr]
+                if change.change == "joined"
+                else None
+            )
+        )
+
+    def _kill(self, command: KillWorker) -> None:
+        if self.agent is not None:
+            self.agent.kill(command.worker_id, command.reason)
+
+    def _process_ended(self, exited: ProcessExited, _expected: bool) -> None:
+        assert self.agent is not None
+        event = ProcessEnded(self.master.clock(), self.agent.agent_id, exited)
+        self.master.post(event)
+        self.membership.look_again()
+
+    def failure(self) -> ParamServerError | None:
+        """Why workers cannot come up, or None."""
+        if self.master.failure is not None:
+            return ClusterClosed(f"The master has ended: {self.master.failure}")
+        return None if self.agent is None else self.agent.launch_failure()
+
+    def close(self) -> None:
+        """End everything; twice does no harm."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        self.master.post(StopRequested(self.master.clock(), drain=True))
+        if self.agent is not None:
+            self.agent.close(grace_s=LEAVE_S)
+        self.master.close()
+        self.scratch.close()
+
+
+class Cluster(JobExecutor):
+    """A master that listens for workers on other machines.
+
+    It is a `concurrent.futures.Executor`: `submit` and `map` return what the standard library's
+    executors return, and lost workers cost a retry, not the pool.
+
+    Parameters
+    ----------
+    address : str
+        Where to listen, ``"tcp://HOST:PORT"``; port 0 lets the system choose (see `address`).
+    keys : path
+        Folder made by ``paramserver keys DIR``; the workers need a copy of it.
+    ship_code : bool, default=False
+        Send functions that are in no module as code, to workers started with ``--accept-code``.
+        Otherwise functions go by name, and workers must have their module (``--allow PACKAGE``).
+    no_workers_timeout_s : float, default=60
+        How long jobs wait while nobody is there, before they fail with `NoWorkers`.
+    verbose : bool, default=True
+        Print the line to start workers with.
+
+    Raises
+    ------
+    AuthenticationFailed
+        If there are no keys, or others can read them.
+    ConfigError
+        If the address cannot be used.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        keys: str | os.PathLike[str] | None = None,
+        *,
+        ship_code: bool = False,
+        no_workers_timeout_s: float = 60.0,
+        verbose: bool = True,
+    ) -> None:
+        from paramserver.transport.security import load_master_keys
+
+        master_keys = None if keys is None else load_master_keys(keys)
+        scratch = Scratch.create()
+        try:
+            transport = ZmqMasterTransport.bind(address, master_keys)
+        except BaseException:
+            scratch.close()
+            raise
+        self._open(scratch, transport, no_workers_timeout_s, ship_code=ship_code)
+        if verbose:
+            print(f"Start workers with:  {self.worker_command(keys)}", flush=True)
+
+    def worker_command(self, keys: str | os.PathLike[str] | None = None) -> str:
+        """Return the command that starts workers on another machine."""
+        folder = "KEYS" if keys is None else os.fspath(keys)
+        return f"python -m paramserver.worker {self.address} --keys {folder} --n-workers 4"
+
+    def _open(
+        self,
+        scratch: Scratch,
+        transport: MasterTransport,
+        no_workers_timeout_s: float,
+        *,
+        ship_code: bool,
+    ) -> None:
+        machine = MasterMachine(
+            run=scratch.run,
+            epoch=1,
+            release=release(),
+            make_token=lambda: secrets.token_hex(16),
+            machine=scratch.nonce(),
+            no_workers_timeout_s=no_workers_timeout_s,
+        )
+        parts = self._parts = _Parts(scratch, transport, machine)
+        parts.master.start()
+        self._finalizer = weakref.finalize(self, parts.close)
+        self._views: weakref.WeakSet[JobExecutor] = weakref.WeakSet()
+        membership = parts.membership
+        super().__init__(
+            parts.master,
+            JobCounter(),
+            JobOptions(),
+            trusted=transport.trusted,
+            ship_code=ship_code,
+            buffersize=None,
+            n_workers=lambda: max(1, len(membership)),
+        )
+
+    # --- workers ----------------------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """Where the master listens, with the real port."""
+        return self._parts.address
+
+    @property
+    def scratch_folder(self) -> Path:
+        """A private folder on this machine that ends with the cluster."""
+        return self._parts.scratch.disk
+
+    @property
+    def n_workers(self) -> int:
+        """How many workers are there now."""
+        return len(self._parts.membership)
+
+    def wait_for_workers(self, n: int, timeout_s: float = START_S) -> None:
+        """Wait until `n` workers are there.
+
+        Raises
+        ------
+        NoWorkers
+            If they are not there in time.
+        LaunchFailed
+            If local workers cannot be started; with the last lines of their standard error.
+        """
+        parts = self._parts
+        parts.membership.wait_for(n, timeout_s, parts.failure)
+
+    def status(self) -> ClusterStatus:
+        """Return workers, jobs by state, and counters, as they are now."""
+        master, address = self._parts.master, self.address
+        return master.ask(lambda machine: take_status(machine, master.clock(), address))
+
+    def explain(self, future: Future[Any]) -> str:
+        """Say in words where the job of a future is, and why it is not further."""
+        job = self._owner.job_of(future)
+        if job is None:
+            return "That future is done, or is none of this executor's."
+        return self._parts.master.ask(lambda machine: machine.explain(job))
+
+    def run_plan(
+        self, phases: Sequence[PhaseCalls], on_progress: OnProgress | None = None
+    ) -> list[list[Any]]:
+        """Run phases of calls, each after the one before is complete; return all results.
+
+        Parameters
+        ----------
+        phases : sequence of PhaseCalls
+        on_progress : callable, optional
+            Called as ``on_progress(name, n_done, n_total)`` on the calling thread.
+
+        Raises
+        ------
+        Exception
+            What the first failed job ended with; the rest is cancelled then.
+        """
+        run = PlanRun(
+            self._master,
+            self._numbers.next_job,
+            self._numbers.next_phase,
+            trusted=self._trusted,
+            make_error=lambda ended: job_error(ended, trusted=self._trusted),
+        )
+        return run.run(phases, on_progress)
+
+    # --- options ----------------------------------------------------------------------------------
+
+    def with_options(
+        self,
+        *,
+        max_failures: int = 1,
+        timeout_s: float | None = None,
+        priority: int = 0,
+        pure: bool = False,
+        buffersize: int | None = None,
+    ) -> JobExecutor:
+        """Return an executor on the same workers that treats its jobs in another way.
+
+        Parameters
+        ----------
+        max_failures : int
+            Tries of a job that may end in an exception; 1 makes the first one final.
+        timeout_s : float, optional
+            Deadline of each try, from its start. When it passes, the worker is killed and replaced;
+            after the second time the job fails with `JobTimeout`.
+        priority : int
+            Jobs of higher priority start first.
+        pure : bool
+            Running a job twice does no harm: stragglers get a backup copy.
+        buffersize : int, optional
+            For `map`: how many items may be in flight.
+        """
+        if max_failures < 1:
+            raise ConfigError(
+                "max_failures must be 1 or more.", field="max_failures", value=max_failures
+            )
+        if timeout_s is not None and not timeout_s > 0:
+            raise ConfigError("timeout_s must be above 0.", field="timeout_s", value=timeout_s)
+        options = replace(
+            JobOptions(),
+            max_failures=max_failures,
+            max_timeouts=max(2, max_failures),
+            timeout_s=timeout_s,
+            priority=priority,
+            pure=pure,
+        )
+        view = JobExecutor(
+            self._master,
+            self._numbers,
+            options,
+            trusted=self._trusted,
+            ship_code=self._ship_code,
+            buffersize=buffersize,
+            n_workers=self._n_workers,
+        )
+        self._views.add(view)
+        return view
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more jobs, finish those there are, and end all workers.
+
+        Parameters
+        ----------
+        wait : bool
+            Return when everything has ended. Otherwise return at once; it ends by itself.
+        cancel_futures : bool
+            Cancel the jobs that have not started.
+        """
+        executors = [self, *self._views]
+        for executor in executors:
+            JobExecutor.shutdown(executor, wait=False, cancel_futures=cancel_futures)
+        owners = [executor._owner for executor in executors]
+
+        def finish(close: Callable[[], object] = self._finalizer) -> None:
+            for owner in owners:
+                owner.wait_until_idle()
+            close()
+
+        if wait:
+            finish()
+        elif self._finalizer.alive:
+            threading.Thread(target=finish, name="paramserver-shutdown", daemon=True).start()
+
+
+class LocalCluster(Cluster):
+    """A master and workers on this machine, ready when the constructor returns.
+
+    Parameters
+    ----------
+    n_workers : int, optional
+        Worker processes; by default one for each processor this process may use.
+    blas_threads : int, default=1
+        Threads of the numeric libraries in each worker.
+    memory_limit_bytes : int, optional
+        Address space of each worker; a job that passes it gets a MemoryError.
+    no_workers_timeout_s : float, default=60
+        How long jobs wait while nobody is there, before they fail with `NoWorkers`.
+    start_timeout_s : float, default=60
+        How long the workers may take to come up.
+
+    Raises
+    ------
+    ConfigError
+        If `n_workers` is less than 1.
+    LaunchFailed
+        If workers do not come up; with the last lines of their standard error.
+
+    Examples
+    --------
+    >>> import paramserver as ps
+    >>> with ps.LocalCluster(n_workers=2) as cluster:
+    ...     print(cluster.submit(pow, 2, 10).result())
+    ...     print(list(cluster.map(abs, [-1, -2, 3])))
+    1024
+    [1, 2, 3]
+    """
+
+    def __init__(
+        self,
+        n_workers: int | None = None,
+        *,
+        blas_threads: int | None = 1,
+        memory_limit_bytes: int | None = None,
+        no_workers_timeout_s: float = 60.0,
+        start_timeout_s: float = START_S,
+    ) -> None:
+        if n_workers is None:
+            n_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        if n_workers < 1:
+            raise ConfigError(
+                f"n_workers must be 1 or more, not {n_workers}.", field="n_workers", value=n_workers
+            )
+        scratch = Scratch.create()
+        try:
+            transport = ZmqMasterTransport.bind(f"ipc://{scratch.socket_path('master')}")
+        except BaseException:
+            scratch.close()
+            raise
+        self._open(scratch, transport, no_workers_timeout_s, ship_code=False)
+        spec = WorkerSpec(
+            address=self.address,
+            run=scratch.run,
+            trusted=True,
+            blas_threads=blas_threads,
+            memory_limit_bytes=memory_limit_bytes,
+            scratch_fast=str(scratch.fast),
+            scratch_disk=str(scratch.disk),
+            options={"nonce_path": str(scratch.nonce_path)},
+        )
+        self._parts.start_agent(f"local{next(_cluster_numbers)}", spec)
+        try:
+            self.scale(n_workers)
+            self.wait_for_workers(n_workers, start_timeout_s)
+        except BaseException:
+            self._finalizer()
+            raise
+
+    def scale(self, n_workers: int) -> None:
+        """Keep this many workers on this machine; those too many finish their job and leave.
+
+        Raises
+        ------
+        ConfigError
+            If `n_workers` is negative.
+        """
+        agent, master = self._parts.agent, self._parts.master
+        assert agent is not None
+        live = sorted(agent.live())
+        surplus = live[n_workers:] if n_workers < len(live) else []
+        for worker_id in surplus:
+            agent.retire(worker_id)
+        agent.scale(n_workers)
+        if surplus:
+            master.post(RetireRequested(master.clock(), tuple(surplus)))

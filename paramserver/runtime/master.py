@@ -1,0 +1,387 @@
+"""The driver of the master's machine: one thread that owns transport, machine and services.
+
+Rule 1: only the I/O thread touches the machine and the transport; other threads `post` events and
+        `ask` questions, and are answered through futures.
+Rule 2: it decides nothing: events go into the machine, commands come out and are carried out.
+Rule 3: it waits in one place, `MasterTransport.poll`, and never for one peer.
+Rule 4: owners of jobs are called on the I/O thread, so they must not block.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any, Generic, Protocol, TypeVar
+
+from paramserver.core.commands import (
+    AnnounceWorker,
+    CallService,
+    KillWorker,
+    MasterCommand,
+    Send,
+    SettleJob,
+)
+from paramserver.core.events import (
+    Arrived,
+    Disconnected,
+    JobsWithdrawn,
+    MasterEvent,
+    ServiceReplied,
+    StopRequested,
+    Tick,
+)
+from paramserver.core.master import MasterMachine
+from paramserver.errors import (
+    ClusterClosed,
+    InternalError,
+    MessageTooLarge,
+    ProtocolError,
+    TransportError,
+    VersionMismatch,
+)
+from paramserver.protocol import codec
+from paramserver.protocol.messages import (
+    Buffer,
+    Envelope,
+    GrantJobs,
+    JobGrant,
+    Payload,
+    PayloadKind,
+    Refused,
+)
+from paramserver.transport.base import MasterTransport, Received, Sent
+
+T = TypeVar("T")
+
+MESSAGES_A_TURN = 256
+"""Messages taken in before the machine is asked to decide again."""
+RETRY_S = 0.005
+"""How soon a peer whose queue was full is tried again."""
+OUTBOX_MESSAGES = 10_000
+"""Messages kept for a peer that does not read; more are dropped and sent again by the link."""
+
+
+class JobOwner(Protocol):
+    """Who handed a job in, and is told what became of it. Called on the I/O thread."""
+
+    def claim(self, job: int) -> bool:
+        """Say whether the job is still wanted, just before its first grant is sent."""
+
+    def settle(self, ended: SettleJob) -> None:
+        """Take in how the job ended."""
+
+    def break_off(self, job: int, error: BaseException) -> None:
+        """Take in that the master itself is gone, and the job with it."""
+
+
+class Service(Protocol):
+    """Something of the master's that running jobs can call. All on the I/O thread."""
+
+    def call(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
+        """Take in a call; return the answers that are due now, to this call or to held ones."""
+
+    def worker_gone(self, incarnation: int, now: float) -> Iterable[ServiceReplied]:
+        """Note that this life of a worker is over; return the answers that this sets free."""
+
+
+class Master:
+    """Drives a `MasterMachine` over a transport, in a thread of its own.
+
+    Parameters
+    ----------
+    machine : MasterMachine
+    transport : MasterTransport
+        Owned from now on: closed by `close`.
+    kill_worker : callable
+        Carries out a `KillWorker`; must not block.
+    clock : callable
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        machine: MasterMachine,
+        transport: MasterTransport,
+        *,
+        kill_worker: Callable[[KillWorker], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.clock = clock
+        self.counters: Counter[str] = machine.counters
+        self.services: dict[str, Service] = {}
+        self.on_worker: list[Callable[[AnnounceWorker], None]] = []
+        """Told of every change of a worker, on the I/O thread."""
+        self._machine = machine
+        self._transport = transport
+        self._kill_worker = kill_worker
+        self._owners: dict[int, JobOwner] = {}
+        self._inbox: deque[MasterEvent | _Question[Any]] = deque()
+        self._outboxes: dict[bytes, deque[list[Buffer]]] = {}
+        self._is_asleep = False
+        self._is_closing = False
+        self._has_ended = False
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="paramserver-master", daemon=True)
+
+    # --- any thread ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the I/O thread."""
+        self._thread.start()
+
+    def post(self, event: MasterEvent) -> None:
+        """Hand an event to the machine, in order, without waiting."""
+        self._inbox.append(event)
+        if self._is_asleep:
+            self._transport.wake()
+
+    def own_one(self, job: int, owner: JobOwner) -> None:
+        """Name the owner of a job that is about to be posted."""
+        self._owners[job] = owner
+
+    def own(self, jobs: Iterable[int], owner: JobOwner) -> None:
+        """Name the owner of jobs that are about to be posted."""
+        for job in jobs:
+            self._owners[job] = owner
+
+    def ask(self, question: Callable[[MasterMachine], T], timeout_s: float = 30.0) -> T:
+        """Let the I/O thread answer a question about the machine, between two events.
+
+        Raises
+        ------
+        ClusterClosed
+            If the master has ended.
+        TimeoutError
+            If there is no answer in time.
+        """
+        if threading.current_thread() is self._thread:
+            return question(self._machine)
+        asked: _Question[T] = _Question(question)
+        self._inbox.append(asked)
+        if self._is_asleep:
+            self._transport.wake()
+        if self._has_ended:
+            self._refuse_inbox()
+        return asked.answer.result(timeout_s)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the I/O thread, if it was not `close`."""
+        return self._failure
+
+    @property
+    def is_own_thread(self) -> bool:
+        """Whether the caller runs on the I/O thread (a callback of a future does)."""
+        return threading.current_thread() is self._thread
+
+    def close(self, linger_s: float = 1.0) -> None:
+        """End the I/O thread and close the transport. Jobs that are left are cancelled."""
+        self._is_closing = True
+        self._transport.wake()
+        if self.is_own_thread:
+            return  # it ends after this turn, and closes the transport itself
+        if self._thread.is_alive():
+            self._thread.join()
+        self._transport.close(linger_s)
+        self._refuse_inbox()
+
+    # --- the I/O thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._is_closing:
+                self._turn()
+                self._sleep()
+            self._turn()
+            self._perform(self._machine.handle(StopRequested(self.clock(), drain=False)))
+        except Exception as error:  # noqa: BLE001 - the driver's loop: everyone who waits must know
+            self._failure = error
+            self._fail_everything(error)
+        finally:
+            self._has_ended = True
+            self._refuse_inbox()
+
+    def _turn(self) -> None:
+        """Deliver all there is, then let the machine decide."""
+        inbox, machine = self._inbox, self._machine
+        while inbox:
+            event = inbox.popleft()
+            if isinstance(event, _Question):
+                event.put_to(machine)
+            else:
+                self._perform(machine.handle(event))
+        for _ in range(MESSAGES_A_TURN):
+            received = self._transport.receive()
+            if received is None:
+                break
+            self._take_in(received)
+        if self._transport.take_disconnected():
+            self._probe_peers()
+        for reason, n in self._transport.take_counters().items():
+            self.counters[reason] += n
+        self._perform(machine.handle(Tick(self.clock())))
+        if self._outboxes:
+            self._flush_outboxes()
+
+    def _sleep(self) -> None:
+        deadline = self._machine.next_deadline()
+        timeout = None if deadline is None else max(0.0, deadline - self.clock())
+        if self._outboxes:
+            timeout = RETRY_S if timeout is None else min(timeout, RETRY_S)
+        self._is_asleep = True
+        if not self._inbox and not self._is_closing:
+            self._transport.poll(timeout)
+        self._is_asleep = False
+
+    def _take_in(self, received: Received) -> None:
+        try:
+            envelope, message = codec.decode(received.frames, codec.FROM_WORKERS)
+        except VersionMismatch as error:
+            self.counters["mismatched"] += 1
+            refusal = Envelope(self._machine.run, self._machine.epoch, "", 0, 0, 0)
+            self._send(Send(received.peer, refusal, Refused(str(error))))
+            return
+        except (ProtocolError, TransportError) as error:
+            oversize = isinstance(error, MessageTooLarge)
+            self.counters["oversize" if oversize else "mismatched"] += 1
+            return
+        event = Arrived(self.clock(), received.peer, received.user, envelope, message)  # type: ignore[arg-type]
+        self._perform(self._machine.handle(event))
+
+    def _perform(self, commands: list[MasterCommand]) -> None:
+        for command in commands:
+            match command:
+                case Send():
+                    self._send(command)
+                case SettleJob():
+                    owner = self._owners.pop(command.job, None)
+                    if owner is not None:
+                        owner.settle(command)
+                case CallService():
+                    self._call_service(command)
+                case AnnounceWorker():
+                    self._announce(command)
+                case KillWorker():
+                    self._kill_worker(command)
+
+    def _send(self, command: Send) -> None:
+        message = command.message
+        if type(message) is GrantJobs:
+            wanted = self._claim(message.grants)
+            if len(wanted) < len(message.grants):
+                message = replace(message, grants=wanted)
+        frames = codec.encode(command.envelope, message)
+        peer = command.peer
+        outbox = self._outboxes.get(peer)
+        if outbox is None:
+            sent = self._transport.send(peer, frames)
+            if sent is Sent.TAKEN:
+                return
+            if sent is Sent.GONE:
+                self._inbox.append(Disconnected(self.clock(), peer))
+                return
+            outbox = self._outboxes[peer] = deque()
+        if len(outbox) < OUTBOX_MESSAGES:
+            outbox.append(frames)
+        else:
+            self.counters["full"] += 1
+
+    def _claim(self, grants: tuple[JobGrant, ...]) -> tuple[JobGrant, ...]:
+        """Leave out the jobs that their owners cancelled while they were queued."""
+        unwanted = []
+        for grant in grants:
+            if grant.attempt == 1:
+                owner = self._owners.get(grant.job)
+                if owner is not None and not owner.claim(grant.job):
+                    unwanted.append(grant.job)
+        if not unwanted:
+            return grants
+        self._inbox.append(JobsWithdrawn(self.clock(), tuple(unwanted)))
+        return tuple(grant for grant in grants if grant.job not in unwanted)
+
+    def _flush_outboxes(self) -> None:
+        for peer, outbox in list(self._outboxes.items()):
+            while outbox:
+                sent = self._transport.send(peer, outbox[0])
+                if sent is Sent.FULL:
+                    break
+                outbox.popleft()
+                if sent is Sent.GONE:
+                    outbox.clear()
+                    self._inbox.append(Disconnected(self.clock(), peer))
+            if not outbox:
+                del self._outboxes[peer]
+
+    def _probe_peers(self) -> None:
+        for peer in list(self._machine.roster.by_peer):
+            if not self._transport.is_connected(peer):
+                self._perform(self._machine.handle(Disconnected(self.clock(), peer)))
+
+    def _call_service(self, command: CallService) -> None:
+        service = self.services.get(command.service)
+        if service is None:
+            error = Payload(PayloadKind.ERROR, b"")
+            self._reply(
+                ServiceReplied(self.clock(), command.incarnation, command.call, False, error)
+            )
+            return
+        for reply in service.call(command, self.clock()):
+            self._reply(reply)
+
+    def _reply(self, reply: ServiceReplied) -> None:
+        self._perform(self._machine.handle(reply))
+
+    def _announce(self, command: AnnounceWorker) -> None:
+        if command.change in ("lost", "left"):
+            for service in self.services.values():
+                for reply in service.worker_gone(command.incarnation, self.clock()):
+                    self._reply(reply)
+        for listener in self.on_worker:
+            listener(command)
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def _fail_everything(self, error: BaseException) -> None:
+        """Tell everyone who waits that the I/O thread is gone."""
+        text = f"The master's I/O thread ended: {type(error).__name__}: {error}"
+        problem = InternalError(f"{text}. This is a bug in paramserver; please report it.")
+        problem.__cause__ = error
+        owners, self._owners = self._owners, {}
+        for job, owner in owners.items():
+            owner.break_off(job, problem)
+        self._refuse_inbox()
+
+    def _refuse_inbox(self) -> None:
+        """Answer questions that came too late; events that came too late change nothing."""
+        while self._inbox:
+            try:
+                event = self._inbox.popleft()
+            except IndexError:  # another thread took it
+                return
+            if isinstance(event, _Question):
+                event.refuse(self._failure)
+
+
+class _Question(Generic[T]):
+    """Something another thread wants to know of the machine."""
+
+    def __init__(self, question: Callable[[MasterMachine], T]) -> None:
+        self.answer: Future[T] = Future()
+        self._question = question
+
+    def put_to(self, machine: MasterMachine) -> None:
+        """Answer it; on the I/O thread."""
+        try:
+            self.answer.set_result(self._question(machine))
+        except Exception as error:  # noqa: BLE001 - it belongs to who asked
+            self.answer.set_exception(error)
+
+    def refuse(self, failure: BaseException | None) -> None:
+        """Say that nobody will answer any more."""
+        problem = ClusterClosed("The cluster has been shut down.")
+        problem.__cause__ = failure
+        self.answer.set_exception(problem)

@@ -1,0 +1,79 @@
+"""A picture of a cluster at one moment, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from paramserver.core.jobs import count_states
+from paramserver.core.master import MasterMachine
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker, as the master sees it.
+
+    Attributes
+    ----------
+    worker_id, host : str
+    pid, incarnation : int
+    state : str
+        ready, suspect or draining.
+    job : int or None
+        What it runs.
+    n_held : int
+        Attempts it holds, the running one included.
+    n_ended : int
+        Attempts it has ended.
+    silent_s : float
+        Seconds since its last message (an idle worker says nothing).
+    """
+
+    worker_id: str
+    pid: int
+    host: str
+    incarnation: int
+    state: str
+    job: int | None
+    n_held: int
+    n_ended: int
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """What `Cluster.status` returns.
+
+    Attributes
+    ----------
+    address : str
+    workers : tuple of WorkerStatus
+    jobs : dict of str to int
+        How many jobs are in each state, of all phases that are not dropped.
+    counters : dict of str to int
+        What has happened and what was discarded, by reason, since the start.
+    """
+
+    address: str
+    workers: tuple[WorkerStatus, ...]
+    jobs: dict[str, int]
+    counters: dict[str, int]
+
+
+def take_status(machine: MasterMachine, now: float, address: str) -> ClusterStatus:
+    """Read a status off the machine; on the I/O thread."""
+    workers = tuple(
+        WorkerStatus(
+            worker.worker_id,
+            worker.pid,
+            worker.host,
+            worker.incarnation,
+            worker.state.name.lower(),
+            None if worker.head is None else worker.head.job.number,
+            len(worker.held),
+            worker.n_ended,
+            max(0.0, now - worker.last_heard),
+        )
+        for worker in machine.roster.workers.values()
+    )
+    jobs = count_states(machine.scheduler.phases.values())
+    return ClusterStatus(address, workers, jobs, dict(sorted(machine.counters.items())))
