@@ -138,8 +138,8 @@ class PlanRun:
         trusted = self._trusted
         if phase.wants_inputs:
             args = (call.fn, *call.args)
-            return calls.encode_call(call_with_inputs, args, call.kwargs, trusted=trusted)
-        return calls.encode_call(call.fn, call.args, call.kwargs, trusted=trusted)
+            return calls.encode_call(call_with_inputs, args, dict(call.kwargs), trusted=trusted)
+        return calls.encode_call(call.fn, call.args, dict(call.kwargs), trusted=trusted)
 
     def _wait(self, on_progress: OnProgress | None) -> None:
         shown: list[int] = [-1] * len(self._runs)
