@@ -77,11 +77,11 @@ class ChildConfig:
         """
         values = json.loads(line)
         known = {f.name for f in fields(cls)}
-        if not isinstance(values, dict) or not values.keys() <= known:
+        if not isinstance(values, dict) or values.keys() != known:
             raise ValueError("The configuration on standard input is not one of this release.")
         values["lifeline_fd"] = lifeline_fd
         for name in ("allow", "sys_path"):
-            values[name] = tuple(values.get(name, ()))
+            values[name] = tuple(values[name])
         return cls(**values)
 
 

@@ -6,8 +6,8 @@ Rule 2: it lives as long as a lock is held, and the kernel frees the lock of who
         leftovers of a killed master are known for certain, and the next start removes them.
 Rule 3: nobody waits for a lock, and nobody removes a folder whose lock is held.
 Rule 4: the lock file ``<run>.lock`` lies beside the folder ``<run>``: it is there before the folder
-        is made and until the folder is gone. A lock that was taken counts only if its path still
-        leads to the same file; otherwise a sweep was faster.
+        is made and until the folder is gone, and gets its name when it is locked already. A lock
+        that was taken later counts only if its path still leads to the same file.
 
 ::
 
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -40,6 +41,9 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _MAX_SOCKET_PATH_BYTES: Final = 100
 """The kernels allow 108 (Linux) and 104 (macOS), less what the transport may append."""
 _LOCK_SUFFIX: Final = ".lock"
+_NEW_SUFFIX: Final = ".new"
+_LOCK_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_RUN_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Scratch:
@@ -85,11 +89,18 @@ class Scratch:
         Raises
         ------
         ConfigError
-            If the root folder exists and is not private to this user, or cannot be made.
+            If the root folder exists and is not private to this user, or cannot be made; or if
+            `run` cannot be the name of a folder.
         ClusterError
             If this run is alive in another process.
         """
         run = run or secrets.token_hex(8)
+        if not _RUN_NAME.fullmatch(run):
+            raise ConfigError(
+                f"A run is named by letters, digits, '-' and '_', not {run!r}.",
+                field="run",
+                value=run,
+            )
         roots = _roots(base)
         for root in roots:
             _sweep_root(root)
@@ -162,7 +173,7 @@ class _LockedFolder:
     def __init__(self, root: Path, run: str) -> None:
         self.path = root / run
         self._lock_path = root / f"{run}{_LOCK_SUFFIX}"
-        fd = _try_lock(self._lock_path, os.O_CREAT)
+        fd = _make_lock(root, self._lock_path)
         if fd is None:
             raise ClusterError(
                 f"Run {run} is in use by another process, which holds {self._lock_path}. "
@@ -173,17 +184,23 @@ class _LockedFolder:
             _remove_tree(self.path)  # a leftover whose lock file someone else has cleaned away
             os.mkdir(self.path, 0o700)
         except BaseException:
-            self.close()
+            self._free()
             raise
 
     def close(self) -> None:
         if self._lock_fd >= 0:
-            fd, self._lock_fd = self._lock_fd, -1
             try:
                 _remove_tree(self.path)
-                self._lock_path.unlink(missing_ok=True)
-            finally:
-                os.close(fd)
+            except BaseException:  # the next sweep will find it by its lock file
+                self._free(unlink=False)
+                raise
+            self._free()
+
+    def _free(self, unlink: bool = True) -> None:
+        if unlink:
+            self._lock_path.unlink(missing_ok=True)
+        os.close(self._lock_fd)
+        self._lock_fd = -1
 
 
 def _enter(stack: ExitStack, folder: _LockedFolder) -> _LockedFolder:
@@ -228,8 +245,13 @@ def _private_root(root: Path) -> Path:
 
 def _sweep_root(root: Path) -> list[Path]:
     removed: list[Path] = []
+    for new in root.glob(f"*{_NEW_SUFFIX}"):
+        fd = _try_lock(new)
+        if fd is not None:
+            new.unlink(missing_ok=True)
+            os.close(fd)
     for lock_path in root.glob(f"*{_LOCK_SUFFIX}"):
-        fd = _try_lock(lock_path, 0)
+        fd = _try_lock(lock_path)
         if fd is None:
             continue
         try:
@@ -246,21 +268,40 @@ def _sweep_root(root: Path) -> list[Path]:
     return removed
 
 
-def _try_lock(path: Path, flags: int) -> int | None:
-    """Return a descriptor that holds the lock; None if another holds it or it is not there."""
+def _make_lock(root: Path, path: Path) -> int | None:
+    """Return a descriptor that holds the lock of this name; None if it is in use."""
     while True:
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
-        except FileNotFoundError:
-            return None
+        new = root / f"{secrets.token_hex(8)}{_NEW_SUFFIX}"
+        fd = os.open(new, _LOCK_FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _leads_to(path, fd):
-                return fd
-        except BlockingIOError:
+            os.link(new, path)
+            return fd
+        except FileExistsError:  # a leftover, or in use
             os.close(fd)
-            return None
-        os.close(fd)  # swept away between the two steps: once more, with the path's file of now
+            found = _try_lock(path)
+            if found is not None or path.exists():
+                return found
+        except (BlockingIOError, FileNotFoundError):  # a sweep has taken the nameless one away
+            os.close(fd)
+        finally:
+            new.unlink(missing_ok=True)
+
+
+def _try_lock(path: Path) -> int | None:
+    """Return a descriptor that holds the lock; None if another holds it or it is not there."""
+    try:
+        fd = os.open(path, _LOCK_FLAGS)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _leads_to(path, fd):
+            return fd
+    except BlockingIOError:
+        pass
+    os.close(fd)
+    return None
 
 
 def _leads_to(path: Path, fd: int) -> bool:
