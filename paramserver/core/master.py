@@ -342,16 +342,20 @@ class MasterMachine:
 
     def _heard_again(self, member: Member) -> None:
         member.suspect_until = None
-        if type(member) is Worker and member.state is WorkerState.SUSPECT:
-            member.step(Change.HEAR)
+        if type(member) is Worker:
+            self.roster.suspects.discard(member)
+            if member.state is WorkerState.SUSPECT:
+                member.step(Change.HEAR)
 
     def _disconnected(self, now: float, peer: bytes) -> None:
         member = self.roster.by_peer.get(peer)
         if member is None or member.suspect_until is not None:
             return
         member.suspect_until = now + self.grace_s
-        if type(member) is Worker and member.state is WorkerState.READY:
-            member.step(Change.MISS)
+        if type(member) is Worker:
+            self.roster.suspects.add(member)
+            if member.state is WorkerState.READY:
+                member.step(Change.MISS)
 
     def _process_ended(
         self, now: float, agent_id: str, exited: ProcessExited, out: list[MasterCommand]
@@ -430,7 +434,7 @@ class MasterMachine:
             if attempt in attempt.job.attempts:
                 scheduler.charge_timeout(attempt, late, out)
             self._kill(now, late, "its job passed the deadline", out)
-        for suspect in list(self.roster.suspects()):
+        for suspect in tuple(self.roster.suspects):
             if suspect.suspect_until is not None and suspect.suspect_until <= now:
                 self._lose(now, suspect, Loss(f"silent for {self.grace_s:g} s"), out)
         for incarnation, keys in scheduler.take_unwanted().items():
@@ -439,7 +443,7 @@ class MasterMachine:
                 self._send(now, worker, TakeBack(tuple(keys)), out)
         for incarnation, grants in scheduler.assign(now).items():
             self._send_to(now, incarnation, GrantJobs(tuple(grants)), out)
-        if scheduler.review_at is None or scheduler.review_at <= now:
+        if scheduler.review_at is not None and scheduler.review_at <= now:
             take_back, backups = scheduler.review(now)
             for incarnation, keys in take_back.items():
                 self._send_to(now, incarnation, TakeBack(tuple(keys)), out)
@@ -454,7 +458,7 @@ class MasterMachine:
         """The master was paused: nobody else is to blame for that time."""
         self.counters["master_pauses"] += 1
         self.scheduler.extend_deadlines(lateness)
-        for worker in self.roster.suspects():
+        for worker in self.roster.suspects:
             if worker.suspect_until is not None:
                 worker.suspect_until += lateness
         if self._alone_since is not None:
@@ -487,16 +491,17 @@ class MasterMachine:
             self._alone_since = None
 
     def _find_wake_at(self, now: float) -> float | None:
-        ends = [end for end in (self.scheduler.next_deadline(), self._links_at) if end is not None]
-        ends.extend(w.suspect_until for w in self.roster.suspects() if w.suspect_until is not None)
+        scheduler, roster = self.scheduler, self.roster
+        ends = [end for end in (scheduler.next_deadline(), self._links_at) if end is not None]
+        for worker in roster.suspects:
+            if worker.suspect_until is not None:
+                ends.append(worker.suspect_until)
         if self._alone_since is not None:
             ends.append(self._alone_since + self.no_workers_timeout_s)
-        if self.scheduler.n_ready:
-            ends.extend(
-                agent.quarantined_until
-                for agent in {worker.agent for worker in self.roster.workers.values()}
-                if agent.quarantined_until > now
-            )
+        if scheduler.n_ready:
+            for agent in roster.agents.values():
+                if agent.quarantined_until > now:
+                    ends.append(agent.quarantined_until)
         return min(ends, default=None)
 
     # --- sending ---------------------------------------------------------------------------------

@@ -214,6 +214,8 @@ class Roster:
         """Living workers by name."""
         self.by_incarnation: dict[int, Worker] = {}
         self.by_peer: dict[bytes, Member] = {}
+        self.suspects: set[Worker] = set()
+        """Those whose grace period is running."""
 
     def agent(self, agent_id: str, token: str) -> Agent | None:
         """Return the agent of that name if the token is its own; a new name is believed."""
@@ -258,6 +260,7 @@ class Roster:
     def remove(self, worker: Worker) -> None:
         """Forget a worker whose life is over."""
         self.release_peer(worker)
+        self.suspects.discard(worker)
         self.by_incarnation.pop(worker.incarnation, None)
         if self.workers.get(worker.worker_id) is worker:
             del self.workers[worker.worker_id]
@@ -269,14 +272,9 @@ class Roster:
             for worker in self.workers.values()
             if worker.state is WorkerState.READY and worker.agent.quarantined_until <= now
         ]
-        able.sort(key=_load)
+        if len(able) > 1:
+            able.sort(key=_load)
         return able
-
-    def suspects(self) -> Iterator[Worker]:
-        """Workers whose grace period is running."""
-        for worker in self.workers.values():
-            if worker.suspect_until is not None:
-                yield worker
 
     def members(self) -> Iterator[Member]:
         """Everyone with a conversation of their own."""

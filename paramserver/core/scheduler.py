@@ -183,6 +183,8 @@ class Scheduler:
             worker.caches.add(job.affinity)
         if len(worker.held) == 1:
             self._start(now, attempt)
+        if self.review_at is None and (len(worker.held) > 1 or job.phase.spec.options.pure):
+            self.review_at = now + REVIEW_S
         self.counters["attempts"] += 1
         return JobGrant(job.number, job.tries, job.payload, job.phase.inputs or ())
 
@@ -224,6 +226,8 @@ class Scheduler:
 
     def take_unwanted(self) -> dict[int, list[tuple[int, int]]]:
         """Attempts whose job is settled, by incarnation: not to be started any more."""
+        if not self._unwanted:
+            return self._unwanted
         unwanted, self._unwanted = self._unwanted, {}
         return unwanted
 
@@ -315,11 +319,11 @@ class Scheduler:
         take_back: dict[int, list[tuple[int, int]]] = {}
         grants: dict[int, list[JobGrant]] = {}
         self.review_at = None
-        if self.n_ready or not self.n_unsettled:
+        if not self.n_unsettled:
             return take_back, grants
         idle = [worker for worker in self._roster.takers(now) if not worker.held]
-        if not idle:
-            return take_back, grants
+        if self.n_ready:
+            idle.clear()  # there is work for them in the queue
         candidates: list[tuple[float, Attempt]] = []
         for worker in self._roster.workers.values():
             head = worker.head
@@ -502,10 +506,10 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """When the next attempt's time is over, or idle workers should be looked at."""
-        ends = [end for end in (self.review_at,) if end is not None]
-        if self._deadlines:
-            ends.append(self._deadlines[0][0])
-        return min(ends, default=None)
+        if not self._deadlines:
+            return self.review_at
+        end = self._deadlines[0][0]
+        return end if self.review_at is None else min(end, self.review_at)
 
     def explain(self, number: int) -> str:
         """Say in words where a job is and why it is not further."""

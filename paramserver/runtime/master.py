@@ -121,6 +121,7 @@ class Master:
         self._owners: dict[int, JobOwner] = {}
         self._inbox: deque[MasterEvent | _Question[Any]] = deque()
         self._outboxes: dict[bytes, deque[list[Buffer]]] = {}
+        self._settled: deque[SettleJob] = deque()
         self._is_asleep = False
         self._is_closing = False
         self._has_ended = False
@@ -198,6 +199,7 @@ class Master:
                 self._sleep()
             self._turn()
             self._perform(self._machine.handle(StopRequested(self.clock(), drain=False)))
+            self._settle()
         except Exception as error:  # noqa: BLE001 - the driver's loop: everyone who waits must know
             self._failure = error
             self._fail_everything(error)
@@ -226,6 +228,17 @@ class Master:
         self._perform(machine.handle(Tick(self.clock())))
         if self._outboxes:
             self._flush_outboxes()
+        if self._settled:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Tell the owners, last of all: who waits for a future then runs while this thread sleeps."""
+        owners, settled = self._owners, self._settled
+        while settled:
+            ended = settled.popleft()
+            owner = owners.pop(ended.job, None)
+            if owner is not None:
+                owner.settle(ended)
 
     def _sleep(self) -> None:
         deadline = self._machine.next_deadline()
@@ -258,9 +271,7 @@ class Master:
                 case Send():
                     self._send(command)
                 case SettleJob():
-                    owner = self._owners.pop(command.job, None)
-                    if owner is not None:
-                        owner.settle(command)
+                    self._settled.append(command)
                 case CallService():
                     self._call_service(command)
                 case AnnounceWorker():
@@ -350,6 +361,7 @@ class Master:
         text = f"The master's I/O thread ended: {type(error).__name__}: {error}"
         problem = InternalError(f"{text}. This is a bug in paramserver; please report it.")
         problem.__cause__ = error
+        self._settled.clear()
         owners, self._owners = self._owners, {}
         for job, owner in owners.items():
             owner.break_off(job, problem)
