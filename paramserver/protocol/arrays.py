@@ -79,7 +79,7 @@ def pack_plain(value: object, buffers: list[Buffer]) -> bytes:
     writer = _Writer(buffers)
     try:
         packed: bytes = msgpack.packb(value, default=writer.write, strict_types=True)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, BufferError) as error:
         raise LocalProtocolError(
             f"a value of type {_name(value)} cannot be sent as a plain value: {error}"
         ) from error

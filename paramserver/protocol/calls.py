@@ -71,7 +71,7 @@ def encode_call(
     if trusted:
         return Payload(PayloadKind.PICKLE, *pickling.dumps(call, what="a call"))
     if ship_code and not str(getattr(fn, "__module__", "")).startswith("paramserver."):
-        return Payload(PayloadKind.CODE, *pickling.dumps(call, what="a call", by_value=True))
+        return Payload(PayloadKind.CODE, *pickling.dumps(call, what="a call"))
     buffers: list[Buffer] = []
     return Payload(PayloadKind.PLAIN, pack_plain((name_of(fn), *call[1:]), buffers), tuple(buffers))
 
@@ -140,7 +140,7 @@ def encode_value(value: object, *, trusted: bool) -> Payload:
         If the value cannot be written; the error names its type and says what to do.
     """
     if trusted:
-        return Payload(PayloadKind.PICKLE, *pickling.dumps(value, what="a result"))
+        return Payload(PayloadKind.PICKLE, *pickling.dumps(value))
     buffers: list[Buffer] = []
     return Payload(PayloadKind.PLAIN, pack_plain(value, buffers), tuple(buffers))
 

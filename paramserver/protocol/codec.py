@@ -82,7 +82,8 @@ class Limits:
         Sum of all pieces in one header.
     gather_bytes : int
         Payload data below this size that is not in the header shares a raw frame with its
-        neighbours, so that thousands of small payloads do not make thousands of frames.
+        neighbours, so that thousands of small payloads do not make thousands of frames; such a
+        frame is at most 16 times as large, as the last of them that is kept keeps it all.
     message_bytes : int
         Of all raw frames together.
     array_items : int
@@ -168,18 +169,19 @@ class _Outgoing:
 
     def _piece(self, data: Buffer, gather: int) -> bytes | int:
         view = _flat(data)
+        limits = self.limits
         n = len(view)
         if not n or (n <= self.inline_bytes and n <= self.budget):
             self.budget -= n
             return bytes(view)
         if n < gather:
-            if self.gathered_bytes + n > self.limits.frame_bytes >> 4:
+            if self.gathered_bytes + n > min(16 * limits.gather_bytes, limits.frame_bytes):
                 self._flush()
             self.gathered.append(view)
             self.gathered_bytes += n
             return n
         self._flush()
-        step = self.limits.frame_bytes
+        step = limits.frame_bytes
         if n <= step:
             self.frames.append(view)
         else:

@@ -20,18 +20,14 @@ SMALL_BUFFER_BYTES: Final = 4096
 """Below this an array stays inside the pickle: a copy is cheaper than a frame."""
 
 
-def dumps(
-    value: object, *, what: str = "a value", by_value: bool = False
-) -> tuple[bytes, tuple[Buffer, ...]]:
+def dumps(value: object, *, what: str = "") -> tuple[bytes, tuple[Buffer, ...]]:
     """Pickle a value, large arrays aside.
 
     Parameters
     ----------
     value : object
     what : str, optional
-        What the value is, for the error.
-    by_value : bool, default False
-        Go straight to cloudpickle, as for a value that is meant for another machine.
+        What the value is, for the error; by default it is named by its type.
 
     Returns
     -------
@@ -51,11 +47,7 @@ def dumps(
     fails (a lambda, a local function), or where the result mentions ``__main__``, however deep,
     cloudpickle does it again by value.
     """
-    if not by_value:
-        pickled = _dumps_by_name(value)
-        if pickled is not None:
-            return pickled
-    return _dumps_by_value(value, what)
+    return _dumps_by_name(value) or _dumps_by_value(value, what)
 
 
 def loads(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
@@ -95,10 +87,11 @@ def _dumps_by_value(value: object, what: str) -> tuple[bytes, tuple[Buffer, ...]
         data = cloudpickle.dumps(value, 5, buffer_callback=_collector(buffers))
     except Exception as error:
         kind = type(value)
+        what = what or f"a value of type {kind.__module__}.{kind.__qualname__}"
         raise LocalProtocolError(
-            f"{what} of type {kind.__module__}.{kind.__qualname__} cannot be pickled "
-            f"({type(error).__name__}: {error}): locks, open files, sockets and generators do not "
-            "travel; make them inside the function, or send what they are made from"
+            f"{what} cannot be pickled ({type(error).__name__}: {error}): locks, open files, "
+            "sockets and generators do not travel; make them inside the function, or send what "
+            "they are made from"
         ) from error
     return data, tuple(buffers)
 
