@@ -155,11 +155,8 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
         Frames of 64 KiB and more are memoryviews of ZeroMQ's memory, the others are bytes.
         """
         recv = self._recv
-        while True:
-            try:
-                peer = recv(NOW)
-            except zmq.Again:
-                return None
+        while self._socket.get(zmq.EVENTS) & READABLE:  # a third of what the exception costs
+            peer = recv(NOW)
             head = recv(NOW, False)
             user = self._everyone
             if user is None:
@@ -167,6 +164,7 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
             frames = self._take_frames(head)
             if user is not None and (len(frames) > 1 or frames[0]):
                 return Received(peer, user, frames)
+        return None
 
     def _identify(self, peer: bytes, frame: zmq.Frame) -> str | None:
         """Return whom the connection of this frame has proven to be; count it if nobody."""
@@ -382,14 +380,11 @@ class ZmqWorkerTransport(ZmqEnd, WorkerTransport):
 
         Frames of 64 KiB and more are memoryviews of ZeroMQ's memory, the others are bytes.
         """
-        while True:
-            try:
-                head = self._recv(NOW, False)
-            except zmq.Again:
-                return None
-            frames = self._take_frames(head)
+        while self._socket.get(zmq.EVENTS) & READABLE:
+            frames = self._take_frames(self._recv(NOW, False))
             if len(frames) > 1 or frames[0]:
                 return frames
+        return None
 
     # --- the connection --------------------------------------------------------------------------
 

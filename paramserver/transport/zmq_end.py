@@ -127,11 +127,9 @@ class ZmqEnd:
     # --- events of the socket's life -------------------------------------------------------------
 
     def _read_monitor(self) -> None:
-        while True:
-            try:
-                head = self._monitor.recv(NOW)
-            except zmq.Again:
-                return
+        # Asking first costs 2 us; the exception that says "nothing there" costs three times that.
+        while self._monitor.get(zmq.EVENTS) & READABLE:
+            head = self._monitor.recv(NOW)
             self._monitor.recv(NOW)  # the endpoint, of which the events of ours say nothing new
             event, value = struct.unpack("=HI", head)
             self._on_event(event, value)
