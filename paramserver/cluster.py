@@ -26,6 +26,7 @@ from paramserver.errors import ClusterClosed, ConfigError, ParamServerError
 from paramserver.executor import JobCounter, JobExecutor, job_error
 from paramserver.protocol.messages import ProcessExited
 from paramserver.runtime.agent import Agent, WorkerSpec
+from paramserver.runtime.internals import Internals
 from paramserver.runtime.master import Master
 from paramserver.runtime.membership import Membership
 from paramserver.runtime.plan import PhaseCalls
@@ -252,6 +253,16 @@ class Cluster(JobExecutor):
             make_error=lambda ended: job_error(ended, trusted=self._trusted),
         )
         return run.run(phases, on_progress)
+
+    def internals(self) -> Internals:
+        """Return the parts that the package's own layers build on. Not for users: it may change."""
+        return Internals(
+            self._master,
+            self._numbers.next_job,
+            self._numbers.next_phase,
+            self._trusted,
+            self._parts.scratch.fast,
+        )
 
     # --- options ----------------------------------------------------------------------------------
 

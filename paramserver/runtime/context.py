@@ -41,6 +41,8 @@ class JobContext(Protocol):
     attempt: int
     scratch_fast: str
     scratch_disk: str
+    trusted: bool
+    """Whether the master is inside the local trust domain."""
 
     def inputs(self) -> list[Any]:
         """Return the results of the phase before, in the order of its jobs."""

@@ -322,6 +322,7 @@ class _Context:
         self.attempt = grant.attempt
         self.scratch_fast = worker.config.scratch_fast or ""
         self.scratch_disk = worker.config.scratch_disk or ""
+        self.trusted = worker.trusted
 
     def inputs(self) -> list[Any]:
         trusted = self._worker.trusted
