@@ -21,7 +21,7 @@ from paramserver.errors import (
     RemoteProtocolError,
     VersionMismatch,
 )
-from paramserver.protocol import codec
+from paramserver.protocol import codec, forms
 from paramserver.protocol.codec import FROM_MASTER, FROM_WORKERS, Limits, decode, encode
 from paramserver.protocol.messages import (
     MESSAGE_TYPES,
@@ -312,7 +312,7 @@ def test_limits_that_contradict_each_other_are_refused() -> None:
 
 
 def test_the_table_of_the_wire_lists_the_fields_of_every_message_in_order() -> None:
-    table = {kind: list(fields) for kind, fields in codec._FIELDS.items()}
+    table = {kind: list(fields) for kind, fields in forms.FIELDS.items()}
 
     assert table == {
         kind: [field.name for field in dataclasses.fields(kind)] for kind in MESSAGE_TYPES.values()

@@ -1,0 +1,74 @@
+"""How large a message may be, and what is said of one that is larger or malformed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from paramserver.errors import ConfigError, MessageTooLarge
+
+_KIB: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a message and its parts may be, both out and in.
+
+    Attributes
+    ----------
+    header_bytes : int
+        Of the header frame, magic and version included.
+    n_frames : int
+        Raw frames after the header.
+    frame_bytes : int
+        Of one raw frame; a longer piece is split over several.
+    inline_bytes : int
+        A piece up to this size goes into the header, while `inline_budget_bytes` lasts.
+    inline_budget_bytes : int
+        Sum of all pieces in one header.
+    gather_bytes : int
+        Payload data below this size that is not in the header shares a raw frame with its
+        neighbours, so that thousands of small payloads do not make thousands of frames; such a
+        frame is at most 16 times as large, as the last of them that is kept keeps it all.
+    message_bytes : int
+        Of all raw frames together.
+    array_items : int
+        Of any list in the header: grants of a batch, inputs of a grant, buffers of a payload.
+    string_bytes : int
+        Of one string in the header; senders keep to it with `bounded_text`.
+    """
+
+    header_bytes: int = 64 * _KIB
+    n_frames: int = 4096
+    frame_bytes: int = 16 * _KIB * _KIB
+    inline_bytes: int = 2048
+    inline_budget_bytes: int = 48 * _KIB
+    gather_bytes: int = 64 * _KIB
+    message_bytes: int = 2 * _KIB * _KIB * _KIB
+    array_items: int = 8192
+    string_bytes: int = 32 * _KIB
+
+    def __post_init__(self) -> None:
+        if self.gather_bytes > self.frame_bytes:
+            raise ConfigError(
+                f"gather_bytes={self.gather_bytes} is above frame_bytes={self.frame_bytes}: "
+                "what shares a frame has to fit into one",
+                field="gather_bytes",
+                value=self.gather_bytes,
+            )
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+
+class MalformedError(Exception):
+    """What is wrong with a message; becomes an error of the side at fault at the codec's door."""
+
+
+def too_large(what: str, size: int, limit: int, unit: str) -> MessageTooLarge:
+    return MessageTooLarge(
+        f"a {what} would take {size} {unit}, the wire allows {limit}: nothing was sent; "
+        "send less at a time, or put large data into files or shared memory and send names",
+        size_bytes=size,
+        limit_bytes=limit,
+    )
