@@ -6,12 +6,18 @@ Rule 2: an agent whose master is gone for `give_up_s` ends its workers and itsel
 
 from __future__ import annotations
 
-from paramserver.core.commands import Exit, KillChild, StopChildren, WorkerCommand
+from paramserver.core.commands import Exit, KillChild, NoteChild, StopChildren, WorkerCommand
 from paramserver.core.session import MakeHello, Session, SessionState
-from paramserver.core.worker_life import EXIT_REFUSED
-from paramserver.protocol.messages import Envelope, KillProcess, MasterMessage, ProcessExited, Stop
-
-EXIT_RESUMABLE = 75
+from paramserver.core.worker_life import EXIT_REFUSED, EXIT_RESUMABLE
+from paramserver.protocol.messages import (
+    Envelope,
+    Goodbye,
+    KillProcess,
+    MasterMessage,
+    ProcessExited,
+    Stop,
+    WorkerJoined,
+)
 
 
 class AgentLife:
@@ -51,13 +57,31 @@ class AgentLife:
             match each:
                 case KillProcess(worker_id, _, reason):
                     out.append(KillChild(worker_id, reason))
+                case WorkerJoined(worker_id):
+                    out.append(NoteChild(worker_id))
                 case Stop(drain):
                     out.append(StopChildren(drain))
                 case _:
                     pass
-        if self.session.state is SessionState.REFUSED:
+        if self.session.state is SessionState.OVER:
+            out += self.session.start_anew(now)
+        elif self.session.state is SessionState.REFUSED:
             out.append(Exit(EXIT_REFUSED, f"The master refused: {self.session.refusal}"))
         return out
+
+    def leave(self, now: float, reason: str) -> list[WorkerCommand]:
+        """The last worker is gone, and the agent goes."""
+        return self.session.say(now, Goodbye(reason))
+
+    @property
+    def is_in(self) -> bool:
+        """The master knows this agent, and answers."""
+        return self.session.state is SessionState.IN and self._lonely_since is None
+
+    @property
+    def has_unsaid(self) -> bool:
+        """Something that was said has not been acknowledged."""
+        return self.session.link.n_unacked > 0
 
     def child_ended(self, now: float, exited: ProcessExited) -> list[WorkerCommand]:
         """A worker process of this agent has ended."""

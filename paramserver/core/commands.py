@@ -111,6 +111,13 @@ class KillChild:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteChild:
+    """To an agent's driver: this worker process is in."""
+
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopChildren:
     """To an agent's driver: end all worker processes, no replacements."""
 
@@ -125,4 +132,6 @@ class Exit:
     reason: str
 
 
-WorkerCommand: TypeAlias = Say | StartJob | DeliverReply | KillChild | StopChildren | Exit
+WorkerCommand: TypeAlias = (
+    Say | StartJob | DeliverReply | KillChild | NoteChild | StopChildren | Exit
+)

@@ -61,6 +61,7 @@ from paramserver.protocol.messages import (
     Stop,
     TakeBack,
     Welcome,
+    WorkerJoined,
     WorkerMessage,
 )
 
@@ -91,6 +92,8 @@ class MasterMachine:
         How long the work of a disconnected worker is kept for it.
     no_workers_timeout_s : float
         How long jobs wait while nobody is there.
+    max_members : int or None
+        How many workers and remote agents there is room for (each needs a connection).
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class MasterMachine:
         machine: str = "",
         grace_s: float = 5.0,
         no_workers_timeout_s: float = 60.0,
+        max_members: int | None = None,
     ) -> None:
         self.run = run
         self.epoch = epoch
@@ -110,6 +114,7 @@ class MasterMachine:
         self.machine = machine
         self.grace_s = grace_s
         self.no_workers_timeout_s = no_workers_timeout_s
+        self.max_members = max_members
         self.counters: Counter[str] = Counter()
         self.roster = Roster(make_token)
         self.scheduler = Scheduler(self.roster, self.counters)
@@ -195,10 +200,7 @@ class MasterMachine:
         self, now: float, member: Member, message: WorkerMessage, out: list[MasterCommand]
     ) -> None:
         if type(member) is Agent:
-            if type(message) is ProcessExited:
-                self._process_ended(now, member.agent_id, message, out)
-            else:
-                self.counters["mismatched"] += 1
+            self._deliver_of_agent(now, member, message, out)
             return
         assert type(member) is Worker
         worker = member
@@ -227,6 +229,18 @@ class MasterMachine:
             case Goodbye(reason):
                 out.append(Send(worker.peer, self._envelope(worker, 0), Ack()))
                 self._leave(now, worker, reason, out)
+            case _:
+                self.counters["mismatched"] += 1
+
+    def _deliver_of_agent(
+        self, now: float, agent: Agent, message: WorkerMessage, out: list[MasterCommand]
+    ) -> None:
+        match message:
+            case ProcessExited():
+                self._process_ended(now, agent.agent_id, message, out)
+            case Goodbye() if agent.peer is not None:
+                out.append(Send(agent.peer, self._envelope(agent, 0), Ack()))
+                self.roster.part(agent)
             case _:
                 self.counters["mismatched"] += 1
 
@@ -274,6 +288,8 @@ class MasterMachine:
         self.counters["workers_joined"] += 1
         self._welcome(worker, out, resumed=False)
         out.append(AnnounceWorker(worker.incarnation, worker.worker_id, "joined"))
+        if agent.is_remote:
+            self._send(event.now, agent, WorkerJoined(worker.worker_id), out)
         if self.stopping:
             self._send(event.now, worker, Stop(drain=True), out)
 
@@ -326,7 +342,20 @@ class MasterMachine:
         if bound is not None and bound.member_id != name:
             self.counters["unauthenticated"] += 1
             return f"this connection belongs to {bound.member_id}"
+        if bound is None and self._is_full and not self._knows(name):
+            self.counters["no_room"] += 1
+            return (
+                f"it has room for {self.max_members} workers and agents (its limit of open files): "
+                "start fewer, or raise the limit where the master runs (ulimit -n)"
+            )
         return ""
+
+    def _knows(self, name: str) -> bool:
+        return name in self.roster.workers or name in self.roster.agents
+
+    @property
+    def _is_full(self) -> bool:
+        return self.max_members is not None and len(self.roster.by_peer) >= self.max_members
 
     def _refuse(self, event: Arrived, reason: str, out: list[MasterCommand]) -> None:
         self.counters["refused"] += 1
@@ -342,20 +371,18 @@ class MasterMachine:
 
     def _heard_again(self, member: Member) -> None:
         member.suspect_until = None
-        if type(member) is Worker:
-            self.roster.suspects.discard(member)
-            if member.state is WorkerState.SUSPECT:
-                member.step(Change.HEAR)
+        self.roster.suspects.discard(member)
+        if type(member) is Worker and member.state is WorkerState.SUSPECT:
+            member.step(Change.HEAR)
 
     def _disconnected(self, now: float, peer: bytes) -> None:
         member = self.roster.by_peer.get(peer)
         if member is None or member.suspect_until is not None:
             return
         member.suspect_until = now + self.grace_s
-        if type(member) is Worker:
-            self.roster.suspects.add(member)
-            if member.state is WorkerState.READY:
-                member.step(Change.MISS)
+        self.roster.suspects.add(member)
+        if type(member) is Worker and member.state is WorkerState.READY:
+            member.step(Change.MISS)
 
     def _process_ended(
         self, now: float, agent_id: str, exited: ProcessExited, out: list[MasterCommand]
@@ -368,6 +395,8 @@ class MasterMachine:
             return
         loss = Loss(
             describe_exit(exited.exit_code),
+            # One that was leaving was ended by whoever had told it to leave.
+            charge=worker.state is not WorkerState.DRAINING,
             running=(exited.job, exited.attempt),
             exit_code=exited.exit_code,
             text=exited.stderr_tail,
@@ -393,11 +422,10 @@ class MasterMachine:
     def _kill(self, now: float, worker: Worker, reason: str, out: list[MasterCommand]) -> None:
         """End a worker's life here and have its process ended there."""
         agent = worker.agent
-        if agent.peer is None:
-            out.append(KillWorker(agent.agent_id, worker.worker_id, reason))
+        if agent.is_remote:
+            self._send(now, agent, KillProcess(worker.worker_id, worker.pid, reason), out)
         else:
-            kill = KillProcess(worker.worker_id, worker.pid, reason)
-            self._send(now, agent, kill, out)
+            out.append(KillWorker(agent.agent_id, worker.worker_id, reason))
         self._lose(now, worker, Loss(reason, charge=False), out)
 
     def _stop_workers(
@@ -434,9 +462,8 @@ class MasterMachine:
             if attempt in attempt.job.attempts:
                 scheduler.charge_timeout(attempt, late, out)
             self._kill(now, late, "its job passed the deadline", out)
-        for suspect in tuple(self.roster.suspects):
-            if suspect.suspect_until is not None and suspect.suspect_until <= now:
-                self._lose(now, suspect, Loss(f"silent for {self.grace_s:g} s"), out)
+        if self.roster.suspects:
+            self._give_up_suspects(now, out)
         for incarnation, keys in scheduler.take_unwanted().items():
             worker = self.roster.by_incarnation.get(incarnation)
             if worker is not None and any(key in worker.held for key in keys):
@@ -454,13 +481,23 @@ class MasterMachine:
         self._watch_loneliness(now, out)
         self._wake_at = self._find_wake_at(now)
 
+    def _give_up_suspects(self, now: float, out: list[MasterCommand]) -> None:
+        for suspect in sorted(self.roster.suspects, key=lambda member: member.incarnation):
+            if suspect.suspect_until is None or suspect.suspect_until > now:
+                continue
+            if type(suspect) is Worker:
+                self._lose(now, suspect, Loss(f"silent for {self.grace_s:g} s"), out)
+            elif type(suspect) is Agent:
+                self.roster.part(suspect)
+                self.counters["agents_lost"] += 1
+
     def _forgive(self, lateness: float) -> None:
         """The master was paused: nobody else is to blame for that time."""
         self.counters["master_pauses"] += 1
         self.scheduler.extend_deadlines(lateness)
-        for worker in self.roster.suspects:
-            if worker.suspect_until is not None:
-                worker.suspect_until += lateness
+        for member in self.roster.suspects:
+            if member.suspect_until is not None:
+                member.suspect_until += lateness
         if self._alone_since is not None:
             self._alone_since += lateness
 
@@ -493,9 +530,9 @@ class MasterMachine:
     def _find_wake_at(self, now: float) -> float | None:
         scheduler, roster = self.scheduler, self.roster
         ends = [end for end in (scheduler.next_deadline(), self._links_at) if end is not None]
-        for worker in roster.suspects:
-            if worker.suspect_until is not None:
-                ends.append(worker.suspect_until)
+        for member in roster.suspects:
+            if member.suspect_until is not None:
+                ends.append(member.suspect_until)
         if self._alone_since is not None:
             ends.append(self._alone_since + self.no_workers_timeout_s)
         if scheduler.n_ready:

@@ -109,6 +109,11 @@ class Agent:
         """Its name on the wire."""
         return self.agent_id
 
+    @property
+    def is_remote(self) -> bool:
+        """It has spoken for itself: it is no agent in the master's own process."""
+        return self.incarnation > 0
+
     def note_loss(self, now: float) -> bool:
         """Count a lost worker; return whether the machine is put in quarantine by it."""
         self.n_lost += 1
@@ -214,7 +219,7 @@ class Roster:
         """Living workers by name."""
         self.by_incarnation: dict[int, Worker] = {}
         self.by_peer: dict[bytes, Member] = {}
-        self.suspects: set[Worker] = set()
+        self.suspects: set[Member] = set()
         """Those whose grace period is running."""
 
     def agent(self, agent_id: str, token: str) -> Agent | None:
@@ -243,8 +248,25 @@ class Roster:
         agent.session = self._make_token()
         agent.link = Link()
         agent.suspect_until = None
+        self.suspects.discard(agent)
         agent.peer = peer
         self.by_peer[peer] = agent
+
+    def part(self, agent: Agent) -> None:
+        """End the conversation with a remote agent; its workers live on by their own."""
+        self.release_peer(agent)
+        self.suspects.discard(agent)
+        agent.peer = None
+        agent.session = self._make_token()  # which nobody is told: that life is over
+        agent.link = Link()
+        agent.suspect_until = None
+        self._forget_if_empty(agent)
+
+    def _forget_if_empty(self, agent: Agent) -> None:
+        if not agent.is_remote or agent.peer is not None:
+            return
+        if not any(worker.agent is agent for worker in self.workers.values()):
+            self.agents.pop(agent.agent_id, None)
 
     def rebind(self, member: Member, peer: bytes) -> None:
         """Let a living member go on over another connection."""
@@ -264,6 +286,7 @@ class Roster:
         self.by_incarnation.pop(worker.incarnation, None)
         if self.workers.get(worker.worker_id) is worker:
             del self.workers[worker.worker_id]
+        self._forget_if_empty(worker.agent)
 
     def takers(self, now: float) -> list[Worker]:
         """Workers that may be granted jobs now, the least loaded first."""

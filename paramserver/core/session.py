@@ -3,12 +3,14 @@
 ::
 
     GREETING --welcome--> IN --fenced, reconnected--> GREETING (to resume)
-        `----fenced while resuming----> GREETING (to start empty)
+        `----fenced while resuming----> OVER --start_anew--> GREETING (to start empty)
         `----refused----> REFUSED
 
 Rule 1: after every new connection the first word is Hello.
 Rule 2: a life is resumed as it was, or a new one starts empty; nothing is negotiated.
 Rule 3: what is said while not IN is kept by the link, and goes out if the life is resumed.
+Rule 4: a life that is over stays so until its owner has dropped what it held and says so.
+Rule 5: numbers of lives are compared within one run only: another run is another master.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ class SessionState(IntEnum):
     GREETING = 0
     IN = 1
     REFUSED = 2
+    OVER = 3
+    """The master has ended this life; `start_anew` begins the next one."""
 
 
 class Session:
@@ -75,6 +79,8 @@ class Session:
 
     def greet(self, now: float, *, resume: bool) -> list[WorkerCommand]:
         """Say Hello, to go on with this life or to start a new one."""
+        if resume and self.state is SessionState.OVER:
+            return []
         self.state = SessionState.GREETING
         self._resuming = resume and self.incarnation > 0
         self._hello_at = now + self._hello_again_s
@@ -84,6 +90,10 @@ class Session:
             hello = self._make_hello(self._launch_token, 0, 0)
         envelope = Envelope(self.run, self.epoch, self.name, 0, 0, self.link.ack)
         return [Say(envelope, hello)]
+
+    def start_anew(self, now: float) -> list[WorkerCommand]:
+        """Begin the next life: nothing of the one that is over is held any more."""
+        return self.greet(now, resume=False)
 
     def say(self, now: float, message: WorkerMessage) -> list[WorkerCommand]:
         """Say something that must arrive, once and in order."""
@@ -114,7 +124,11 @@ class Session:
                 return False, [], ()
             case Fenced():
                 return False, self._fenced(now, envelope), ()
-        if envelope.epoch != self.epoch or envelope.incarnation != self.incarnation:
+        if (
+            envelope.run != self.run
+            or envelope.epoch != self.epoch
+            or envelope.incarnation != self.incarnation
+        ):
             return False, [], ()
         delivered = self.link.receive(now, envelope.seq, envelope.ack, message)
         return False, [], delivered
@@ -123,6 +137,10 @@ class Session:
         self, now: float, envelope: Envelope, token: str, *, resumed: bool
     ) -> tuple[bool, list[WorkerCommand], tuple[MasterMessage, ...]]:
         life, known = (envelope.epoch, envelope.incarnation), (self.epoch, self.incarnation)
+        if envelope.run != self.run:
+            if self.state is not SessionState.GREETING or self._resuming:
+                return False, [], ()  # nobody asked that master for a new life
+            known = (0, 0)
         if life < known or (life == known and not resumed):
             return False, [], ()  # an old or repeated welcome
         self.state = SessionState.IN
@@ -140,7 +158,8 @@ class Session:
     def _fenced(self, now: float, envelope: Envelope) -> list[WorkerCommand]:
         if envelope.incarnation == 0:  # the answer to a Hello
             if self.state is SessionState.GREETING and self._resuming:
-                return self.greet(now, resume=False)
+                self.state = SessionState.OVER
+                self._hello_at = None
         elif envelope.incarnation == self.incarnation and self.state is SessionState.IN:
             return self.greet(now, resume=True)
         return []
@@ -152,7 +171,7 @@ class Session:
                 self._hello_again_s = min(2 * self._hello_again_s, HELLO_AGAIN_MAX_S)
                 return self.greet(now, resume=self._resuming)
             return []
-        if self.state is SessionState.REFUSED:
+        if self.state is not SessionState.IN:
             return []
         out: list[WorkerCommand] = [
             Say(self._envelope(seq), message) for seq, message in self.link.take_due(now)

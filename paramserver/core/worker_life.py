@@ -2,7 +2,8 @@
 
 Rule 1: jobs run in the order of their grants, one at a time.
 Rule 2: a job that was given back is never started; one that was started is never given back.
-Rule 3: a new life starts empty: the result of a job begun in a former life is dropped.
+Rule 3: a new life starts empty and idle: the result of a job begun in a former life is dropped, and
+        no greeting is said before that job has ended. One that does not end ends the process.
 Rule 4: results wait for company no longer than FLUSH_S.
 """
 
@@ -44,7 +45,9 @@ FLUSH_RESULTS = 64
 FLUSH_BYTES = 65_536
 LEAVE_S = 2.0
 """How long a leaving worker waits for its last words to be acknowledged."""
-EXIT_DONE, EXIT_REFUSED = 0, 77
+VOID_S = 5.0
+"""How long a job whose result nobody wants any more may keep the process from its next life."""
+EXIT_DONE, EXIT_RESUMABLE, EXIT_REFUSED = 0, 75, 77
 
 
 class WorkerLife:
@@ -63,6 +66,7 @@ class WorkerLife:
         self.queue: deque[JobGrant] = deque()
         self.running: JobGrant | None = None
         self._running_is_void = False
+        self._void_until: float | None = None
         self._call = 0
         self._pending: list[JobResult] = []
         self._pending_bytes = 0
@@ -79,6 +83,9 @@ class WorkerLife:
                     self._start_empty(out)
                 for each in delivered:
                     self._deliver(now, each, out)
+                if self.session.state is SessionState.OVER and self._void_until is None:
+                    self._start_empty(out)
+                    self._begin_next_life(now, out)
                 if self.session.state is SessionState.REFUSED:
                     out.append(Exit(EXIT_REFUSED, f"The master refused: {self.session.refusal}"))
                 self._leave_if_done(now, out)
@@ -103,7 +110,7 @@ class WorkerLife:
 
     def next_deadline(self) -> float | None:
         """When `Tick` is due even if nothing happens; None for never."""
-        ends = (self.session.next_deadline(), self._flush_at, self._gone_at)
+        ends = (self.session.next_deadline(), self._flush_at, self._gone_at, self._void_until)
         return min((end for end in ends if end is not None), default=None)
 
     # --- from the master -------------------------------------------------------------------------
@@ -111,11 +118,22 @@ class WorkerLife:
     def _start_empty(self, out: list[WorkerCommand]) -> None:
         self.queue.clear()
         self._pending.clear()
+        self._pending_bytes = 0
         self._flush_at = None
         if self.running is not None:
             self._running_is_void = True
             if self._call:
                 out.append(DeliverReply(self._call, False, Payload(PayloadKind.ERROR, b"")))
+                self._call = 0
+
+    def _begin_next_life(self, now: float, out: list[WorkerCommand]) -> None:
+        """Greet to start empty, if nothing of the former life runs any more."""
+        if self.running is not None:
+            self._void_until = now + VOID_S
+            return
+        self._void_until = None
+        if not self._leaving:
+            out += self.session.start_anew(now)
 
     def _deliver(self, now: float, message: MasterMessage, out: list[WorkerCommand]) -> None:
         match message:
@@ -168,6 +186,8 @@ class WorkerLife:
         now, grant = event.now, self.running
         self.running = None
         self._call = 0
+        if self.session.state is SessionState.OVER:
+            self._begin_next_life(now, out)
         if not self._running_is_void:
             result = JobResult(
                 grant.job,
@@ -215,6 +235,8 @@ class WorkerLife:
         out: list[WorkerCommand] = []
         if self._flush_at is not None and now >= self._flush_at:
             self._flush(now, out)
+        if self._void_until is not None and now >= self._void_until:
+            out.append(Exit(EXIT_RESUMABLE, "its job was given to another worker, and goes on"))
         out += self.session.tend(now)
         self._leave_if_done(now, out)
         return out
@@ -231,7 +253,9 @@ class WorkerLife:
     def _leave_if_done(self, now: float, out: list[WorkerCommand]) -> None:
         if not self._leaving or self.running is not None:
             return
-        if self._gone_at is None:
+        if self.session.state is SessionState.OVER:  # nobody waits for a goodbye
+            out.append(Exit(EXIT_DONE, self._leaving))
+        elif self._gone_at is None:
             self._flush(now, out)
             out += self.session.say(now, Goodbye(self._leaving))
             self._gone_at = now + LEAVE_S

@@ -257,6 +257,13 @@ class KillProcess:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerJoined:
+    """To an agent: a worker process that it has started is in."""
+
+    worker_id: str
+
+
 # --- said by both --------------------------------------------------------------------------------
 
 
@@ -272,7 +279,8 @@ WorkerMessage: TypeAlias = (
 """What a master may receive."""
 
 MasterMessage: TypeAlias = (
-    Welcome | Refused | Fenced | GrantJobs | TakeBack | ServiceReply | Stop | KillProcess | Ack
+    Welcome | Refused | Fenced | GrantJobs | TakeBack | ServiceReply | Stop | KillProcess
+    | WorkerJoined | Ack
 )  # fmt: skip
 """What a worker or an agent may receive."""
 
@@ -282,7 +290,7 @@ MESSAGE_TYPES: dict[int, type] = {
     1: Hello, 2: JobsEnded, 3: JobsReturned, 4: JobProgressed, 5: ServiceCall, 6: Goodbye,
     10: AgentHello, 11: ProcessExited,
     20: Welcome, 21: Refused, 22: Fenced, 23: GrantJobs, 24: TakeBack, 25: ServiceReply, 26: Stop,
-    27: KillProcess,
+    27: KillProcess, 28: WorkerJoined,
     40: Ack,
 }  # fmt: skip
 """The number of each message on the wire. A number is never given to another message."""
