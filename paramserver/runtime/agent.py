@@ -214,9 +214,11 @@ class Agent:
                 self._wait()
             self._relay.finish(_LAST_WORDS_S)
         except BaseException as error:
-            # Without this thread nobody watches the children, and the kernel ends them with it.
+            # Nobody watches the children without this thread, and the kernel ends them with it.
             self._failure = error
             self._kill_all("the agent has failed")
+            for process, _ in list(self._processes.values()):
+                self._bury(process)
             raise
         finally:
             self._release()
@@ -300,7 +302,7 @@ class Agent:
         self._selector.register(fd, events, act)
 
     def _unwatch(self, fd: int) -> None:
-        if fd in self._selector.get_map():
+        if fd >= 0 and fd in self._selector.get_map():
             self._selector.unregister(fd)
 
     def _send_config(self, process: WorkerProcess) -> None:
