@@ -160,6 +160,22 @@ class Agent:
         with self._lock:
             return next((d for d in self._deaths if d.exited.worker_id == worker_id), None)
 
+    def wind_down(self, grace_s: float, *, ask: bool) -> None:
+        """Begin what `close` does, without waiting for the end of it. May be called again.
+
+        Parameters
+        ----------
+        grace_s : float
+            After this the workers that are left are killed.
+        ask : bool
+            Tell the workers to leave (by SIGTERM); otherwise the master sees to that.
+        """
+        with self._lock:
+            if self._thread is None:
+                return
+            self._is_closed = True
+        self._order(lambda: self._begin_close(grace_s, ask=ask))
+
     def close(self, grace_s: float = 0.0) -> None:
         """Replace nobody any more, give all until `grace_s` to leave, then kill those left.
 
@@ -182,7 +198,7 @@ class Agent:
             if not was_closed:
                 self._release()
             return
-        self._order(lambda: self._begin_close(grace_s))
+        self._order(lambda: self._begin_close(grace_s, ask=False))
         thread.join(grace_s + _KILL_WAIT_S)
         if thread.is_alive():
             pids = sorted(self.live().values())
@@ -230,11 +246,13 @@ class Agent:
     def _is_done(self) -> bool:
         return self._is_closed and not self._processes and not self._orders
 
-    def _begin_close(self, grace_s: float) -> None:
+    def _begin_close(self, grace_s: float, *, ask: bool) -> None:
         now = time.monotonic()
         self._policy.scale(0, now)
-        for worker_id in self._processes:
+        for worker_id, (process, _) in self._processes.items():
             self._policy.retire(worker_id)
+            if ask:
+                process.ask_to_leave()
         self._kill_at = now + grace_s
 
     def _wait(self) -> None:

@@ -124,6 +124,14 @@ class WorkerProcess:
         relay.put(data)
         return bool(data)
 
+    def ask_to_leave(self) -> None:
+        """Tell the process (by SIGTERM) to hand back what it has not begun, and go."""
+        with suppress(ProcessLookupError):  # as below
+            if self.pidfd >= 0:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
+            elif self._exit is None:
+                os.kill(self.pid, signal.SIGTERM)
+
     def kill(self, reason: str) -> None:
         """End the process now, whatever it is doing."""
         self._killed_for = self._killed_for or reason
