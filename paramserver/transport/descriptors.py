@@ -3,7 +3,9 @@
 Rule 1: at the limit it is too late. libzmq 4.3 ends the *process* when it finds no descriptor for
         a connection over ipc, and spins for as long as there is none over tcp. So whoever listens
         stops listening while there still is room.
-Rule 2: nothing is counted: POSIX gives out the lowest free number, so a new descriptor tells.
+Rule 2: half of the limit is kept free. After a pause of the master's every worker connects anew,
+        and for a moment each connection is there twice.
+Rule 3: nothing is counted: POSIX gives out the lowest free number, so a new descriptor tells.
 """
 
 from __future__ import annotations
@@ -11,10 +13,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from typing import Final
-
-_LEAST_RESERVE: Final = 32
-_MOST_RESERVE: Final = 256
 
 
 def most_descriptors() -> int:
@@ -23,18 +21,13 @@ def most_descriptors() -> int:
     return 2**31 if limit == resource.RLIM_INFINITY else limit
 
 
-def reserve() -> int:
-    """Return how many descriptors are kept for everything but connections: a quarter, about."""
-    return min(_MOST_RESERVE, max(_LEAST_RESERVE, most_descriptors() // 4))
-
-
 def is_short(newest: int) -> bool:
-    """Say whether a descriptor just given out has eaten into the reserve."""
-    return newest >= most_descriptors() - reserve()
+    """Say whether a descriptor just given out lies in the half that is kept free."""
+    return newest >= most_descriptors() // 2
 
 
 def is_short_now(any_open: int) -> bool:
-    """Say whether the next descriptor would eat into the reserve.
+    """Say whether the next descriptor would lie in the half that is kept free.
 
     Parameters
     ----------

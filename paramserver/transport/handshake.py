@@ -2,7 +2,7 @@
 
 Rule 1: a handshake cut short proves nothing: the master may have been stopped, or be too busy to
         answer in time. One refusal in words is a failure worth telling; so are two handshakes in a
-        row that the other side ended at once, before any had succeeded.
+        row that the other side ended, before any had succeeded.
 Rule 2: a failure is told once, and again only after a connection that worked.
 Rule 3: ZeroMQ says at once when it will dial again; when it does not, it has given up for good
         (it does after what it takes for a breach of its protocol), and somebody has to redial.
@@ -10,6 +10,7 @@ Rule 3: ZeroMQ says at once when it will dial again; when it does not, it has gi
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 import zmq
@@ -17,8 +18,8 @@ import zmq
 from paramserver.transport.security import WorkerKeys
 
 _CUT_SHORT_BEFORE_TELLING: Final = 2
-_AT_ONCE_S: Final = 1.0
-"""Below HANDSHAKE_IVL (2 s), after which a handshake ends because nobody answers."""
+_ENDED_BY_THEM: Final = (errno.EPIPE, errno.ECONNRESET)
+"""Whoever is paused or busy runs into our time limit instead, which is EAGAIN."""
 _REDIAL_AFTER_S: Final = 1.0
 
 
@@ -34,13 +35,14 @@ class HandshakeWatch:
 
     Attributes
     ----------
+    is_up : bool
+        Whether the connection stands, proven from both sides.
     redial_at_s : float or None
         When to redial, by the caller's clock; None while ZeroMQ sees to it.
     """
 
     EVENTS: Final = int(
-        zmq.EVENT_CONNECTED
-        | zmq.EVENT_HANDSHAKE_SUCCEEDED
+        zmq.EVENT_HANDSHAKE_SUCCEEDED
         | zmq.EVENT_HANDSHAKE_FAILED_AUTH
         | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
         | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -52,21 +54,20 @@ class HandshakeWatch:
     def __init__(self, address: str, keys: WorkerKeys | None) -> None:
         self._address = address
         self._keys = keys
-        self._connected_s = 0.0
         self._has_succeeded = False
         self._n_cut_short = 0
         self._reconnected = False
         self._failure = ""
         self._told = False
+        self.is_up = False
         self.redial_at_s: float | None = None
 
     def note(self, event: int, value: int, now_s: float) -> None:
         """Take one event of the socket's monitor in."""
-        if event == zmq.EVENT_CONNECTED:
-            self._connected_s = now_s
-        elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._reconnected = True
             self._has_succeeded = True
+            self.is_up = True
             self._failure = ""
             self._told = False
             self.redial_at_s = None
@@ -75,8 +76,9 @@ class HandshakeWatch:
         elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             self._fail(*self._of_protocol(value))
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-            self._note_cut_short(now_s)
+            self._note_cut_short(value)
         elif event == zmq.EVENT_DISCONNECTED:
+            self.is_up = False
             self.redial_at_s = now_s + _REDIAL_AFTER_S
         elif event == zmq.EVENT_CONNECT_RETRIED:
             self.redial_at_s = None
@@ -97,9 +99,8 @@ class HandshakeWatch:
         self._failure = ""
         return answer
 
-    def _note_cut_short(self, now_s: float) -> None:
-        at_once = now_s - self._connected_s < _AT_ONCE_S
-        self._n_cut_short = self._n_cut_short + 1 if at_once else 0
+    def _note_cut_short(self, error: int) -> None:
+        self._n_cut_short = self._n_cut_short + 1 if error in _ENDED_BY_THEM else 0
         if self._n_cut_short >= _CUT_SHORT_BEFORE_TELLING and not self._has_succeeded:
             self._fail("whoever answers there ends the handshake.", self._of_theirs())
 

@@ -155,8 +155,11 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
         Frames of 64 KiB and more are memoryviews of ZeroMQ's memory, the others are bytes.
         """
         recv = self._recv
-        while self._socket.get(zmq.EVENTS) & READABLE:  # a third of what the exception costs
-            peer = recv(NOW)
+        while self._has_message():
+            try:
+                peer = recv(NOW)
+            except zmq.Again:
+                return None
             head = recv(NOW, False)
             user = self._everyone
             if user is None:
@@ -308,6 +311,8 @@ class ZmqWorkerTransport(ZmqEnd, WorkerTransport):
         self._endpoint = address.endpoint
         self._watch = HandshakeWatch(self._endpoint, keys)
         self._socket.set(zmq.IMMEDIATE, 1)  # queue nothing for a master that is not there
+        # Less than the master's, so that a master too busy to answer is seen as that.
+        self._socket.set(zmq.HANDSHAKE_IVL, 1500)
         self._socket.set(zmq.RECONNECT_IVL, 50)
         self._socket.set(zmq.RECONNECT_IVL_MAX, 1000)
         self._socket.set(zmq.CONNECT_TIMEOUT, 5000)
@@ -380,8 +385,12 @@ class ZmqWorkerTransport(ZmqEnd, WorkerTransport):
 
         Frames of 64 KiB and more are memoryviews of ZeroMQ's memory, the others are bytes.
         """
-        while self._socket.get(zmq.EVENTS) & READABLE:
-            frames = self._take_frames(self._recv(NOW, False))
+        while self._has_message():
+            try:
+                head = self._recv(NOW, False)
+            except zmq.Again:
+                return None
+            frames = self._take_frames(head)
             if len(frames) > 1 or frames[0]:
                 return frames
         return None
@@ -403,6 +412,11 @@ class ZmqWorkerTransport(ZmqEnd, WorkerTransport):
             if error.errno != errno.ENOENT:
                 raise
         self._socket.connect(self._endpoint)
+
+    def is_up(self) -> bool:
+        """Say whether the connection to the master stands now."""
+        self._read_monitor()
+        return self._watch.is_up
 
     def take_reconnected(self) -> bool:
         """Say whether the connection was made anew since the last call (the first one included)."""
