@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from paramserver.errors import RemoteProtocolError
+from paramserver.errors import LocalProtocolError, RemoteProtocolError
 from paramserver.protocol import pickling
 from paramserver.protocol.arrays import pack_plain, unpack_plain
 from paramserver.protocol.failures import RemoteTraceback, decode_error, encode_error
@@ -42,6 +42,7 @@ def encode_call(
     *,
     trusted: bool,
     ship_code: bool = False,
+    wants_inputs: bool = False,
 ) -> Payload:
     """Write a call as a payload.
 
@@ -54,7 +55,10 @@ def encode_call(
         Whether the workers are inside the local trust domain.
     ship_code : bool, default False
         Across it, send the function itself rather than its name. Functions of paramserver go by
-        name all the same, so that a worker which accepts no code can train.
+        name all the same, so that a worker which accepts no code can train, unless there is code
+        among their arguments.
+    wants_inputs : bool, default False
+        The function's first argument is what the phase before has given; its worker adds it.
 
     Returns
     -------
@@ -67,17 +71,29 @@ def encode_call(
     LocalProtocolError
         If the call cannot be written; the error says what to do.
     """
-    call = (fn, tuple(args), kwargs or {})
+    rest = (tuple(args), kwargs or {}, *((True,) if wants_inputs else ()))
     if trusted:
-        return Payload(PayloadKind.PICKLE, *pickling.dumps(call, what="a call"))
-    if ship_code and not str(getattr(fn, "__module__", "")).startswith("paramserver."):
-        return Payload(PayloadKind.CODE, *pickling.dumps(call, what="a call"))
-    buffers: list[Buffer] = []
-    return Payload(PayloadKind.PLAIN, pack_plain((name_of(fn), *call[1:]), buffers), tuple(buffers))
+        return Payload(PayloadKind.PICKLE, *pickling.dumps((fn, *rest), what="a call"))
+    is_ours = str(getattr(fn, "__module__", "")).startswith("paramserver.")
+    if is_ours or not ship_code:
+        buffers: list[Buffer] = []
+        try:
+            data = pack_plain((name_of(fn), *rest), buffers)
+        except LocalProtocolError:
+            if not ship_code:
+                raise
+        else:
+            return Payload(PayloadKind.PLAIN, data, tuple(buffers))
+    return Payload(PayloadKind.CODE, *pickling.dumps((fn, *rest), what="a call"))
 
 
 def decode_call(
-    payload: Payload, *, trusted: bool, accept_code: bool = False, allowed: Sequence[str] = ()
+    payload: Payload,
+    *,
+    trusted: bool,
+    accept_code: bool = False,
+    allowed: Sequence[str] = (),
+    with_inputs: Callable[..., Any] | None = None,
 ) -> Call:
     """Read a call from a payload.
 
@@ -90,6 +106,9 @@ def decode_call(
         Whether the operator of this worker accepts functions that are sent as code.
     allowed : sequence of str, optional
         Packages whose functions may be called by name; paramserver's own jobs always may.
+    with_inputs : callable, optional
+        Called as ``with_inputs(fn, *args, **kwargs)`` for a call that wants inputs; without it such
+        a call is refused.
 
     Returns
     -------
@@ -106,19 +125,26 @@ def decode_call(
         If this worker is not allowed or not able to run it: a refusal in words.
     """
     if payload.kind is PayloadKind.PICKLE and trusted:
-        return _check_call(_unpickle_call(payload))
-    if payload.kind is PayloadKind.PLAIN:
-        call = unpack_plain(payload.data, payload.buffers, writable=True)
-        name, args, kwargs = _check_call(call, head=str)
-        return find_function(name, allowed), args, kwargs
-    if payload.kind is PayloadKind.CODE and accept_code:
-        return _check_call(_unpickle_call(payload))
-    if payload.kind is PayloadKind.CODE:
+        call = _check_call(_unpickle_call(payload))
+    elif payload.kind is PayloadKind.PLAIN:
+        value = unpack_plain(payload.data, payload.buffers, writable=True)
+        call = _check_call(value, head=str)
+        call = (find_function(call[0], allowed), *call[1:])
+    elif payload.kind is PayloadKind.CODE and accept_code:
+        call = _check_call(_unpickle_call(payload))
+    elif payload.kind is PayloadKind.CODE:
         raise refusal(
             "it does not accept functions that are sent as code. Start it with --accept-code, "
             "or put the function into a module and start it with --allow PACKAGE"
         )
-    raise _not_allowed("a call", payload)
+    else:
+        raise _not_allowed("a call", payload)
+    fn, args, kwargs, wants_inputs = call
+    if not wants_inputs:
+        return fn, args, kwargs
+    if with_inputs is None:
+        raise RemoteProtocolError("a call wants inputs, and there are none to give", peer="")
+    return with_inputs, (fn, *args), kwargs
 
 
 def encode_value(value: object, *, trusted: bool) -> Payload:
@@ -174,17 +200,20 @@ def decode_value(payload: Payload, *, trusted: bool) -> Any:
     raise _not_allowed("a value", payload)
 
 
-def _check_call(call: Any, head: type | None = None) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """Return `call` if it is function (or an instance of `head`), arguments, keywords."""
-    if type(call) is tuple and len(call) == 3:
-        fn, args, kwargs = call
+def _check_call(
+    call: Any, head: type | None = None
+) -> tuple[Any, tuple[Any, ...], dict[str, Any], bool]:
+    """Return function (or an instance of `head`), arguments, keywords, whether it wants inputs."""
+    if type(call) is tuple and len(call) in (3, 4):
+        fn, args, kwargs, *wants = call
         if (
             (callable(fn) if head is None else type(fn) is head)
             and type(args) is tuple
             and type(kwargs) is dict
             and (not kwargs or all(type(key) is str for key in kwargs))
+            and (not wants or wants[0] is True)
         ):
-            return fn, args, kwargs
+            return fn, args, kwargs, bool(wants)
     raise RemoteProtocolError("a payload is not a call: function, arguments, keywords", peer="")
 
 

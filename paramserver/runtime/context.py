@@ -44,6 +44,15 @@ class JobContext(Protocol):
     trusted: bool
     """Whether the master is inside the local trust domain."""
 
+    def function(self, name: str) -> Callable[..., Any]:
+        """Return the function of that name (``module:qualname``), if this worker may run it.
+
+        Raises
+        ------
+        JobFailed
+            A refusal in words.
+        """
+
     def inputs(self) -> list[Any]:
         """Return the results of the phase before, in the order of its jobs."""
 

@@ -17,7 +17,6 @@ from paramserver.core.jobs import JobOptions, JobSpec, PhaseSpec, Verdict
 from paramserver.errors import ClusterClosed
 from paramserver.protocol import calls
 from paramserver.protocol.messages import Payload
-from paramserver.runtime.context import call_with_inputs
 from paramserver.runtime.master import Master
 from paramserver.runtime.plan import Call, PhaseCalls
 
@@ -75,6 +74,8 @@ class PlanRun:
         Give fresh numbers.
     trusted : bool
         Whether calls and results may be pickled.
+    ship_code : bool
+        Whether functions may be sent as code to workers outside of the trust domain.
     make_error : callable
         Turns the end of a failed job into an exception.
     """
@@ -86,12 +87,14 @@ class PlanRun:
         next_phase: Callable[[], int],
         *,
         trusted: bool,
+        ship_code: bool = False,
         make_error: Callable[[SettleJob], BaseException],
     ) -> None:
         self._master = master
         self._next_job = next_job
         self._next_phase = next_phase
         self._trusted = trusted
+        self._ship_code = ship_code
         self._make_error = make_error
         self._changed = threading.Condition()
         self._runs: list[PhaseRun] = []
@@ -135,11 +138,14 @@ class PlanRun:
         master.post(PhaseClosed(now, number))
 
     def _encode(self, phase: PhaseCalls, call: Call) -> Payload:
-        trusted = self._trusted
-        if phase.wants_inputs:
-            args = (call.fn, *call.args)
-            return calls.encode_call(call_with_inputs, args, dict(call.kwargs), trusted=trusted)
-        return calls.encode_call(call.fn, call.args, dict(call.kwargs), trusted=trusted)
+        return calls.encode_call(
+            call.fn,
+            call.args,
+            dict(call.kwargs),
+            trusted=self._trusted,
+            ship_code=self._ship_code,
+            wants_inputs=phase.wants_inputs,
+        )
 
     def _wait(self, on_progress: OnProgress | None) -> None:
         shown: list[int] = [-1] * len(self._runs)

@@ -9,6 +9,7 @@ Rule 4: only the flight recorder says what runs: the parent reads it when this p
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -33,6 +34,7 @@ from paramserver.core.events import (
 from paramserver.core.worker_life import WorkerLife
 from paramserver.errors import ParamServerError, ProtocolError, TransportError
 from paramserver.protocol import calls, codec
+from paramserver.protocol.functions import find_function
 from paramserver.protocol.messages import Buffer, Hello, JobGrant, Outcome, Payload
 from paramserver.runtime import context as job_context
 from paramserver.runtime.flight_recorder import FlightRecorder
@@ -45,7 +47,8 @@ ATTEND_S = 0.02
 """A job that runs longer than this gets the attendant's service."""
 REST_S = 1.0
 """The attendant rests when no job has run for this long."""
-RETRY_S = 0.005
+RETRY_S, RETRY_MAX_S = 0.005, 0.25
+"""How soon a send is tried again: each fruitless try doubles the wait."""
 EXIT_FAILED = 1
 
 
@@ -75,6 +78,7 @@ class Worker:
         self._attendant_rests = True
         self._attendant_call = threading.Event()
         self._unsent: deque[Sequence[Buffer]] = deque()
+        self._retry_s = RETRY_S
         self._start: JobGrant | None = None
         self._replies: dict[int, DeliverReply] = {}
         self._exit: Exit | None = None
@@ -101,6 +105,10 @@ class Worker:
     def leave(self, reason: str) -> None:
         """Ask for an orderly leave; safe in a signal handler."""
         self._leave_reason = reason
+        # The locks inside these two may be held by the very code that the signal interrupted.
+        _thread.start_new_thread(self._nudge, ())
+
+    def _nudge(self) -> None:
         self._attendant_call.set()
         self._transport.wake()
 
@@ -139,6 +147,7 @@ class Worker:
                 trusted=trusted,
                 accept_code=self._config.accept_code,
                 allowed=self._config.allow,
+                with_inputs=job_context.call_with_inputs,
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, the owner of the job must know
             outcome, payload = Outcome.REFUSED, calls.encode_error(error, trusted=trusted)
@@ -168,6 +177,7 @@ class Worker:
             reason, self._leave_reason = self._leave_reason, ""
             self._perform(life.handle(LeaveRequested(time.monotonic(), reason)))
         if transport.take_reconnected():
+            self._unsent.clear()  # Hello is the first word; the link says again what got lost
             self._perform(life.handle(Connected(time.monotonic())))
         while (frames := transport.receive()) is not None:
             try:
@@ -179,7 +189,11 @@ class Worker:
         if failure := transport.take_failure():
             self._exit = Exit(77, failure)
             return
-        while self._unsent and transport.send(self._unsent[0]) is Sent.TAKEN:
+        while self._unsent:
+            if transport.send(self._unsent[0]) is not Sent.TAKEN:
+                self._retry_s = min(2 * self._retry_s, RETRY_MAX_S)
+                break
+            self._retry_s = RETRY_S
             self._unsent.popleft()
         deadline = life.next_deadline()
         if deadline is not None:
@@ -192,7 +206,7 @@ class Worker:
         deadline = self._life.next_deadline()
         timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
         if self._unsent:
-            timeout = RETRY_S if timeout is None else min(timeout, RETRY_S)
+            timeout = self._retry_s if timeout is None else min(timeout, self._retry_s)
         self._transport.poll(timeout)
 
     def _perform(self, commands: list[WorkerCommand]) -> None:
@@ -323,6 +337,9 @@ class _Context:
         self.scratch_fast = worker.config.scratch_fast or ""
         self.scratch_disk = worker.config.scratch_disk or ""
         self.trusted = worker.trusted
+
+    def function(self, name: str) -> Callable[..., Any]:
+        return find_function(name, self._worker.config.allow)
 
     def inputs(self) -> list[Any]:
         trusted = self._worker.trusted

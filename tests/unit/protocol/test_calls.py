@@ -260,3 +260,24 @@ def test_the_bomb_of_these_tests_is_a_bomb() -> None:
         assert not CANARY["untouched"]
     finally:
         CANARY["untouched"] = True
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"trusted": True}, {"trusted": False}, {"trusted": False, "ship_code": True}],
+    ids=["pickled", "by name", "as code"],
+)
+def test_a_call_that_wants_inputs_goes_through_who_has_them(options: dict[str, bool]) -> None:
+    payload = calls.encode_call(json.dumps, (1,), {"indent": 2}, wants_inputs=True, **options)
+    reader: dict[str, Any] = {"trusted": options["trusted"], "accept_code": True}
+    decoded = calls.decode_call(payload, allowed=["json"], with_inputs=dict, **reader)
+    assert decoded == (dict, (json.dumps, 1), {"indent": 2})
+    with pytest.raises(RemoteProtocolError, match="there are none to give"):
+        calls.decode_call(payload, allowed=["json"], **reader)
+
+
+def test_code_among_the_arguments_of_our_own_functions_travels_where_code_may() -> None:
+    with pytest.raises(LocalProtocolError):
+        calls.encode_call(calls.encode_value, (lambda: 1,), trusted=False)
+    payload = calls.encode_call(calls.encode_value, (lambda: 1,), trusted=False, ship_code=True)
+    assert payload.kind is PayloadKind.CODE
