@@ -55,6 +55,7 @@ def choose(job: Job, rooms: deque[Worker]) -> Worker | None:
         (worker for worker in rooms if len(worker.held) < limit),
         key=lambda worker: (
             worker.incarnation == job.last_incarnation,
+            bool(worker.held),  # rule 2: an idle worker goes before a busy one that has the data
             job.affinity is not None and job.affinity not in worker.caches,
             len(worker.held),
         ),
