@@ -102,7 +102,7 @@ $(BENCH_VENV)/.stamp: pyproject.toml tests/benchmarks/requirements-bench.txt
 
 .PHONY: bench-core
 bench-core: $(BENCH_VENV)/.stamp ## time the job core and its peers side by side (some 15 minutes)
-	$(BENCH_VENV)/bin/python tests/benchmarks/bench_core.py $(BENCH_ARGS)
+	$(BENCH_VENV)/bin/python -m tests.benchmarks.bench_core $(BENCH_ARGS)
 
 # --- tidy -------------------------------------------------------------------------------------------
 
