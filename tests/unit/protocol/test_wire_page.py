@@ -27,7 +27,7 @@ EXAMPLES = {match["name"]: match for match in EXAMPLE.finditer(PAGE)}
 def evaluate(text: str) -> object:
     """Evaluate an expression of the page with the names of `messages`."""
     tree = ast.parse("(" + text.strip() + ")", mode="eval")
-    return eval(compile(tree, "wire.md", "eval"), vars(messages))
+    return eval(compile(tree, "<wire.md>", "eval"), vars(messages))
 
 
 def envelope() -> Envelope:
