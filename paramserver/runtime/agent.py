@@ -265,16 +265,19 @@ class Agent:
             self._relay.flush()
         if self._is_paused and not self._relay.is_full:
             self._resume_reading()
-        if not hasattr(os, "pidfd_open"):
-            for process, _ in list(self._processes.values()):
-                if process.is_over():
-                    self._bury(process)
+        for process in self._silent():
+            if process.is_over():
+                self._bury(process)
 
     def _timeout_s(self) -> float | None:
         deadlines = [t for t in (self._policy.next_deadline(), self._kill_at) if t is not None]
-        if not self._relay.is_idle or (self._processes and not hasattr(os, "pidfd_open")):
+        if not self._relay.is_idle or self._silent():
             deadlines.append(time.monotonic() + _POLL_S)
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _silent(self) -> list[WorkerProcess]:
+        """Return the processes whose end the system does not tell by itself."""
+        return [process for process, _ in self._processes.values() if process.pidfd < 0]
 
     def _take_orders(self) -> None:
         while True:

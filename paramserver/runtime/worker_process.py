@@ -8,6 +8,7 @@ Rule 4: the child inherits its recorder, its lifeline and the standard streams, 
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -67,7 +68,7 @@ class WorkerProcess:
     Attributes
     ----------
     stderr_fd, pidfd : int
-        To be watched for reading; -1 when closed, or not known to the system.
+        To be watched for reading; -1 when closed, or (`pidfd`) not known to the system.
     config_fd : int
         To be watched for writing while `has_unsent_config`; afterwards it is the lifeline.
     """
@@ -83,8 +84,7 @@ class WorkerProcess:
             self._popen = self._spawn(spec)
             try:
                 self.pid = self._popen.pid
-                if hasattr(os, "pidfd_open"):
-                    self.pidfd = os.pidfd_open(self.pid)
+                self.pidfd = _open_pidfd(self.pid)
                 config = spec.config(worker_id, agent_id, token, self._recorder.fd)
                 self._unsent = memoryview(config.to_line())
                 self.send_config()
@@ -241,3 +241,15 @@ class WorkerProcess:
                 return
             self._tail.add(data)
             relay.put(data)
+
+
+def _open_pidfd(pid: int) -> int:
+    if not hasattr(os, "pidfd_open"):  # not Linux
+        return -1
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        # Linux before 5.3, as on many a computing cluster, or a container that forbids it.
+        if error.errno in (errno.ENOSYS, errno.EPERM):
+            return -1
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import queue
@@ -28,6 +29,8 @@ from paramserver.runtime import agent as agent_module
 from paramserver.runtime.agent import Agent, Death
 from paramserver.runtime.flight_recorder import FlightRecorder
 from paramserver.runtime.scratch import sweep
+from paramserver.runtime.stderr_relay import StderrRelay
+from paramserver.runtime.worker_process import WorkerProcess
 from paramserver.runtime.worker_spec import WorkerSpec
 
 PATIENCE_S = 20.0
@@ -103,13 +106,22 @@ def crew(station: Station) -> Iterator[Callable[..., Crew]]:
         yield make
 
 
-@pytest.fixture(params=["pidfd", "polling", "polling without waitid"])
+@pytest.fixture(params=["Linux", "old Linux", "macOS", "old macOS"])
 def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system as it is, and as poor as others are."""
-    if request.param != "pidfd":
+    if request.param == "old Linux":
+        monkeypatch.setattr(os, "pidfd_open", refuse_with(errno.ENOSYS))
+    if "macOS" in request.param:
         monkeypatch.delattr(os, "pidfd_open")
-    if request.param == "polling without waitid":
+    if request.param == "old macOS":
         monkeypatch.delattr(os, "waitid")
+
+
+def refuse_with(number: int) -> Callable[[int], int]:
+    def refuse(pid: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
@@ -167,6 +179,25 @@ def test_the_exit_code_and_the_last_lines_are_told_and_passed_on(
     assert exited.stderr_tail == "".join(f"complaint {i}\n" for i in range(10, 30))
     it.agent.close()
     assert capfd.readouterr().err == "".join(f"complaint {i}\n" for i in range(30))
+
+
+@pytest.mark.usefixtures("system")
+def test_last_words_that_nobody_has_read_yet_are_read_at_the_death(
+    crew: Callable[..., Crew],
+) -> None:
+    process = WorkerProcess("a-0", "a", "token", crew("complain_and_fail").spec)
+    pidfd = process.pidfd
+    wait_until(process.is_over if pidfd < 0 else lambda: ends_within(pidfd, 0.0), "over")
+    process.kill("too late to be the cause")
+    reader, writer = os.pipe()
+    death = process.reap(StderrRelay(writer), lived_s=1.5)
+    process.close()
+    os.close(writer)
+    assert death.exited.exit_code == 3
+    assert death.exited.stderr_tail.endswith("complaint 29\n")
+    assert os.read(reader, 65536).endswith(b"complaint 29\n")
+    assert (death.killed_for, death.lived_s) == ("", 1.5)
+    os.close(reader)
 
 
 def test_a_crash_in_c_leaves_a_traceback(crew: Callable[..., Crew]) -> None:
@@ -330,6 +361,19 @@ def test_a_configuration_larger_than_a_pipe_arrives(
     assert station.hear()["n_allowed"] == 20_000
 
 
+def test_a_child_that_does_not_read_its_configuration_holds_nobody_up(
+    crew: Callable[..., Crew], tmp_path: Path
+) -> None:
+    sleeper = tmp_path / "sleeper"
+    sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeper.chmod(0o700)
+    it = crew("wait_in_a_job", allow=("x" * 100,) * 20_000, executable=str(sleeper))
+    it.agent.scale(2)
+    wait_until(lambda: len(it.agent.live()) == 2, "both are there")
+    it.agent.kill("a-0", "it does not listen")
+    assert it.next_death()[0].exit_code == -signal.SIGKILL
+
+
 def test_a_large_configuration_of_a_child_that_dies_before_reading_it_is_no_trouble(
     crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -444,10 +488,7 @@ def test_an_interpreter_that_is_missing_is_a_failed_launch(
 def test_a_child_that_cannot_be_watched_is_not_left_running(
     crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(pid: int) -> int:
-        raise OSError(24, "Too many open files")
-
-    monkeypatch.setattr(os, "pidfd_open", refuse)
+    monkeypatch.setattr(os, "pidfd_open", refuse_with(errno.EMFILE))
     it = crew("wait_in_a_job", policy=RestartPolicy(RestartLimits(n_free=0, first_delay_s=60)))
     it.agent.scale(1)
     wait_until(lambda: it.agent._start_error != "", "start error")
@@ -535,6 +576,22 @@ def test_close_waits_for_children_that_leave_by_themselves(
         (ProcessExited(name, said[name], 0, 0, 0, ""), True)
         for name in [d.exited.worker_id for d in it.agent._deaths]
     ]
+
+
+@pytest.mark.parametrize("ask", [False, True])
+def test_winding_down_waits_for_nobody_and_may_ask_the_workers_to_leave(
+    crew: Callable[..., Crew], station: Station, ask: bool
+) -> None:
+    it = crew("wait_in_a_job")
+    it.agent.wind_down(0.0, ask=ask)  # nothing there, nothing to do
+    it.agent.scale(1)
+    station.hear()
+    it.agent.wind_down(60.0 if ask else 0.0, ask=ask)
+    exited, expected, _ = it.next_death()
+    assert exited.exit_code == -(signal.SIGTERM if ask else signal.SIGKILL)
+    assert expected
+    it.agent.close()
+    assert it.no_more_deaths()
 
 
 def test_a_second_close_may_be_less_patient(crew: Callable[..., Crew], station: Station) -> None:
