@@ -90,7 +90,7 @@ class AgentLife:
     def tick(self, now: float) -> list[WorkerCommand]:
         """Do what time demands."""
         if self._lonely_since is not None and now - self._lonely_since >= self.give_up_s:
-            return [Exit(EXIT_RESUMABLE, f"the master was gone for {self.give_up_s:g} s")]
+            return [Exit(EXIT_RESUMABLE, f"no master has answered for {self.give_up_s:g} s")]
         return self.session.tend(now)
 
     def next_deadline(self) -> float | None:

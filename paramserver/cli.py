@@ -1,0 +1,71 @@
+"""The command ``paramserver``: one door to the commands. It parses; the work is done elsewhere.
+
+Rule 1: ``paramserver --help`` imports nothing but the parser: each command imports what it needs
+        when it runs.
+Rule 2: a mistake of the user's is one paragraph on standard error and exit code 77, no traceback.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paramserver.worker import make_command
+
+EXIT_BAD_CONFIGURATION = 77
+
+app = typer.Typer(
+    name="paramserver",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train numpy and scikit-learn models on many cores and many machines.",
+)
+
+
+@app.callback()
+def _paramserver() -> None:
+    """Make the commands below sub-commands, however few there are."""
+
+
+@app.command()
+def keys(
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder of your own.")],
+) -> None:
+    """Make the keys of a master and its workers in a folder."""
+    from paramserver.errors import ParamServerError
+    from paramserver.transport.security import make_keys
+
+    try:
+        place = make_keys(folder)
+    except ParamServerError as error:
+        _complain(str(error))
+    except OSError as error:
+        _complain(f"No keys can be put into {folder}: {error.strerror or error}.")
+    else:
+        print(
+            f"Keys are in {place}.\n"
+            f"The master uses this folder: ps.Cluster(address='tcp://HOST:PORT', keys='{place}')\n"
+            "Each machine with workers needs a copy of two files in a folder of its own (mode "
+            "0700):\n"
+            f"  scp {place}/worker.secret {place}/master.public MACHINE:FOLDER/"
+        )
+
+
+app.command("worker")(make_command())
+
+
+def _complain(text: str) -> None:
+    print(f"paramserver: {text}", file=sys.stderr)
+    raise typer.Exit(EXIT_BAD_CONFIGURATION)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
