@@ -4,6 +4,9 @@ The names below are the public ones; everything is loaded when it is first used.
 
 Clusters
     `LocalCluster`, `Cluster`: executors of the standard library's kind that survive lost workers.
+Training
+    `fit` trains a learner on a cluster, by `Averaging` or `AsyncSGD`, and returns a
+    `TrainingResult`.
 """
 
 from __future__ import annotations
@@ -14,12 +17,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paramserver.cluster import Cluster as Cluster
     from paramserver.cluster import LocalCluster as LocalCluster
+    from paramserver.training.session import AsyncSGD as AsyncSGD
+    from paramserver.training.session import Averaging as Averaging
+    from paramserver.training.session import TrainingResult as TrainingResult
+    from paramserver.training.session import fit as fit
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Cluster": "paramserver.cluster",
     "LocalCluster": "paramserver.cluster",
+    "fit": "paramserver.training.session",
+    "Averaging": "paramserver.training.session",
+    "AsyncSGD": "paramserver.training.session",
+    "TrainingResult": "paramserver.training.session",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -1,0 +1,1 @@
+"""Data sets of this machine, and how they are cut into partitions."""

@@ -1,0 +1,1 @@
+"""Models in numpy: arithmetic only, one kind a file."""

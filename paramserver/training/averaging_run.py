@@ -1,0 +1,152 @@
+"""The driver of iterative averaging: carries out what `averaging.Averaging` decides.
+
+Rule 1: a round is p pure jobs of one phase, handed in on the I/O thread when the last one was
+        folded.
+Rule 2: the weights of a round lie in one of two vectors, and are not touched while it is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from paramserver.core.commands import AnnounceWorker, CallService
+from paramserver.core.events import ServiceReplied
+from paramserver.errors import Diverged, LocalProtocolError
+from paramserver.protocol import calls
+from paramserver.protocol.messages import Payload
+from paramserver.runtime.internals import Internals
+from paramserver.training.averaging import Averaging, Command, Finish, Fold, StartRound
+from paramserver.training.plan import TrainingPlan
+from paramserver.training.run import TrainingRun
+from paramserver.training.vector import FloatVector, Workspace, combine
+from paramserver.training.work import train_round
+from paramserver.transport.shm import SharedVector
+
+
+class AveragingRun(TrainingRun):
+    """One training by averaging.
+
+    Parameters
+    ----------
+    internals : Internals
+    plan : TrainingPlan
+    machine : Averaging
+    w : ndarray
+        The weights to start from.
+    """
+
+    def __init__(
+        self, internals: Internals, plan: TrainingPlan, machine: Averaging, w: FloatVector
+    ) -> None:
+        super().__init__(internals, plan, pure=True)
+        self.machine = machine
+        learner = plan.learner
+        self._folder = Path(plan.folder)
+        self._weights = [
+            SharedVector.create(self._folder / f"w{i}", learner.size, learner.dtype) for i in (0, 1)
+        ]
+        self._round = SharedVector.create(self._folder / "round", 1, np.int64)
+        self._round.array[0] = machine.round
+        self._results: dict[int, str] = {}
+        """Name of the result of each partition in the open round."""
+        self._slots: dict[str, SharedVector] = {}
+        self._workspace = Workspace(learner.size, learner.dtype)
+        self._dead: set[str] = set()
+        """Workers that were lost since the round was opened."""
+        np.copyto(self._weights[machine.round % 2].array, w)
+        self._master.on_worker.append(self._worker_changed)
+
+    # --- on the I/O thread ------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._perform(self.machine.start())
+
+    def _stop(self) -> None:
+        self.machine.stop()
+
+    def _job_done(self, what: tuple[int, int], payload: Payload) -> None:
+        number, partition = what
+        name, compute_s = calls.decode_value(payload, trusted=self._internals.trusted)
+        self.compute_s += compute_s
+        if name:
+            self._results[partition] = name
+        self._perform(self.machine.done(number, partition))
+
+    def _perform(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case StartRound(number, partitions):
+                    self._results.clear()
+                    self._round.array[0] = number
+                    self._submit(train_round, number, partitions, f"w{number % 2}")
+                case Fold():
+                    self._fold(command)
+                    if self._dead:
+                        self._bury()
+                    self._perform(self.machine.folded())
+                case Finish(rounds):
+                    self._offer(self._weights[rounds % 2].array, rounds, is_last=True)
+
+    def _fold(self, fold: Fold) -> None:
+        began = perf_counter()
+        slots = [self._slot(self._results[partition]) for partition in fold.partitions]
+        new = self._weights[(fold.round + 1) % 2].array
+        if not combine(slots, fold.coefficients, new, self._workspace):
+            self._complain(fold, slots)
+        plan = self.plan
+        self.examples += sum(
+            min(plan.steps_a_round(k) * plan.batch_size, self._most(k)) for k in fold.partitions
+        )
+        self.apply_s += perf_counter() - began
+        self._offer(new, fold.round + 1)
+
+    def _most(self, partition: int) -> int:
+        plan = self.plan
+        epochs = plan.steps_a_round(partition) / plan.n_batches[partition]
+        return round(epochs * plan.rows.n_examples[partition])
+
+    def _slot(self, name: str) -> FloatVector:
+        slot = self._slots.get(name)
+        if slot is None:
+            learner = self.plan.learner
+            slot = SharedVector.open(self._folder / Path(name).name, learner.size, learner.dtype)
+            self._slots[name] = slot
+        return slot.array
+
+    def _complain(self, fold: Fold, slots: list[FloatVector]) -> None:
+        bad = [
+            str(partition)
+            for partition, slot in zip(fold.partitions, slots, strict=True)
+            if not self._workspace.all_finite(slot)
+        ]
+        raise Diverged(
+            f"Round {fold.round}: the weights from partition {', '.join(bad) or '(the sum)'} are "
+            "not finite. The learning rate is too large, or the data hold NaN; try a tenth of it.",
+            round=fold.round,
+            partitions=tuple(bad),
+        )
+
+    def _answer(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
+        raise LocalProtocolError(f"Averaging has no method '{command.method}'.")
+
+    def _forget(self, incarnation: int) -> None:
+        pass  # see `_bury`: a result that was taken in may lie in a slot of the dead
+
+    def _worker_changed(self, change: AnnounceWorker) -> None:
+        if change.change in ("lost", "left"):
+            self._dead.add(change.worker_id)
+
+    def _bury(self) -> None:
+        """Remove the slots of lost workers, between two rounds."""
+        for name in [name for name in self._slots if name.partition(".")[2] in self._dead]:
+            self._slots.pop(name).unlink()
+        self._dead.clear()
+
+    def _release(self) -> None:
+        self._master.on_worker.remove(self._worker_changed)
+        self._slots.clear()
+        self._weights.clear()

@@ -1,0 +1,64 @@
+"""What can be trained: anything that turns weights and a batch into a gradient.
+
+Rule 1: a learner is settings; it holds neither weights nor data, and calls change nothing of it
+        that a second call could see. So it can be pickled to any worker and called there again.
+Rule 2: gradients are of the MEAN loss over the batch, penalties included.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from paramserver.training.vector import FloatVector
+
+
+class Batch(NamedTuple):
+    """Rows of a data set.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, n_features)
+    y : ndarray of shape (n,)
+    """
+
+    X: npt.NDArray[Any]
+    y: npt.NDArray[Any]
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return int(self.y.shape[0])
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A model's arithmetic.
+
+    Attributes
+    ----------
+    size : int
+        Length d of the flat weight vector.
+    dtype : dtype
+        float32 or float64.
+    """
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def start(self, rng: np.random.Generator) -> FloatVector:
+        """Return the weights to start from."""
+
+    def gradient(self, w: FloatVector, batch: Batch, out: FloatVector) -> None:
+        """Write the gradient of the mean loss over `batch` at `w` to `out`; `w` is untouched."""
+
+    def loss(self, w: FloatVector, data: Batch) -> float:
+        """Return the mean loss over `data`, penalties included."""
+
+    def score(self, w: FloatVector, data: Batch) -> float:
+        """Return how good `w` is on `data`: accuracy or R2, 1 is perfect."""

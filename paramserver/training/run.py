@@ -1,0 +1,277 @@
+"""What the drivers of both training modes share: jobs without futures, a service, and who waits.
+
+Rule 1: everything but `start`, `stop`, `wait` and `close` happens on the master's I/O thread.
+Rule 2: no error of a training may end the I/O thread: it ends the training, and whoever waits is
+        told.
+Rule 3: no thread is woken for a round or a push: the user's thread gets a copy of the weights when
+        it has nothing to do, and the end.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from paramserver.core.commands import CallService, SettleJob
+from paramserver.core.events import JobsSubmitted, PhaseDropped, PhaseOpened, ServiceReplied
+from paramserver.core.jobs import JobOptions, JobSpec, PhaseSpec, Verdict
+from paramserver.errors import ClusterClosed
+from paramserver.executor import job_error
+from paramserver.protocol import calls
+from paramserver.protocol.messages import Payload
+from paramserver.runtime.internals import Internals
+from paramserver.training.plan import TrainingPlan
+from paramserver.training.vector import FloatVector
+
+SNAPSHOT_S = 0.05
+"""Least time between two copies of the weights for the user's thread, the last one apart."""
+
+
+class Snapshot(NamedTuple):
+    """The weights at one moment.
+
+    Attributes
+    ----------
+    w : ndarray
+        A copy.
+    unit : int
+        Rounds (averaging) or updates (async) that led to it.
+    examples : int
+        Gradients of how many examples are in it.
+    at : float
+        When, on the master's clock.
+    """
+
+    w: FloatVector
+    unit: int
+    examples: int
+    at: float
+
+
+class TrainingRun:
+    """One training on its way. See `runtime.master.JobOwner` and `Service`.
+
+    Parameters
+    ----------
+    internals : Internals
+        Of the cluster.
+    plan : TrainingPlan
+    pure : bool
+        Whether its jobs may run twice at a time.
+    """
+
+    def __init__(self, internals: Internals, plan: TrainingPlan, *, pure: bool) -> None:
+        self.plan = plan
+        self.counters: Counter[str] = Counter()
+        self.compute_s = 0.0
+        self.apply_s = 0.0
+        self.examples = 0
+        self.began_at = 0.0
+        self.ended_at = 0.0
+        self._internals = internals
+        self._master = internals.master
+        self._phase = internals.next_phase()
+        self._options = JobOptions(max_failures=4, pure=pure)
+        self._jobs: dict[int, tuple[int, int]] = {}
+        """What each unsettled job is: (round or epoch, partition)."""
+        self._plan_payload = calls.encode_value(plan, trusted=internals.trusted)
+        self._changed = threading.Condition()
+        self._snapshot: Snapshot | None = None
+        self._wants_snapshot = False
+        self._error: BaseException | None = None
+        self._has_ended = False
+        self._final: Snapshot | None = None
+        self._snapshot_at = 0.0
+
+    # --- the user's thread ------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open the phase and hand in the first jobs."""
+        master = self._master
+        master.services[self.plan.service] = self
+        spec = PhaseSpec(self._phase, self.plan.service, self._options)
+        self.began_at = master.clock()
+        master.post(PhaseOpened(self.began_at, spec))
+        master.ask(lambda _: self._guard(self._begin))
+
+    def stop(self) -> None:
+        """End the training at the next good moment."""
+        self._master.ask(lambda _: self._guard(self._stop))
+
+    def wait(self, timeout_s: float | None) -> Snapshot | None:
+        """Wait for the next copy of the weights; None when the time is up or the run has ended.
+
+        Raises
+        ------
+        ParamServerError
+            What ended the training before its time.
+        """
+        with self._changed:
+            self._wants_snapshot = True
+            self._changed.wait_for(lambda: self._snapshot or self._has_ended, timeout_s)
+            if self._error is not None:
+                raise self._error
+            snapshot, self._snapshot = self._snapshot, None
+            return snapshot
+
+    def wait_for_end(self) -> None:
+        """Wait until the training has ended, without looking at it.
+
+        Raises
+        ------
+        ParamServerError
+            What ended the training before its time.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_ended)
+            if self._error is not None:
+                raise self._error
+
+    @property
+    def final(self) -> Snapshot | None:
+        """The weights at the end; None while it runs."""
+        return self._final
+
+    def close(self) -> None:
+        """Give back everything; what still runs is stopped."""
+        master = self._master
+        master.post(PhaseDropped(master.clock(), self._phase))
+        try:
+            master.ask(lambda _: master.services.pop(self.plan.service, None))
+        except ClusterClosed:
+            pass  # the service has ended with its master
+        finally:
+            self._release()
+            shutil.rmtree(self.plan.folder, ignore_errors=True)
+
+    # --- the I/O thread ---------------------------------------------------------------------------
+
+    def claim(self, job: int) -> bool:
+        """Jobs of a training are wanted until its phase is dropped."""
+        return True
+
+    def settle(self, ended: SettleJob) -> None:
+        """Take in how a job ended."""
+        what = self._jobs.pop(ended.job, None)
+        if what is None or self._has_ended:
+            return
+        if ended.verdict is not Verdict.SUCCEEDED:
+            self._fail(job_error(ended, trusted=self._internals.trusted))
+            return
+        assert ended.payload is not None
+        self._guard(self._job_done, what, ended.payload)
+
+    def break_off(self, job: int, error: BaseException) -> None:
+        """Take in that the master is gone."""
+        self._fail(error)
+
+    def call(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
+        """Answer a job."""
+        try:
+            if command.method == "plan":
+                return (self._reply(command, now, self._plan_payload),)
+            return self._answer(command, now)
+        except Exception as error:  # noqa: BLE001 - it ends the training, not the master
+            self._fail(error)
+            payload = calls.encode_error(error, trusted=self._internals.trusted)
+            return (ServiceReplied(now, command.incarnation, command.call, False, payload),)
+
+    def worker_gone(self, incarnation: int, now: float) -> Iterable[ServiceReplied]:
+        """Forget a worker whose life is over."""
+        self._guard(self._forget, incarnation)
+        return ()
+
+    # --- for the modes ----------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        raise NotImplementedError
+
+    def _stop(self) -> None:
+        raise NotImplementedError
+
+    def _job_done(self, what: tuple[int, int], payload: Payload) -> None:
+        raise NotImplementedError
+
+    def _answer(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
+        raise NotImplementedError
+
+    def _forget(self, incarnation: int) -> None:
+        raise NotImplementedError
+
+    def _release(self) -> None:
+        """Drop what maps shared memory."""
+        raise NotImplementedError
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _submit(self, fn: Any, number: int, partitions: Sequence[int], *args: Any) -> None:
+        """Hand in the jobs of one round or epoch."""
+        master, plan = self._master, self.plan
+        specs = []
+        for partition in partitions:
+            job = self._internals.next_job()
+            self._jobs[job] = (number, partition)
+            payload = calls.encode_call(
+                fn,
+                (plan.service, plan.folder, number, partition, *args),
+                trusted=self._internals.trusted,
+            )
+            specs.append(JobSpec(job, payload, (plan.service, partition)))
+            master.own_one(job, self)
+        master.post(JobsSubmitted(master.clock(), self._phase, tuple(specs)))
+
+    def _reply(self, command: CallService, now: float, body: Payload) -> ServiceReplied:
+        return ServiceReplied(now, command.incarnation, command.call, True, body)
+
+    def _guard(self, step: Any, *args: Any) -> None:
+        try:
+            step(*args)
+        except Exception as error:  # noqa: BLE001 - it ends the training, not the master
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            if not self._has_ended:
+                self._error = error
+                self._end()
+
+    def _offer(self, w: FloatVector, unit: int, *, is_last: bool = False) -> None:
+        """Give the user's thread a copy of the weights if it is waiting for one."""
+        if is_last:
+            with self._changed:
+                now = self._master.clock()
+                self._final = Snapshot(w.copy(), unit, self.examples, now)
+                self._end()
+        elif self._wants_snapshot:
+            now = self._master.clock()
+            if now - self._snapshot_at >= SNAPSHOT_S:
+                self._snapshot_at = now
+                with self._changed:
+                    self._wants_snapshot = False
+                    self._snapshot = Snapshot(w.copy(), unit, self.examples, now)
+                    self._changed.notify_all()
+
+    def _end(self) -> None:
+        self._has_ended = True
+        self.ended_at = self._master.clock()
+        self._changed.notify_all()
+
+
+def make_folder(internals: Internals) -> Path:
+    """Make a folder for the shared files of one training."""
+    folder = internals.fast_folder / f"training{internals.next_phase()}"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def start_weights(plan: TrainingPlan) -> FloatVector:
+    """Return the weights to start from: the same for the same seed."""
+    learner = plan.learner
+    w = learner.start(np.random.default_rng(np.random.SeedSequence(plan.seed)))
+    return np.ascontiguousarray(w, learner.dtype)

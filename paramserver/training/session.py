@@ -1,0 +1,388 @@
+"""`fit`: train a learner on a cluster, and say what happened.
+
+Rule 1: it runs on the user's thread: it hands the data over, waits, evaluates copies of the
+        weights, and gives everything back, whatever ends it.
+Rule 2: the weights it returns follow from learner, data, mode and seed (averaging to the last bit);
+        evaluation and callbacks change nothing but when it ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from paramserver.errors import ConfigError
+from paramserver.runtime.internals import Internals
+from paramserver.training.averaging import Averaging as AveragingMachine
+from paramserver.training.averaging_run import AveragingRun
+from paramserver.training.learner import Batch, Learner
+from paramserver.training.optimizers import SGD, check_lr
+from paramserver.training.partitions import SharedRows
+from paramserver.training.plan import TrainingPlan
+from paramserver.training.push_pull_run import PushPullRun
+from paramserver.training.run import Snapshot, TrainingRun, make_folder, start_weights
+from paramserver.training.vector import FloatVector, fingerprint
+
+if TYPE_CHECKING:
+    from paramserver.cluster import Cluster
+
+LR_SAMPLE = 2_000
+"""Rows from which the learning rate is chosen."""
+POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """Train by rounds: each partition trains from the same weights, and the results are averaged.
+
+    Parameters
+    ----------
+    rounds : int, default=20
+    local_epochs : int, default=1
+        Passes of each learner over its partition in a round.
+    local_steps : int, optional
+        Mini-batch steps in a round, instead of whole passes.
+    n_partitions : int, optional
+        Learners; by default one for each worker. It is part of the result: other numbers of
+        partitions give other weights, other numbers of workers do not.
+    wait_for : int, optional
+        Average as soon as so many learners are done; the late ones are told to stop.
+    """
+
+    rounds: int = 20
+    local_epochs: int = 1
+    local_steps: int | None = None
+    n_partitions: int | None = None
+    wait_for: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "rounds", "local_epochs", "local_steps", "n_partitions")
+
+
+@dataclass(frozen=True)
+class AsyncSGD:
+    """Train by pushes: workers send gradients to a parameter server when they have them.
+
+    Parameters
+    ----------
+    epochs : int, default=10
+        Passes over all partitions.
+    n_partitions : int, optional
+        By default one for each worker.
+    """
+
+    epochs: int = 10
+    n_partitions: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "epochs", "n_partitions")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training was at one moment.
+
+    Attributes
+    ----------
+    unit : int
+        Rounds (averaging) or updates (async).
+    epochs : float
+        Passes over all examples.
+    wall_s : float
+        Since the training began; evaluation runs beside it.
+    train_loss : float
+    test_score : float or None
+    """
+
+    unit: int
+    epochs: float
+    wall_s: float
+    train_loss: float
+    test_score: float | None
+
+
+@dataclass
+class TrainingResult:
+    """What `fit` returns.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (d,)
+    learner : Learner
+    mode : str
+        "avg" or "async".
+    history : list of Progress
+    units : int
+        Rounds (averaging) or updates (async).
+    examples : int
+        How many examples' gradients went into the weights.
+    wall_s : float
+        From the first job to the last result.
+    compute_s : float
+        In learners, all workers together.
+    apply_s : float
+        On the master: averaging, or applying gradients.
+    lr : float
+    n_partitions : int
+    n_examples : int
+    staleness : Counter
+        How many updates had which staleness (async).
+    rejected : dict of str to int
+        What was not applied, by reason.
+    workers_lost : int
+        While it ran.
+    """
+
+    weights: FloatVector
+    learner: Learner
+    mode: str
+    history: list[Progress]
+    units: int
+    examples: int
+    wall_s: float
+    compute_s: float
+    apply_s: float
+    lr: float
+    n_partitions: int
+    n_examples: int
+    staleness: Counter[int] = field(default_factory=Counter)
+    rejected: dict[str, int] = field(default_factory=dict)
+    workers_lost: int = 0
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of the bytes of the weights."""
+        return fingerprint(self.weights)
+
+    @property
+    def epochs(self) -> float:
+        """Passes over all examples."""
+        return self.examples / self.n_examples
+
+    @property
+    def test_score(self) -> float | None:
+        """Score of the weights on the held-out rows."""
+        return self.history[-1].test_score if self.history else None
+
+
+def fit(
+    learner: Learner,
+    data: tuple[npt.ArrayLike, npt.ArrayLike],
+    *,
+    mode: Averaging | AsyncSGD,
+    cluster: Cluster,
+    test: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    batch_size: int = 32,
+    lr: float | str = "auto",
+    seed: int = 0,
+    on_progress: Callable[[Progress], object] | None = None,
+) -> TrainingResult:
+    """Train a learner on the workers of a cluster.
+
+    Parameters
+    ----------
+    learner : Learner
+        A model of `paramserver.models`, or your own.
+    data : (X, y)
+        The rows to train on.
+    mode : Averaging or AsyncSGD
+    cluster : Cluster
+    test : (X, y), optional
+        Rows held out; they are scored on the way and at the end.
+    batch_size : int, default=32
+    lr : float or "auto"
+        Learning rate. "auto" takes ``1 / L``, where L bounds the curvature of the loss on a seeded
+        sample of the rows; the learner must be able to tell it (`curvature`).
+    seed : int
+        Of everything that is left to chance.
+    on_progress : callable, optional
+        Called with a `Progress` on this thread, whenever a copy of the weights was evaluated. When
+        it returns True, training ends.
+
+    Returns
+    -------
+    TrainingResult
+
+    Raises
+    ------
+    ConfigError
+        If a setting is not allowed.
+    Diverged
+        If the weights stop being finite.
+    """
+    X, y = np.ascontiguousarray(data[0]), np.ascontiguousarray(data[1])
+    rows = Batch(X, y)
+    held_out = None if test is None else Batch(np.asarray(test[0]), np.asarray(test[1]))
+    if batch_size < 1:
+        raise ConfigError(
+            f"batch_size must be 1 or more, not {batch_size}.", field="batch_size", value=batch_size
+        )
+    step = choose_lr(learner, rows, seed) if isinstance(lr, str) else float(lr)
+    check_lr(step)
+    p = mode.n_partitions or min(cluster.n_workers, rows.n)
+    parts = split_rows(rows.n, p, seed)
+    run = _open_run(cluster.internals(), learner, rows, parts, mode, batch_size, step, seed)
+    lost_before = cluster.status().counters.get("workers_lost", 0)
+    try:
+        history = _watch(run, learner, rows, held_out, on_progress)
+        final = run.final
+        assert final is not None
+    finally:
+        run.close()
+    lost = cluster.status().counters.get("workers_lost", 0) - lost_before
+    return _result(run, final, history, learner, step, rows.n, lost)
+
+
+def choose_lr(learner: Learner, rows: Batch, seed: int) -> float:
+    """Return ``1 / L`` from a seeded sample of the rows.
+
+    Raises
+    ------
+    ConfigError
+        If the learner cannot tell its curvature.
+    """
+    curvature = getattr(learner, "curvature", None)
+    if curvature is None:
+        raise ConfigError(
+            f"{type(learner).__name__} has no method 'curvature', so no learning rate can be "
+            "chosen for it: give one (lr=...).",
+            field="lr",
+            value="auto",
+        )
+    chosen = np.random.default_rng(seed).permutation(rows.n)[:LR_SAMPLE]
+    return 1.0 / float(curvature(Batch(rows.X[chosen], rows.y[chosen])))
+
+
+def split_rows(n: int, p: int, seed: int) -> list[npt.NDArray[np.intp]]:
+    """Deal n rows out to p partitions, shuffled, of sizes that differ by one at most.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer rows than partitions.
+    """
+    if n < p:
+        raise ConfigError(
+            f"{n} examples cannot be cut into {p} partitions: use fewer partitions or workers.",
+            field="n_partitions",
+            value=p,
+        )
+    return list(np.array_split(np.random.default_rng(seed).permutation(n), p))
+
+
+def _open_run(
+    internals: Internals,
+    learner: Learner,
+    rows: Batch,
+    parts: Sequence[npt.NDArray[np.intp]],
+    mode: Averaging | AsyncSGD,
+    batch_size: int,
+    lr: float,
+    seed: int,
+) -> TrainingRun:
+    if not internals.trusted:
+        raise ConfigError(
+            "Training over a network is not built yet: use a LocalCluster.",
+            field="cluster",
+            value="tcp",
+        )
+    folder = make_folder(internals)
+    shared = SharedRows.write(folder, rows.X, rows.y, parts)
+    is_averaging = isinstance(mode, Averaging)
+    plan = TrainingPlan(
+        service=folder.name,
+        folder=os.fspath(folder),
+        learner=learner,
+        rows=shared,
+        batch_size=batch_size,
+        seed=seed,
+        local_lr=lr if is_averaging else 0.0,
+        local_steps=mode.local_steps if isinstance(mode, Averaging) else None,
+        local_epochs=mode.local_epochs if isinstance(mode, Averaging) else 1,
+    )
+    w = start_weights(plan)
+    if isinstance(mode, Averaging):
+        machine = AveragingMachine(shared.n_examples, mode.rounds, wait_for=mode.wait_for)
+        return AveragingRun(internals, plan, machine, w)
+    return PushPullRun(internals, plan, w, SGD(lr), mode.epochs)
+
+
+def _watch(
+    run: TrainingRun,
+    learner: Learner,
+    rows: Batch,
+    held_out: Batch | None,
+    on_progress: Callable[[Progress], object] | None,
+) -> list[Progress]:
+    """Wait for the end; evaluate what comes by."""
+    history: list[Progress] = []
+    run.start()
+    while run.final is None:
+        if on_progress is None:
+            run.wait_for_end()
+            continue
+        snapshot = run.wait(POLL_S)
+        if snapshot is not None:
+            history.append(_evaluate(run, snapshot, learner, rows, held_out))
+            if on_progress(history[-1]):
+                run.stop()
+    if not history or history[-1].unit != run.final.unit:
+        history.append(_evaluate(run, run.final, learner, rows, held_out))
+        if on_progress is not None:
+            on_progress(history[-1])
+    return history
+
+
+def _evaluate(
+    run: TrainingRun, snapshot: Snapshot, learner: Learner, rows: Batch, held_out: Batch | None
+) -> Progress:
+    return Progress(
+        snapshot.unit,
+        snapshot.examples / rows.n,
+        snapshot.at - run.began_at,
+        learner.loss(snapshot.w, rows),
+        None if held_out is None else learner.score(snapshot.w, held_out),
+    )
+
+
+def _result(
+    run: TrainingRun,
+    final: Snapshot,
+    history: list[Progress],
+    learner: Learner,
+    lr: float,
+    n_examples: int,
+    workers_lost: int,
+) -> TrainingResult:
+    server = run.server if isinstance(run, PushPullRun) else None
+    counters = run.machine.counters if isinstance(run, AveragingRun) else Counter[str]()
+    return TrainingResult(
+        weights=final.w,
+        learner=learner,
+        mode="avg" if server is None else "async",
+        history=history,
+        units=final.unit,
+        examples=final.examples,
+        wall_s=run.ended_at - run.began_at,
+        compute_s=run.compute_s,
+        apply_s=run.apply_s,
+        lr=lr,
+        n_partitions=len(run.plan.n_batches),
+        n_examples=n_examples,
+        staleness=Counter() if server is None else server.staleness,
+        rejected=dict(counters if server is None else server.counters),
+        workers_lost=workers_lost,
+    )
+
+
+def _require_positive(settings: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} must be 1 or more, not {value}.", field=name, value=value)

@@ -1,0 +1,195 @@
+"""The worker's side of a training: the functions that are run as jobs.
+
+Rule 1: what a job does follows from its arguments, the plan and the weights; nothing is remembered
+        from job to job but what can be read or computed again (open files, the current epoch's
+        order).
+Rule 2: weights are mapped read-only; results and gradients go to vectors that belong to this
+        process.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+
+import numpy as np
+
+from paramserver.errors import TrainingError
+from paramserver.protocol import calls
+from paramserver.protocol.messages import Payload, PayloadKind
+from paramserver.runtime.context import JobContext, current
+from paramserver.training.optimizers import SGD
+from paramserver.training.partitions import Epoch, generator
+from paramserver.training.plan import TrainingPlan
+from paramserver.training.push_pull import Verdict
+from paramserver.training.vector import FloatVector
+from paramserver.transport.shm import SharedVector
+
+JOIN: Final = struct.Struct("<II")
+"""epoch, partition"""
+JOINED: Final = struct.Struct("<QIQQI")
+"""incarnation, cursor, last seq of this life, version, buffer that holds the weights"""
+PUSH: Final = struct.Struct("<QIIIQ")
+"""seq, epoch, partition, batch, version seen"""
+REPLY: Final = struct.Struct("<BQI")
+"""verdict, version, buffer that holds the weights"""
+MAX_ATTACHMENTS: Final = 4
+"""Trainings whose files one worker keeps open."""
+MAX_ORDERS: Final = 8
+"""Partitions whose current order one worker remembers."""
+
+
+class Attachment:
+    """What this process has opened for one training."""
+
+    def __init__(self, plan: TrainingPlan, owner: str) -> None:
+        self.plan = plan
+        self._owner = owner
+        self._folder = Path(plan.folder)
+        self._vectors: dict[str, SharedVector] = {}
+        self._rows: dict[int, Any] = {}
+        self._epochs: dict[int, tuple[int, Epoch]] = {}
+        learner = plan.learner
+        self.gradient: FloatVector = np.zeros(learner.size, learner.dtype)
+        self.optimizer = SGD(plan.local_lr) if plan.local_lr else None
+        if self.optimizer is not None:
+            self.optimizer.start(learner.size, learner.dtype)
+
+    def weights(self, name: str) -> FloatVector:
+        """Map a vector of the master's, to read."""
+        return self._open(name, writable=False)
+
+    def slot(self, name: str) -> FloatVector:
+        """Map a vector that the master has made for this worker, to write."""
+        return self._open(name, writable=True)
+
+    def own(self, purpose: str) -> tuple[str, FloatVector]:
+        """Return a vector that this process has made itself, and its name."""
+        name = f"{purpose}.{self._owner}"
+        vector = self._vectors.get(name)
+        if vector is None or not vector.path.exists():  # the master gave this process up, once
+            learner = self.plan.learner
+            vector = SharedVector.create(self._folder / name, learner.size, learner.dtype)
+            self._vectors[name] = vector
+        return name, vector.array
+
+    def epoch(self, number: int, partition: int) -> Epoch:
+        """Return a pass over a partition; the same order wherever it is made."""
+        known = self._epochs.get(partition)
+        if known is None or known[0] != number:
+            plan = self.plan
+            if partition not in self._rows:
+                self._rows[partition] = plan.rows.open(partition)
+            rng = generator(plan.seed, number, partition)
+            known = (number, Epoch(self._rows[partition], plan.batch_size, rng))
+            self._epochs.pop(partition, None)
+            while len(self._epochs) >= MAX_ORDERS:
+                del self._epochs[next(iter(self._epochs))]
+            self._epochs[partition] = known
+        return known[1]
+
+    def open_round(self) -> FloatVector:
+        """Map the word that says which averaging round is open."""
+        vector = self._vectors.get("round")
+        if vector is None:
+            vector = self._vectors["round"] = SharedVector.open(self._folder / "round", 1, np.int64)
+        return vector.array
+
+    def _open(self, name: str, *, writable: bool) -> FloatVector:
+        vector = self._vectors.get(name)
+        if vector is None:
+            learner = self.plan.learner
+            vector = SharedVector.open(
+                self._folder / name, learner.size, learner.dtype, writable=writable
+            )
+            self._vectors[name] = vector
+        return vector.array
+
+
+_attachments: dict[str, Attachment] = {}
+"""By the folder of the training, which is unique: one process can serve several at a time."""
+
+
+def attach(service: str, folder: str, context: JobContext) -> Attachment:
+    """Return what this process has open for a training; ask the master for the plan at first."""
+    found = _attachments.get(folder)
+    if found is None:
+        while len(_attachments) >= MAX_ATTACHMENTS:
+            del _attachments[next(iter(_attachments))]
+        reply = context.call(service, "plan", Payload(PayloadKind.PLAIN, b""))
+        plan = calls.decode_value(reply, trusted=context.trusted)
+        found = _attachments[folder] = Attachment(plan, context.worker_id)
+    return found
+
+
+def train_round(
+    service: str, folder: str, round_number: int, partition: int, weights: str
+) -> tuple[str, float]:
+    """Train on one partition for one averaging round.
+
+    Returns
+    -------
+    name : str
+        Of the vector with the result; '' if the round was over before it was done.
+    compute_s : float
+    """
+    attached = attach(service, folder, current())
+    plan, optimizer = attached.plan, attached.optimizer
+    assert optimizer is not None
+    name, w = attached.own(f"result{partition}")
+    np.copyto(w, attached.weights(weights))
+    open_round = attached.open_round()
+    n_steps, n_batches = plan.steps_a_round(partition), plan.n_batches[partition]
+    gradient, g = plan.learner.gradient, attached.gradient
+    began = perf_counter()
+    for step in range(round_number * n_steps, (round_number + 1) * n_steps):
+        if open_round[0] != round_number:
+            return "", perf_counter() - began  # the others were enough
+        epoch, number = divmod(step, n_batches)
+        gradient(w, attached.epoch(epoch, partition).batch(number), g)
+        optimizer.step(w, g, w)
+    return name, perf_counter() - began
+
+
+def train_partition(
+    service: str, folder: str, epoch_number: int, partition: int
+) -> tuple[int, float]:
+    """Push the gradients of one partition for one epoch, from the ledger's cursor on.
+
+    Returns
+    -------
+    n_pushed : int
+    compute_s : float
+
+    Raises
+    ------
+    TrainingError
+        If the master refuses a gradient.
+    """
+    context = current()
+    attached = attach(service, folder, context)
+    asked = Payload(PayloadKind.PLAIN, JOIN.pack(epoch_number, partition))
+    joined = context.call(service, "join", asked)
+    incarnation, cursor, seq, version, buffer = JOINED.unpack(joined.data)
+    epoch = attached.epoch(epoch_number, partition)
+    gradient = attached.plan.learner.gradient
+    g = attached.slot(f"gradient{incarnation}")
+    compute_s = 0.0
+    for number in range(cursor, len(epoch)):
+        began = perf_counter()
+        gradient(attached.weights(f"w{buffer}"), epoch.batch(number), g)
+        compute_s += perf_counter() - began
+        seq += 1
+        push = PUSH.pack(seq, epoch_number, partition, number, version)
+        reply = context.call(service, "push_pull", Payload(PayloadKind.PLAIN, push))
+        verdict, version, buffer = REPLY.unpack(reply.data)
+        if verdict == Verdict.STOP:
+            return number - cursor, compute_s
+        if verdict != Verdict.APPLIED:
+            raise TrainingError(
+                f"The gradient of batch {number} of partition {partition}, epoch {epoch_number}, "
+                f"was refused by the parameter server: {Verdict(verdict).name.lower()}."
+            )
+    return len(epoch) - cursor, compute_s

@@ -1,0 +1,82 @@
+"""Learners whose right answer is known beforehand. Importable by workers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from paramserver.training.learner import Batch
+from paramserver.training.vector import FloatVector
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Marks which rows were applied: with learning rate 1 each row adds 1 to its own weight.
+
+    The rows hold their own number. After each row was applied once, all weights are exactly 1; 0
+    is a lost batch, 2 a doubled one.
+    """
+
+    n_rows: int
+    pause_s: float = 0.0
+    dtype_name: str = "float64"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.dtype_name)
+
+    @property
+    def size(self) -> int:
+        return self.n_rows
+
+    def start(self, rng: np.random.Generator) -> FloatVector:
+        return np.zeros(self.n_rows, self.dtype)
+
+    def gradient(self, w: FloatVector, batch: Batch, out: FloatVector) -> None:
+        if self.pause_s:
+            time.sleep(self.pause_s)  # work that takes its time
+        out[:] = 0
+        out[batch.y] = -1
+
+    def loss(self, w: FloatVector, data: Batch) -> float:
+        return float(np.abs(w - 1).max())
+
+    def score(self, w: FloatVector, data: Batch) -> float:
+        return float((w == 1).mean())
+
+
+@dataclass(frozen=True)
+class LeastSquares:
+    """``0.5 * mean((X w - y)^2)`` in float64, as slow as wanted."""
+
+    n_features: int
+    pause_s: float = 0.0
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float64)
+
+    @property
+    def size(self) -> int:
+        return self.n_features
+
+    def start(self, rng: np.random.Generator) -> FloatVector:
+        return rng.standard_normal(self.n_features)
+
+    def gradient(self, w: FloatVector, batch: Batch, out: FloatVector) -> None:
+        if self.pause_s:
+            time.sleep(self.pause_s)
+        residual = batch.X @ w - batch.y
+        out[:] = batch.X.T @ residual / batch.n
+
+    def loss(self, w: FloatVector, data: Batch) -> float:
+        return 0.5 * float(np.mean((data.X @ w - data.y) ** 2))
+
+    def score(self, w: FloatVector, data: Batch) -> float:
+        return -self.loss(w, data)
+
+    def curvature(self, data: Batch) -> float:
+        return float(np.linalg.eigvalsh(data.X.T @ data.X / data.n)[-1])
