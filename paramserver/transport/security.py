@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -232,5 +233,5 @@ def _is_key(key: bytes) -> bool:
         return False
     try:
         return len(z85.decode(key)) == 32
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, struct.error):
         return False
