@@ -113,4 +113,4 @@ def largest_eigenvalue(X: npt.NDArray[Any]) -> float:
     ones = np.ones((X.shape[0], 1), np.float64)
     X1 = np.hstack([X.astype(np.float64), ones])
     gram = X1.T @ X1 if X1.shape[0] >= X1.shape[1] else X1 @ X1.T
-    return float(np.linalg.eigvalsh(gram)[-1]) / X.shape[0]
+    return float(np.linalg.eigvalsh(gram)[-1] / X.shape[0])

@@ -37,6 +37,9 @@ class Batch(NamedTuple):
 class Learner(Protocol):
     """A model's arithmetic.
 
+    A learner may have more: `curvature` (a bound on the largest eigenvalue of the Hessian over a
+    `Batch`, for choosing a learning rate) and `FastLearner.local_epoch`.
+
     Attributes
     ----------
     size : int
@@ -62,3 +65,30 @@ class Learner(Protocol):
 
     def score(self, w: FloatVector, data: Batch) -> float:
         """Return how good `w` is on `data`: accuracy or R2, 1 is perfect."""
+
+
+@runtime_checkable
+class FastLearner(Learner, Protocol):
+    """A learner with a faster way through a whole pass of plain SGD."""
+
+    def local_epoch(
+        self,
+        w: FloatVector,
+        rows: Batch,
+        order: npt.NDArray[np.intp],
+        batch_size: int,
+        lr: float,
+    ) -> None:
+        """Take the steps ``w -= lr * gradient`` for all batches of one pass, in place.
+
+        Parameters
+        ----------
+        w : ndarray of shape (d,)
+            Overwritten.
+        rows : Batch
+            The whole partition.
+        order : ndarray of int
+            In which order to take the rows; batches are its pieces of `batch_size`.
+        batch_size : int
+        lr : float
+        """

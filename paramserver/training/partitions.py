@@ -120,18 +120,20 @@ class Epoch:
     """
 
     def __init__(self, rows: Batch, batch_size: int, rng: np.random.Generator) -> None:
-        self._rows = rows
-        self._order = rng.permutation(rows.n)
+        self.rows = rows
+        self.order = rng.permutation(rows.n)
         self._batch_size = batch_size
 
     def __len__(self) -> int:
-        return n_batches(self._rows.n, self._batch_size)
+        return n_batches(self.rows.n, self._batch_size)
 
     def batch(self, number: int) -> Batch:
         """Gather the rows of one batch."""
         start = number * self._batch_size
-        chosen = self._order[start : start + self._batch_size]
-        return Batch(self._rows.X.take(chosen, axis=0), self._rows.y.take(chosen, axis=0))
+        if self._batch_size >= self.rows.n:
+            return self.rows  # a full batch is the same in any order
+        chosen = self.order[start : start + self._batch_size]
+        return Batch(self.rows.X.take(chosen, axis=0), self.rows.y.take(chosen, axis=0))
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Gather the batches one after the other."""

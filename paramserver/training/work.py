@@ -20,6 +20,7 @@ from paramserver.errors import TrainingError
 from paramserver.protocol import calls
 from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.context import JobContext, current
+from paramserver.training.learner import FastLearner
 from paramserver.training.optimizers import SGD
 from paramserver.training.partitions import Epoch, generator
 from paramserver.training.plan import TrainingPlan
@@ -53,6 +54,7 @@ class Attachment:
         self._epochs: dict[int, tuple[int, Epoch]] = {}
         learner = plan.learner
         self.gradient: FloatVector = np.zeros(learner.size, learner.dtype)
+        self.passes_whole_epochs = plan.local_steps is None and isinstance(learner, FastLearner)
         self.optimizer = SGD(plan.local_lr) if plan.local_lr else None
         if self.optimizer is not None:
             self.optimizer.start(learner.size, learner.dtype)
@@ -136,21 +138,44 @@ def train_round(
     compute_s : float
     """
     attached = attach(service, folder, current())
-    plan, optimizer = attached.plan, attached.optimizer
-    assert optimizer is not None
     name, w = attached.own(f"result{partition}")
     np.copyto(w, attached.weights(weights))
+    began = perf_counter()
+    if attached.passes_whole_epochs:
+        done = _pass_epochs(attached, w, round_number, partition)
+    else:
+        done = _take_steps(attached, w, round_number, partition)
+    return name if done else "", perf_counter() - began
+
+
+def _take_steps(attached: Attachment, w: FloatVector, round_number: int, partition: int) -> bool:
+    """Take the steps of one round; return False if the round is over before they are done."""
+    plan, optimizer = attached.plan, attached.optimizer
+    assert optimizer is not None
     open_round = attached.open_round()
     n_steps, n_batches = plan.steps_a_round(partition), plan.n_batches[partition]
     gradient, g = plan.learner.gradient, attached.gradient
-    began = perf_counter()
     for step in range(round_number * n_steps, (round_number + 1) * n_steps):
         if open_round[0] != round_number:
-            return "", perf_counter() - began  # the others were enough
+            return False  # the others were enough
         epoch, number = divmod(step, n_batches)
         gradient(w, attached.epoch(epoch, partition).batch(number), g)
         optimizer.step(w, g, w)
-    return name, perf_counter() - began
+    return True
+
+
+def _pass_epochs(attached: Attachment, w: FloatVector, round_number: int, partition: int) -> bool:
+    """The same for a learner that has its own way through an epoch."""
+    plan = attached.plan
+    assert isinstance(plan.learner, FastLearner)
+    open_round = attached.open_round()
+    n_epochs = plan.local_epochs
+    for number in range(round_number * n_epochs, (round_number + 1) * n_epochs):
+        if open_round[0] != round_number:
+            return False
+        epoch = attached.epoch(number, partition)
+        plan.learner.local_epoch(w, epoch.rows, epoch.order, plan.batch_size, plan.local_lr)
+    return True
 
 
 def train_partition(
