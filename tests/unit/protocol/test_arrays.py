@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from paramserver.errors import LocalProtocolError, RemoteProtocolError
-from paramserver.protocol.arrays import ITEM_BYTES, pack_plain, unpack_plain
+from paramserver.protocol.arrays import ITEM_BYTES, _check_array, pack_plain, unpack_plain
 from paramserver.protocol.messages import Buffer
 
 
@@ -142,6 +142,10 @@ class Odd:
     """A class that is not plain."""
 
 
+class OddArray(np.ndarray):  # type: ignore[type-arg]
+    """An array that carries more than its numbers."""
+
+
 class OddList(list[int]):
     """A list that is not plain either: its class would be lost."""
 
@@ -164,7 +168,8 @@ class OddList(list[int]):
         (np.zeros(2, [("a", "<f8"), ("b", "O")]), "dtype .*'a'"),
         (np.zeros((1,) * 9), "9 dimensions"),
         (np.str_("x"), "dtype <U1"),
-        (np.ma.masked_array([1.0], [True]), "MaskedArray"),
+        (np.ma.masked_array([1.0], [True]), "type .*MaskedArray cannot be sent"),
+        (np.zeros(2).view(OddArray), r"type .*OddArray cannot be sent"),
         (nested(3000, lambda x: [x]), "recursion"),
         (nested(3000, lambda x: (x,)), "recursion"),
         (memoryview(bytes(9))[::2], "memoryview"),
@@ -282,6 +287,9 @@ ATTACKS = {
     "the mark of a tuple alone": msgpack.packb(msgpack.ExtType(1, b"")),
     "the mark of a tuple at the end": msgpack.packb([1, msgpack.ExtType(1, b"")]),
     "the mark of a tuple with data": msgpack.packb([msgpack.ExtType(1, b"x"), 1]),
+    "the mark of a tuple with data beside a good one": b"\x92"
+    + msgpack.packb([msgpack.ExtType(1, b"x"), 1])
+    + msgpack.packb([msgpack.ExtType(1, b""), 1]),
     "nothing": b"",
     "trailing bytes": b"\x01\x01",
     "truncated": b"\x92\x01",
@@ -290,6 +298,23 @@ ATTACKS = {
     "nesting of 2000": b"\x91" * 2000 + b"\xc0",
     "a broken time stamp": b"\xc7\x03\xff123",
 }
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "n_bytes"),
+    [
+        ("|O", [1], 8), ("V0", [1], 0), ("|V8", [1], 8), ("(1000000,)f8", [1], 8), (">f8", [1], 8),
+        (b"<f8", [1], 8), (None, [1], 8), (["<f8"], [1], 8), ("<f8", [-1, -1], 8),
+        ("<f8", [-1], -8), ("<f8", [True], 8), ("<f8", [1.0], 8), ("<f8", (1,), 8), ("<f8", 1, 8),
+        ("<f8", [1] * 9, 8), ("<f8", [2], 8), ("<f8", [0], 8), ("<f8", [2**62, 2**62, 0], 0),
+        ("<f8", [2**61, 0], 0),
+    ],
+)  # fmt: skip
+def test_the_guard_itself_refuses_before_numpy_is_asked(
+    dtype: Any, shape: Any, n_bytes: int
+) -> None:
+    with pytest.raises(ValueError, match="an array of"):
+        _check_array(dtype, shape, n_bytes)
 
 
 @pytest.mark.parametrize("what", ATTACKS)

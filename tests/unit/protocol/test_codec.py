@@ -144,17 +144,22 @@ def test_small_payloads_share_a_frame_when_the_header_is_full() -> None:
 
     frames = encode(ENVELOPE, message)
 
+    limits = codec.DEFAULT_LIMITS
     assert len(frames) == 2
-    assert len(frames[0]) <= codec.DEFAULT_LIMITS.header_bytes
+    assert limits.inline_budget_bytes - 1000 < len(frames[0]) <= limits.header_bytes
+    assert len(frames[1]) == 200_000 - limits.inline_budget_bytes // 1000 * 1000
     assert decode(frames, FROM_MASTER) == (ENVELOPE, message)
 
 
 def test_the_order_of_pieces_holds_between_shared_and_own_frames() -> None:
-    own = [bytes([n]) * (10 if n % 3 else 40) for n in range(12)]
+    own = [bytes([n]) * (10 if n % 3 else 40) for n in range(36)]
     message = grant(*[pickled(piece) for piece in own])
 
     assert (
-        round_trip(message, dataclasses.replace(SMALL, n_frames=99, message_bytes=999)) == message
+        round_trip(
+            message, dataclasses.replace(SMALL, n_frames=99, message_bytes=999, array_items=99)
+        )
+        == message
     )
 
 
@@ -479,6 +484,17 @@ def test_a_long_list_of_the_allowed_length_is_read_and_one_more_is_not() -> None
 
     with pytest.raises(RemoteProtocolError):
         decode([raw(24, [[1, 1]] * 21)], FROM_MASTER, SMALL)
+
+
+def test_frames_and_their_sum_are_bounded_on_arrival() -> None:
+    for allowed, refused in (([64], [65]), ([50] * 5, [50] * 4 + [51]), ([1] * 5, [1] * 6)):
+        for sizes in (allowed, refused):
+            frames = [raw(23, [[0, 1, [1, sum(sizes)]]]), *[bytes(n) for n in sizes]]
+            if sizes is allowed:
+                assert decode(frames, FROM_MASTER, SMALL)[1] == grant(pickled(bytes(sum(sizes))))
+                continue
+            with pytest.raises(RemoteProtocolError, match=r"allowed are"):
+                decode(frames, FROM_MASTER, SMALL)
 
 
 def test_text_longer_than_allowed_is_refused_on_arrival() -> None:

@@ -59,7 +59,7 @@ class Forgetful(Exception):
 
 class AnotherKind(Exception):
     def __reduce__(self) -> Any:
-        return Simple, ("something else",)
+        return Simple, ("x",)
 
 
 class NoText(Exception):
