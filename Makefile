@@ -24,7 +24,8 @@ help: ## list the targets (what you read now)
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "Variables: PYTHON, VENV (now $(VENV)), PYTEST_ARGS. The first target you make sets $(VENV) up."
+	@echo "Whatever a target needs is installed into $(VENV) first. Variables: PYTHON (which one to use),"
+	@echo "VENV (where to install), PYTEST_ARGS and BENCH_ARGS (options handed on)."
 
 # --- set-up -----------------------------------------------------------------------------------------
 # A stamp is younger than pyproject.toml when what it stands for is installed as pyproject.toml says.
@@ -32,16 +33,17 @@ help: ## list the targets (what you read now)
 .PHONY: venv
 venv: $(VENV)/.stamp-test ## make .venv with everything the tests need
 
-$(BIN)/python:
+$(VENV)/.stamp-venv:
 	@test -n "$(PYTHON)" || { echo "paramserver needs Python 3.11 or later and found none on the" \
 	  "PATH; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
 
-$(VENV)/.stamp-base: pyproject.toml | $(BIN)/python
+$(VENV)/.stamp-base: pyproject.toml | $(VENV)/.stamp-venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/.stamp-test: pyproject.toml | $(BIN)/python
+$(VENV)/.stamp-test: pyproject.toml | $(VENV)/.stamp-venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $(VENV)/.stamp-base $@
 
@@ -93,6 +95,8 @@ mutants: $(VENV)/.stamp-test ## put known bugs into the scheduler, show which th
 # --- speed ------------------------------------------------------------------------------------------
 
 BENCH_VENV ?= .venv-bench
+# `make bench-core BENCH_ARGS="--rows 1 2 --quick"`; `--help` tells the rest.
+BENCH_ARGS ?=
 
 $(BENCH_VENV)/.stamp: pyproject.toml tests/benchmarks/requirements-bench.txt
 	$(PYTHON) -m venv $(BENCH_VENV)

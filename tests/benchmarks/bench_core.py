@@ -47,9 +47,10 @@ def main() -> None:
                 rounds.append(report.Round(row.key, contender, repeat, measured))
         console.print(report.table(row, rounds))
     about["load_after"] = os.getloadavg()[0]
-    if not options.quick:
-        _keep(options.out, begun, about, rounds)
-        console.print(f"Kept in {options.out}")
+    folder = options.out or (None if options.quick else RESULTS)
+    if folder is not None:
+        _keep(folder, begun, about, rounds)
+        console.print(f"Kept in {folder}")
 
 
 def measure(row: Row, contender: str, *, quick: bool) -> Measured:
@@ -111,7 +112,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--contenders", default="", help="only those whose name contains this")
     parser.add_argument("--repeats", type=int, default=0, help="instead of each row's own number")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it work at all?")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the figures")
+    parser.add_argument("--out", type=Path, help="folder for the figures, instead of results/")
     return parser.parse_args()
 
 

@@ -37,6 +37,8 @@ def measure(number: signal.Signals, contender: str, quick: bool) -> Measured:
     hit = threading.Timer(hit_after_s, os.kill, (victim, number))
     hit.start()
     measured |= _run_under_fault(cluster, naps, timeout_s, limit_s)
+    if "with fault" in measured:
+        cluster.stop()  # the others cannot be stopped any more; they are killed
     return measured
 
 

@@ -1,0 +1,54 @@
+"""The benchmark runs, drops nobody, and leaves nothing behind. Its figures are not judged here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.rows import load_row
+
+
+def run_quickly(repository: Path, out: Path, *options: str) -> list[dict[str, Any]]:
+    """Run the benchmark with tiny sizes and return its rounds."""
+    subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.bench_core", "--quick", "--out", out, *options],
+        cwd=repository,
+        check=True,
+        capture_output=True,
+    )
+    [figures] = out.glob("core-*.json")
+    assert figures.with_suffix(".md").exists()
+    rounds: list[dict[str, Any]] = json.loads(figures.read_text(encoding="utf-8"))["rounds"]
+    return rounds
+
+
+@pytest.mark.parametrize(
+    "key", ["1", "2", "3", "4", "14", "15", "queue-memory", "stream", "import"]
+)
+def test_our_own_line_of_a_row_has_every_figure(repository: Path, tmp_path: Path, key: str) -> None:
+    [own] = run_quickly(repository, tmp_path, "--rows", key, "--contenders", "paramserver")
+    assert own["measured"].get("outcome", "all results") == "all results"
+    assert {metric.name for metric in load_row(key).metrics} <= own["measured"].keys()
+
+
+def test_a_peer_that_is_not_installed_says_so(repository: Path) -> None:
+    program = (
+        "import sys; sys.modules['ray'] = None\n"
+        "from tests.benchmarks.measure import main; main('2', 'ray', '--quick')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=repository, check=True, capture_output=True
+    )
+    assert json.loads(done.stdout)["outcome"].startswith("not installed")
+
+
+def test_a_peer_that_never_comes_back_is_given_up_and_ended(
+    repository: Path, tmp_path: Path
+) -> None:
+    [line] = run_quickly(repository, tmp_path, "--rows", "15", "--contenders", "Pool")[:1]
+    assert line["measured"]["outcome"] == "no end in 5 s"
