@@ -234,8 +234,7 @@ class JobExecutor(Executor):
         The call is pickled here and now, so later changes of the arguments do not reach it. An
         exception of `fn` is final; a lost worker means another try on another one.
         """
-        payload = self._encode(fn, args, kwargs)
-        return self._hand_in(payload)
+        return self._hand_in(fn, args, kwargs)
 
     def map(
         self,
@@ -318,29 +317,38 @@ class JobExecutor(Executor):
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _encode(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Payload:
-        return calls.encode_call(fn, args, kwargs, trusted=self._trusted, ship_code=self._ship_code)
-
-    def _hand_in(self, payload: Payload) -> Future[Any]:
+    def _hand_in(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
         master = self._master
+        try:
+            payload = calls.encode_call(
+                fn, args, kwargs, trusted=self._trusted, ship_code=self._ship_code
+            )
+        except Exception as error:  # noqa: BLE001 - like the standard pools: it is the future's
+            self._check_open()
+            future.set_running_or_notify_cancel()
+            future.set_exception(error)
+            return future
         with self._shutdown_lock:
-            if self._is_shut_down:
-                raise ClusterClosed("cannot schedule new futures after shutdown")
-            if master.failure is not None:
-                raise ClusterClosed("the master has ended") from master.failure
+            self._check_open()
             job = self._numbers.next_job()
             self._owner.add(job, future)
             master.own_one(job, self._owner)
             master.post(JobsSubmitted(master.clock(), self._phase, (JobSpec(job, payload),)))
         return future
 
+    def _check_open(self) -> None:
+        if self._is_shut_down:
+            raise ClusterClosed("cannot schedule new futures after shutdown")
+        if self._master.failure is not None:
+            raise ClusterClosed("the master has ended") from self._master.failure
+
     def _submit_chunk(self, fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> Future[Any]:
         if not self._trusted:  # functions go by name there, and only at the top of a call
-            return self._hand_in(self._encode(fn, chunk[0], {}))
+            return self._hand_in(fn, chunk[0], {})
         final = self._job_options.max_failures == 1
         run = run_chunk_until_error if final else run_chunk
-        return self._hand_in(self._encode(run, (fn, chunk), {}))
+        return self._hand_in(run, (fn, chunk), {})
 
     def _read_chunk(self, value: Any) -> tuple[list[Any], BaseException | None]:
         """Return the results of a chunk, and the error that ended it early."""

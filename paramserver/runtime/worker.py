@@ -373,6 +373,8 @@ def main_child() -> int:
         print(f"paramserver worker: {error}", file=sys.stderr, flush=True)
         return EXIT_FAILED
     signal.signal(signal.SIGTERM, lambda *_: worker.leave("terminated"))
+    # A process that a job forks is none of ours: told to end, it ends.
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     with suppress(ImportError):
         import numpy  # noqa: F401 - most jobs need it, and it loads while the greeting travels
     return worker.run()
