@@ -7,11 +7,12 @@ Rule 2: it owns all it has started, and leaves nothing behind: `shutdown`, the e
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import count
@@ -19,14 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from paramserver.core.commands import KillWorker
-from paramserver.core.events import AgentRegistered, ProcessEnded, RetireRequested, StopRequested
+from paramserver.core.events import (
+    AgentRegistered,
+    CancelRequested,
+    ProcessEnded,
+    RetireRequested,
+    StopRequested,
+)
 from paramserver.core.jobs import JobOptions
 from paramserver.core.master import MasterMachine
-from paramserver.errors import ClusterClosed, ConfigError, ParamServerError
-from paramserver.executor import JobCounter, JobExecutor, job_error
+from paramserver.errors import ClusterClosed, ClusterError, ConfigError, ParamServerError
+from paramserver.executor import FutureOwner, JobCounter, JobExecutor, job_error
 from paramserver.protocol.messages import ProcessExited
 from paramserver.runtime.agent import Agent, WorkerSpec
 from paramserver.runtime.internals import Internals
+from paramserver.runtime.invitation import worker_command
 from paramserver.runtime.master import Master
 from paramserver.runtime.membership import Membership
 from paramserver.runtime.plan import PhaseCalls
@@ -35,6 +43,7 @@ from paramserver.runtime.release import release
 from paramserver.runtime.scratch import Scratch
 from paramserver.runtime.status import ClusterStatus, take_status
 from paramserver.transport.base import MasterTransport
+from paramserver.transport.descriptors import room_for_connections
 from paramserver.transport.zmq import ZmqMasterTransport
 
 LEAVE_S = 5.0
@@ -56,8 +65,11 @@ class _Parts:
         self.master = Master(machine, transport, kill_worker=self._kill)
         self.master.on_worker.append(self.membership.note)
         self.address = transport.address
+        self.owners: weakref.WeakSet[FutureOwner] = weakref.WeakSet()
+        """Of all futures. The master holds them as long as they own a job."""
         self._lock = threading.Lock()
         self._is_closed = False
+        atexit.register(self.finish)  # like the standard pools: what was submitted is finished
 
     def start_agent(self, agent_id: str, spec: WorkerSpec) -> None:
         """Prepare the agent for workers on this machine; none is started yet."""
@@ -88,17 +100,28 @@ class _Parts:
             return ClusterClosed(f"The master has ended: {self.master.failure}")
         return None if self.agent is None else self.agent.launch_failure()
 
+    def finish(self) -> None:
+        """Let the jobs end, then everything else; who comes second waits for the first."""
+        for owner in list(self.owners):
+            owner.wait_until_idle()
+        self.close()
+
+    def finish_aside(self) -> None:
+        """Let everything end in a thread of its own. The end of the interpreter waits for it."""
+        threading.Thread(target=self.finish, name="paramserver-shutdown", daemon=True).start()
+
     def close(self) -> None:
-        """End everything; twice does no harm."""
+        """End everything now; twice does no harm."""
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
-        self.master.post(StopRequested(self.master.clock(), drain=True))
-        if self.agent is not None:
-            self.agent.close(grace_s=LEAVE_S)
-        self.master.close()
-        self.scratch.close()
+            self.master.post(StopRequested(self.master.clock(), drain=True))
+            if self.agent is not None:
+                self.agent.close(grace_s=LEAVE_S)
+            self.master.close()
+            self.scratch.close()
+            atexit.unregister(self.finish)
 
 
 class Cluster(JobExecutor):
@@ -118,8 +141,11 @@ class Cluster(JobExecutor):
         Otherwise functions go by name, and workers must have their module (``--allow PACKAGE``).
     no_workers_timeout_s : float, default=60
         How long jobs wait while nobody is there, before they fail with `NoWorkers`.
+    grace_s : float, default=5
+        How long a worker whose connection is gone may take to come back, before its work is given
+        to others.
     verbose : bool, default=True
-        Print the line to start workers with.
+        Print the line to start workers with, and what is waited for.
 
     Raises
     ------
@@ -129,6 +155,9 @@ class Cluster(JobExecutor):
         If the address cannot be used.
     """
 
+    _keys: str | os.PathLike[str] | None = None
+    _verbose = False
+
     def __init__(
         self,
         address: str,
@@ -136,25 +165,33 @@ class Cluster(JobExecutor):
         *,
         ship_code: bool = False,
         no_workers_timeout_s: float = 60.0,
+        grace_s: float = 5.0,
         verbose: bool = True,
     ) -> None:
         from paramserver.transport.security import load_master_keys
 
         master_keys = None if keys is None else load_master_keys(keys)
+        self._keys, self._verbose = keys, verbose
         scratch = Scratch.create()
         try:
             transport = ZmqMasterTransport.bind(address, master_keys)
         except BaseException:
             scratch.close()
             raise
-        self._open(scratch, transport, no_workers_timeout_s, ship_code=ship_code)
+        self._open(
+            scratch,
+            transport,
+            no_workers_timeout_s,
+            ship_code=ship_code,
+            grace_s=grace_s,
+            max_members=room_for_connections(),
+        )
         if verbose:
-            print(f"Start workers with:  {self.worker_command(keys)}", flush=True)
+            print(f"Start workers with:  {self.worker_command()}", flush=True)
 
-    def worker_command(self, keys: str | os.PathLike[str] | None = None) -> str:
+    def worker_command(self, n_workers: int = 4) -> str:
         """Return the command that starts workers on another machine."""
-        folder = "KEYS" if keys is None else os.fspath(keys)
-        return f"python -m paramserver.worker {self.address} --keys {folder} --n-workers 4"
+        return worker_command(self.address, self._keys, n_workers)
 
     def _open(
         self,
@@ -162,7 +199,9 @@ class Cluster(JobExecutor):
         transport: MasterTransport,
         no_workers_timeout_s: float,
         *,
-        ship_code: bool,
+        ship_code: bool = False,
+        grace_s: float = 5.0,
+        max_members: int | None = None,
     ) -> None:
         machine = MasterMachine(
             run=scratch.run,
@@ -170,11 +209,12 @@ class Cluster(JobExecutor):
             release=release(),
             make_token=lambda: secrets.token_hex(16),
             machine=scratch.nonce(),
+            grace_s=grace_s,
             no_workers_timeout_s=no_workers_timeout_s,
+            max_members=max_members,
         )
         parts = self._parts = _Parts(scratch, transport, machine)
         parts.master.start()
-        self._finalizer = weakref.finalize(self, parts.close)
         self._views: weakref.WeakSet[JobExecutor] = weakref.WeakSet()
         membership = parts.membership
         super().__init__(
@@ -186,6 +226,9 @@ class Cluster(JobExecutor):
             buffersize=None,
             n_workers=lambda: max(1, len(membership)),
         )
+        parts.owners.add(self._owner)
+        self._on_collect = weakref.finalize(self, parts.finish_aside)
+        self._on_collect.atexit = False  # at exit there is `atexit`, which waits
 
     # --- workers ----------------------------------------------------------------------------------
 
@@ -215,7 +258,29 @@ class Cluster(JobExecutor):
             If local workers cannot be started; with the last lines of their standard error.
         """
         parts = self._parts
-        parts.membership.wait_for(n, timeout_s, parts.failure)
+        parts.membership.wait_for(n, timeout_s, parts.failure, self._tell_wait)
+
+    def _tell_wait(self, n_there: int, n: int) -> None:
+        """Say, now and then, what `wait_for_workers` is waiting for."""
+        if self._verbose:
+            print(
+                f"{n_there} of {n} workers are there. Start more with:  {self.worker_command()}",
+                flush=True,
+            )
+
+    def scale(self, n_workers: int) -> None:
+        """Keep so many workers: only where the cluster starts them itself.
+
+        Raises
+        ------
+        ClusterError
+            For workers on other machines, which are started there.
+        """
+        raise ClusterError(
+            f"The workers of the cluster at {self.address} are started on their own machines: type "
+            f"there  {self.worker_command(n_workers)}  for more, and stop such a command (Ctrl-C) "
+            "for fewer. Running jobs go on, whoever comes or leaves."
+        )
 
     def status(self) -> ClusterStatus:
         """Return workers, jobs by state, and counters, as they are now."""
@@ -250,6 +315,7 @@ class Cluster(JobExecutor):
             self._numbers.next_job,
             self._numbers.next_phase,
             trusted=self._trusted,
+            ship_code=self._ship_code,
             make_error=lambda ended: job_error(ended, trusted=self._trusted),
         )
         return run.run(phases, on_progress)
@@ -314,6 +380,7 @@ class Cluster(JobExecutor):
             buffersize=buffersize,
             n_workers=self._n_workers,
         )
+        self._parts.owners.add(view._owner)
         self._views.add(view)
         return view
 
@@ -332,17 +399,18 @@ class Cluster(JobExecutor):
         executors = [self, *self._views]
         for executor in executors:
             JobExecutor.shutdown(executor, wait=False, cancel_futures=cancel_futures)
-        owners = [executor._owner for executor in executors]
+        self._on_collect.detach()
+        if wait and not self._master.is_own_thread:
+            self._parts.finish()
+        else:
+            self._parts.finish_aside()
 
-        def finish(close: Callable[[], object] = self._finalizer) -> None:
-            for owner in owners:
-                owner.wait_until_idle()
-            close()
-
-        if wait:
-            finish()
-        elif self._finalizer.alive:
-            threading.Thread(target=finish, name="paramserver-shutdown", daemon=True).start()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C: nobody wants to wait
+            master = self._master
+            jobs = tuple(job for owner in self._parts.owners for job in owner.jobs())
+            master.post(CancelRequested(master.clock(), jobs))
+        self.shutdown(wait=True)
 
 
 class LocalCluster(Cluster):
@@ -399,7 +467,7 @@ class LocalCluster(Cluster):
         except BaseException:
             scratch.close()
             raise
-        self._open(scratch, transport, no_workers_timeout_s, ship_code=False)
+        self._open(scratch, transport, no_workers_timeout_s)
         spec = WorkerSpec(
             address=self.address,
             run=scratch.run,
@@ -415,7 +483,7 @@ class LocalCluster(Cluster):
             self.scale(n_workers)
             self.wait_for_workers(n_workers, start_timeout_s)
         except BaseException:
-            self._finalizer()
+            self.shutdown(wait=True)
             raise
 
     def scale(self, n_workers: int) -> None:

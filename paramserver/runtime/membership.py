@@ -9,6 +9,9 @@ from collections.abc import Callable
 from paramserver.core.commands import AnnounceWorker
 from paramserver.errors import NoWorkers, ParamServerError
 
+REMIND_S = 5.0
+"""A wait is said after this time, and again after twice as long, and so on."""
+
 
 class Membership:
     """Counts the living workers. Thread-safe."""
@@ -35,9 +38,13 @@ class Membership:
         return len(self._alive)
 
     def wait_for(
-        self, n: int, timeout_s: float, failure: Callable[[], ParamServerError | None]
+        self,
+        n: int,
+        timeout_s: float,
+        failure: Callable[[], ParamServerError | None],
+        remind: Callable[[int, int], None] = lambda there, n: None,
     ) -> None:
-        """Wait until `n` workers are there.
+        """Wait until `n` workers are there; call ``remind(there, n)`` after 5 s, 10 s, 20 s ...
 
         Raises
         ------
@@ -46,18 +53,34 @@ class Membership:
         ParamServerError
             What `failure` returns, as soon as it returns something.
         """
-        end_at = time.monotonic() + timeout_s
-        with self._changed:
-            while len(self._alive) < n:
-                problem = failure()
-                if problem is not None:
-                    raise problem
-                left = end_at - time.monotonic()
-                if left <= 0:
-                    raise NoWorkers(
-                        f"{len(self._alive)} of {n} workers were there after {timeout_s:g} s. "
-                        "Look at their standard error, or wait longer with "
-                        "cluster.wait_for_workers(n, timeout_s=...).",
-                        waited_s=timeout_s,
-                    )
-                self._changed.wait(left)
+        started = time.monotonic()
+        remind_s = REMIND_S
+        while True:
+            with self._changed:
+                until = min(started + timeout_s, started + remind_s)
+                if self._wait_until(n, until, failure):
+                    return
+                there = len(self._alive)
+            if time.monotonic() >= started + timeout_s:
+                raise NoWorkers(
+                    f"{there} of {n} workers were there after {timeout_s:g} s. Look at their "
+                    "standard error, or wait longer with "
+                    "cluster.wait_for_workers(n, timeout_s=...).",
+                    waited_s=timeout_s,
+                )
+            remind(there, n)
+            remind_s *= 2
+
+    def _wait_until(
+        self, n: int, end_at: float, failure: Callable[[], ParamServerError | None]
+    ) -> bool:
+        """Wait, with the lock; return whether `n` are there."""
+        while len(self._alive) < n:
+            problem = failure()
+            if problem is not None:
+                raise problem
+            left = end_at - time.monotonic()
+            if left <= 0:
+                return False
+            self._changed.wait(left)
+        return True

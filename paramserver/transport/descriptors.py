@@ -13,6 +13,10 @@ from __future__ import annotations
 import errno
 import os
 import resource
+from typing import Final
+
+_FOR_GREETINGS: Final = 16
+"""Connections beyond the last that is let in: whoever is refused has to be told so."""
 
 
 def most_descriptors() -> int:
@@ -42,3 +46,10 @@ def is_short_now(any_open: int) -> bool:
         raise
     os.close(newest)
     return is_short(newest)
+
+
+def room_for_connections() -> int:
+    """Say how many connections a listener of this process may take before it stops listening."""
+    newest = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.close(newest)
+    return max(1, most_descriptors() // 2 - newest - _FOR_GREETINGS)
