@@ -161,6 +161,7 @@ class Attempt:
     __slots__ = (
         "deadline",
         "incarnation",
+        "inputs",
         "is_backup",
         "job",
         "number",
@@ -177,6 +178,8 @@ class Attempt:
         self.started_at: float | None = None
         """When it came to the head of its worker's queue: the master's best knowledge."""
         self.deadline: float | None = None
+        self.inputs: tuple[Payload, ...] = ()
+        """What it was granted with: the results of the phase before, as they were then."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -193,6 +196,7 @@ class Job:
         "last_incarnation",
         "n_errors",
         "n_lost",
+        "n_remade",
         "n_timeouts",
         "notes",
         "number",
@@ -216,6 +220,8 @@ class Job:
         self.n_errors = 0
         self.n_timeouts = 0
         self.n_lost = 0
+        self.n_remade = 0
+        """How often its result was lost and had to be made again."""
         self.last_incarnation = 0
         """Where the last attempt failed; the next one goes elsewhere if it can."""
         self.result: Payload | None = None
@@ -259,6 +265,7 @@ class Phase:
         "closed",
         "counts",
         "inputs",
+        "is_doomed",
         "jobs",
         "mean_s",
         "n_jobs",
@@ -277,6 +284,8 @@ class Phase:
         self.n_jobs = 0
         self.closed = False
         self.inputs: tuple[Payload, ...] | None = None
+        self.is_doomed = False
+        """The phase before can never be complete."""
         self.mean_s: float | None = None
         """Moving mean of how long an attempt runs."""
         self.samples: deque[float] = deque(maxlen=501)
@@ -290,7 +299,13 @@ class Phase:
     @property
     def is_complete(self) -> bool:
         """No job will be added, and every one has succeeded."""
-        return self.closed and self.counts[JobState.SUCCEEDED] == self.n_jobs
+        is_whole = self.closed and not self.is_doomed
+        return is_whole and self.counts[JobState.SUCCEEDED] == self.n_jobs
+
+    @property
+    def can_never_be_complete(self) -> bool:
+        """Some job has failed or was cancelled, or will be."""
+        return self.is_doomed or self.counts[4] + self.counts[5] > 0
 
     @property
     def n_settled(self) -> int:

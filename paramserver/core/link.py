@@ -1,18 +1,19 @@
 """Reliable, ordered delivery over something that may lose, repeat and reorder. Pure.
 
-One `Link` is one end of a conversation between the master and one incarnation of a worker or agent.
+One `Link` is one end of a conversation between the master and one life of a worker or agent.
 
-Rule 1: every message gets the next number of its direction and is kept until the other side has said
-        that it arrived in order (`ack`, on top of everything the other side sends).
+Rule 1: every message gets the next number of its direction and is kept until the other side has
+        said that it arrived in order (`ack`, on top of everything the other side sends).
 Rule 2: what arrives is handed on in order, each number once.
-Rule 3: nothing is sent again because of time alone before `RETRANSMIT_S`: on a living connection the
-        transport loses nothing, so a repeat is for a connection that was replaced, and for a frame
+Rule 3: nothing is sent again because of time alone before `RETRANSMIT_S`: on a living connection
+        the transport loses nothing, so a repeat is for a connection that was replaced, and for a frame
         that was dropped. Each fruitless repeat doubles the wait.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from paramserver.protocol.messages import MasterMessage, WorkerMessage
@@ -133,6 +134,10 @@ class Link(Generic[OutT, InT]):
             unacked.popleft()
         self._retransmit_s = RETRANSMIT_S
         self._retransmit_at = now + RETRANSMIT_S if unacked else None
+
+    def amend(self, change: Callable[[OutT], OutT]) -> None:
+        """Change what would be sent again: what was left out when a message was first sent."""
+        self._unacked = deque((seq, change(message)) for seq, message in self._unacked)
 
     def resume(self, now: float, ack: int) -> None:
         """Go on over a new connection: all that the other side lacks is due at once."""

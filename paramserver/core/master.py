@@ -1,10 +1,10 @@
-"""The master's machine: one door, `handle(event) -> commands`, in front of roster and scheduler. Pure.
+"""The master's machine: one door, `handle(event) -> commands`, before roster and scheduler. Pure.
 
 Rule 1: `handle` is the only method that changes anything.
 Rule 2: a message counts only if it comes over the connection of a living member, in that member's
         name and life; every other one is answered FENCED, counted by reason and dropped.
-Rule 3: decisions that can wait for company (grants, take-backs, deadlines) are made on `Tick`, which
-        the driver sends once it has delivered everything it had.
+Rule 3: decisions that can wait for company (grants, take-backs, deadlines) are made on `Tick`,
+        which the driver sends once it has delivered everything it had.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ LINKS_S = 0.1
 """How often the links are asked for what is due; their own waits are longer."""
 LATE_S = 1.0
 """A tick this late means that the master itself was paused."""
+SHUT_DOWN = "the cluster was shut down"
 NOT_CURRENT = Payload(PayloadKind.ERROR, b"")
 """The answer to a call of an attempt that does not count any more."""
 
@@ -135,7 +136,9 @@ class MasterMachine:
             case Tick(now):
                 self._tick(now, out)
             case JobsSubmitted(_, phase, jobs):
-                scheduler.submit(phase, jobs)
+                scheduler.submit(phase, jobs, out)
+                if self.stopping:
+                    scheduler.fail_pending(Verdict.CANCELLED, SHUT_DOWN, out)
             case PhaseOpened(_, spec):
                 scheduler.open_phase(spec)
             case PhaseClosed(_, phase):
@@ -214,7 +217,7 @@ class MasterMachine:
             case JobsReturned(jobs, draining):
                 if draining and worker.state is not WorkerState.DRAINING:
                     worker.step(Change.DRAIN)
-                self.scheduler.give_back(now, worker, jobs)
+                self.scheduler.give_back(now, worker, jobs, out)
             case JobProgressed(job, attempt, _, _):
                 self.scheduler.progress(now, worker, (job, attempt))
             case ServiceCall(call, job, attempt, service, method, body):
@@ -443,7 +446,7 @@ class MasterMachine:
 
     def _stop(self, now: float, drain: bool, out: list[MasterCommand]) -> None:
         self.stopping = True
-        self.scheduler.fail_pending(Verdict.CANCELLED, "the cluster was shut down", out)
+        self.scheduler.fail_pending(Verdict.CANCELLED, SHUT_DOWN, out)
         for member in tuple(self.roster.members()):
             if type(member) is Worker and member.state is not WorkerState.DRAINING:
                 member.step(Change.DRAIN)
@@ -461,13 +464,13 @@ class MasterMachine:
                 continue  # two deadlines of one worker came together
             if attempt in attempt.job.attempts:
                 scheduler.charge_timeout(attempt, late, out)
-            self._kill(now, late, "its job passed the deadline", out)
+                self._kill(now, late, "its job passed the deadline", out)
+            else:
+                self._kill(now, late, "nobody needs what it runs any more", out)
         if self.roster.suspects:
             self._give_up_suspects(now, out)
-        for incarnation, keys in scheduler.take_unwanted().items():
-            worker = self.roster.by_incarnation.get(incarnation)
-            if worker is not None and any(key in worker.held for key in keys):
-                self._send(now, worker, TakeBack(tuple(keys)), out)
+        for incarnation, keys in scheduler.take_unwanted(now).items():
+            self._send_to(now, incarnation, TakeBack(tuple(keys)), out)
         for incarnation, grants in scheduler.assign(now).items():
             self._send_to(now, incarnation, GrantJobs(tuple(grants)), out)
         if scheduler.review_at is not None and scheduler.review_at <= now:

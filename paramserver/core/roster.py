@@ -24,6 +24,8 @@ QUARANTINE_AFTER = 5
 """Workers lost in a row by one machine, with no job ended in between."""
 COOL_DOWN_S = 0.5
 COOL_DOWN_MAX_S = 60.0
+CACHES_MAX = 256
+"""Names of data remembered for one worker; more are hardly in its memory."""
 
 
 class WorkerState(IntEnum):
@@ -172,8 +174,8 @@ class Worker:
         self.host = ""
         self.is_local = False
         """It has proven to be on the master's machine."""
-        self.caches: set[Hashable] = set()
-        """Affinities of the jobs it has run."""
+        self.caches: dict[Hashable, None] = {}
+        """Affinities of the jobs it was granted, the latest last, as many as `CACHES_MAX`."""
 
     @property
     def member_id(self) -> str:
@@ -186,6 +188,14 @@ class Worker:
         for attempt in self.held.values():
             return attempt
         return None
+
+    def note_cached(self, affinity: Hashable) -> None:
+        """Remember what data it will have read."""
+        caches = self.caches
+        caches.pop(affinity, None)
+        caches[affinity] = None
+        if len(caches) > CACHES_MAX:
+            del caches[next(iter(caches))]
 
     def step(self, change: Change) -> None:
         """Go to the next state.

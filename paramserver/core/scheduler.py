@@ -6,24 +6,36 @@ Rule 2: O(1) work for a job: nothing here walks over all jobs, but for the ends 
 Rule 3: the first valid result of a job wins; every other one is counted and dropped.
 Rule 4: an attempt is in `Worker.held` and in `Job.attempts`, or (once its job is settled) only in
         `Worker.held`, until its worker gives it back or is gone.
+Rule 5: a phase whose inputs can never be whole is *doomed*: its jobs are cancelled, now or when
+        they would have to wait, also those that are handed in later.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter, deque
 from collections.abc import Iterable
+from functools import partial
+from itertools import islice
 
 from paramserver.core import placement
 from paramserver.core.commands import MasterCommand, SettleJob
+from paramserver.core.deadlines import Deadlines
 from paramserver.core.jobs import Attempt, Job, JobSpec, JobState, Phase, PhaseSpec, Step, Verdict
+from paramserver.core.ready_queue import ReadyQueue
 from paramserver.core.roster import Roster, Worker
-from paramserver.protocol.messages import JobGrant, JobResult, Outcome, Payload
+from paramserver.protocol.messages import GrantJobs, JobGrant, JobResult, MasterMessage, Outcome
 
 REVIEW_S = 0.02
-"""While some workers idle and others are busy, how often take-backs and backups are considered."""
+"""While workers run something, how soon take-backs and backup copies are considered."""
+REVIEW_FRACTION = 0.05
+"""... and how late at most, as a fraction of how long the longest has run."""
 STUCK_BEHIND_S = 0.01
 """Jobs held ahead are taken back when the job before them has run this long."""
+USELESS_S = 1.0
+"""How long a worker may run what nobody wants any more, if it is needed; about what it costs to end
+its process and start another one."""
+
+Keys = list[tuple[int, int]]
 
 
 class Loss:
@@ -59,13 +71,13 @@ class Scheduler:
         self.jobs: dict[int, Job] = {}
         """Those not settled, and those their phase keeps."""
         self._dependents: dict[int, list[Phase]] = {}
-        self._queues: dict[int, deque[Job]] = {}
-        self._priorities: list[int] = []
+        self._queue = ReadyQueue()
+        self._deadlines = Deadlines(roster)
+        self._unwanted: list[Attempt] = []
         self.n_ready = 0
         self.n_unsettled = 0
-        self._deadlines: list[tuple[float, int, int]] = []
-        self._compact_at = 1024
-        self._unwanted: dict[int, list[tuple[int, int]]] = {}
+        self.is_short = False
+        """When jobs were last granted, some were left that nobody could take."""
         self.review_at: float | None = None
 
     # --- owners ----------------------------------------------------------------------------------
@@ -73,34 +85,47 @@ class Scheduler:
     def open_phase(self, spec: PhaseSpec) -> None:
         """Add a phase without jobs."""
         phase = self.phases[spec.phase] = Phase(spec)
-        if spec.after is not None:
-            self._dependents.setdefault(spec.after, []).append(phase)
-            before = self.phases.get(spec.after)
-            if before is not None and before.is_complete:
-                phase.inputs = before.results()
+        if spec.after is None:
+            return
+        before = self.phases.get(spec.after)
+        if before is None or before.can_never_be_complete:
+            phase.is_doomed = True
+            return
+        self._dependents.setdefault(spec.after, []).append(phase)
+        if before.is_complete:
+            phase.inputs = before.results()
 
-    def submit(self, phase_number: int, specs: Iterable[JobSpec]) -> None:
-        """Add jobs to an open phase."""
-        phase = self.phases[phase_number]
-        spec = phase.spec
-        waits = spec.after is not None and phase.inputs is None
-        for job_spec in specs:
-            job = Job(job_spec, phase, JobState.WAITING)
+    def submit(self, phase_number: int, specs: Iterable[JobSpec], out: list[MasterCommand]) -> None:
+        """Add jobs to an open phase; those of a phase that is gone or doomed are cancelled."""
+        phase = self.phases.get(phase_number)
+        if phase is None:
+            out += [
+                SettleJob(spec.job, Verdict.CANCELLED, text="its phase was dropped")
+                for spec in specs
+            ]
+            return
+        keep = phase.spec.keep
+        waits = phase.spec.after is not None and phase.inputs is None
+        for spec in specs:
+            job = Job(spec, phase, JobState.WAITING)
             phase.n_jobs += 1
             phase.counts[JobState.WAITING] += 1
             self.n_unsettled += 1
             self.jobs[job.number] = phase.jobs[job.number] = job
-            if spec.keep:
+            if keep:
                 phase.order.append(job.number)
-            if not waits:
+            if phase.is_doomed:
+                self._cancel_doomed(job, out)
+            elif not waits:
                 self._move(job, Step.RELEASE)
-                self._enqueue(job)
+                self._queue.add(job)
 
     def close_phase(self, number: int) -> None:
         """Note that the phase is whole; open those that wait for it if it is complete."""
-        phase = self.phases[number]
-        phase.closed = True
-        self._open_dependents(phase)
+        phase = self.phases.get(number)
+        if phase is not None:
+            phase.closed = True
+            self._open_dependents(phase)
 
     def drop_phase(self, now: float, number: int, out: list[MasterCommand]) -> tuple[Worker, ...]:
         """Forget a phase; return the workers that run something of it and must be stopped."""
@@ -108,15 +133,26 @@ class Scheduler:
         if phase is None:
             return ()
         busy = self.cancel(now, tuple(phase.jobs), out)
+        for dependent in self._dependents.pop(number, ()):
+            if dependent.inputs is None:
+                self._doom(dependent, out)
         for job_number in phase.jobs:
-            self.jobs.pop(job_number, None)
+            del self.jobs[job_number]
         phase.jobs.clear()
         del self.phases[number]
-        self._dependents.pop(number, None)
-        waiting_for = self._dependents.get(phase.spec.after) if phase.spec.after else None
-        if waiting_for is not None:
-            waiting_for.remove(phase)
+        self._stop_waiting(phase)
+        self._queue.clear_stale(self.n_ready)
+        if not self.phases:
+            self._deadlines.extend(0.0)  # forgets those of attempts that have ended
         return busy
+
+    def _stop_waiting(self, phase: Phase) -> None:
+        after = phase.spec.after
+        siblings = self._dependents.get(after, []) if after is not None else []
+        if phase in siblings:
+            siblings.remove(phase)
+            if not siblings and after is not None:
+                del self._dependents[after]
 
     def cancel(
         self, now: float, numbers: Iterable[int], out: list[MasterCommand]
@@ -133,20 +169,28 @@ class Scheduler:
                 worker = self._roster.by_incarnation[attempt.incarnation]
                 if worker.head is attempt:
                     busy[worker.incarnation] = worker
+        self._queue.clear_stale(self.n_ready)
         return tuple(busy.values())
 
     def withdraw(self, now: float, numbers: Iterable[int], out: list[MasterCommand]) -> None:
-        """Undo grants that were never sent, because the owner had cancelled the jobs."""
+        """Cancel jobs whose first grants were never sent, because the owner was there before."""
+        unsent: dict[int, set[tuple[int, int]]] = {}
         for number in numbers:
             job = self.jobs.get(number)
             if job is None or job.state >= JobState.SUCCEEDED:
                 continue
-            attempts, job.attempts = job.attempts, ()
-            for attempt in attempts:
-                worker = self._roster.by_incarnation[attempt.incarnation]
-                del worker.held[attempt.key]
-                self._start_head(now, worker)
+            for attempt in job.attempts:
+                if attempt.number == 1:  # a later one has been sent, and is unwanted like any other
+                    worker = self._roster.by_incarnation[attempt.incarnation]
+                    del worker.held[attempt.key]
+                    unsent.setdefault(worker.incarnation, set()).add(attempt.key)
+                    self._start_head(now, worker)
+            job.attempts = tuple(attempt for attempt in job.attempts if attempt.number > 1)
             self._settle(job, Step.CANCEL, out, SettleJob(number, Verdict.CANCELLED))
+        for incarnation, keys in unsent.items():
+            link = self._roster.by_incarnation[incarnation].link
+            link.amend(partial(_without, keys=keys))
+        self._queue.clear_stale(self.n_ready)
 
     def fail_pending(self, verdict: Verdict, text: str, out: list[MasterCommand]) -> None:
         """End every job that is not settled."""
@@ -155,38 +199,47 @@ class Scheduler:
                 step = Step.CANCEL if verdict is Verdict.CANCELLED else Step.FAIL
                 command = SettleJob(job.number, verdict, attempts=job.tries, text=text)
                 self._settle(job, step, out, command)
+        self._queue.clear_stale(self.n_ready)
 
     # --- workers ---------------------------------------------------------------------------------
 
     def assign(self, now: float) -> dict[int, list[JobGrant]]:
         """Grant queued jobs; return the grants for each incarnation, in order."""
         grants: dict[int, list[JobGrant]] = {}
-        if not self.n_ready:
-            return grants
-        rooms = deque(self._roster.takers(now))
-        while rooms and (job := self._peek()) is not None:
-            worker = placement.choose(job, rooms)
-            if worker is None:
-                break
-            self._pop()
-            grant = self._grant(now, job, worker, is_backup=False)
-            grants.setdefault(worker.incarnation, []).append(grant)
+        if self.n_ready:
+            rooms = deque(self._roster.takers(now))
+            while rooms and (job := self._next_ready()) is not None:
+                worker = placement.choose(job, rooms)
+                if worker is None:
+                    break
+                self._queue.pop()
+                grant = self._grant(now, job, worker, is_backup=False)
+                grants.setdefault(worker.incarnation, []).append(grant)
+        self.is_short = self.n_ready > 0
         return grants
+
+    def _next_ready(self) -> Job | None:
+        while (job := self._queue.peek()) is not None:
+            if job.phase.spec.after is None or job.phase.inputs is not None:
+                return job
+            self._move(job, Step.HOLD)  # an input has been lost while it was queued
+        return None
 
     def _grant(self, now: float, job: Job, worker: Worker, *, is_backup: bool) -> JobGrant:
         job.tries += 1
         self._move(job, Step.GRANT)
         attempt = Attempt(job, job.tries, worker.incarnation, is_backup=is_backup)
+        attempt.inputs = job.phase.inputs or ()
         job.attempts = (*job.attempts, attempt)
         worker.held[attempt.key] = attempt
         if job.affinity is not None:
-            worker.caches.add(job.affinity)
+            worker.note_cached(job.affinity)
         if len(worker.held) == 1:
             self._start(now, attempt)
-        if self.review_at is None and (len(worker.held) > 1 or job.phase.spec.options.pure):
-            self.review_at = now + REVIEW_S
+        if len(worker.held) > 1 or job.phase.spec.options.pure:
+            self._review_by(now + REVIEW_S)
         self.counters["attempts"] += 1
-        return JobGrant(job.number, job.tries, job.payload, job.phase.inputs or ())
+        return JobGrant(job.number, job.tries, job.payload, attempt.inputs)
 
     def end(self, now: float, worker: Worker, result: JobResult, out: list[MasterCommand]) -> None:
         """Take in how an attempt ended."""
@@ -211,34 +264,51 @@ class Scheduler:
             self._settle(job, Step.SUCCEED, out, command)
             self._open_dependents(job.phase)
             return
-        job.n_errors += 1
-        job.last_incarnation = worker.incarnation
-        job.note(f"try {attempt.number} on {worker.worker_id}: {result.outcome.name}")
-        if job.n_errors >= job.phase.spec.options.max_failures:
-            command = SettleJob(
-                job.number, Verdict.ERROR, result.payload, worker.worker_id, job.tries
-            )
-            self._settle(job, Step.FAIL, out, command)
-        elif result.outcome is Outcome.LOST_INPUT and job.phase.spec.after is not None:
-            self._reopen(job, result.detail)
-        elif not job.attempts:
-            self._requeue(job)
+        if result.outcome is Outcome.LOST_INPUT and self._remake_input(attempt, result.detail):
+            job.note(f"try {attempt.number} on {worker.worker_id}: input {result.detail} is lost")
+        else:
+            job.n_errors += 1
+            job.last_incarnation = worker.incarnation
+            job.note(f"try {attempt.number} on {worker.worker_id}: {result.outcome.name}")
+            if job.n_errors >= job.phase.spec.options.max_failures:
+                command = SettleJob(
+                    job.number, Verdict.ERROR, result.payload, worker.worker_id, job.tries
+                )
+                self._settle(job, Step.FAIL, out, command)
+                return
+        if not job.attempts:
+            self._requeue(job, out)
 
-    def take_unwanted(self) -> dict[int, list[tuple[int, int]]]:
+    def take_unwanted(self, now: float) -> dict[int, Keys]:
         """Attempts whose job is settled, by incarnation: not to be started any more."""
+        held: dict[int, Keys] = {}
         if not self._unwanted:
-            return self._unwanted
-        unwanted, self._unwanted = self._unwanted, {}
-        return unwanted
+            return held
+        unwanted, self._unwanted = self._unwanted, []
+        for attempt in unwanted:
+            worker = self._roster.by_incarnation.get(attempt.incarnation)
+            if worker is None or worker.held.get(attempt.key) is not attempt:
+                continue
+            attempt.taking_back = True
+            if attempt.deadline is None:
+                self._deadlines.put(attempt, now + USELESS_S)
+            held.setdefault(attempt.incarnation, []).append(attempt.key)
+        return held
 
-    def give_back(self, now: float, worker: Worker, keys: Iterable[tuple[int, int]]) -> None:
+    def give_back(
+        self,
+        now: float,
+        worker: Worker,
+        keys: Iterable[tuple[int, int]],
+        out: list[MasterCommand],
+    ) -> None:
         """Take back attempts that were never started; they are charged to nobody."""
         for key in reversed(tuple(keys)):
             attempt = worker.held.pop(key, None)
             if attempt is None:
                 self.counters["stale"] += 1
             else:
-                self._release(attempt)
+                self._release(attempt, out)
         self._start_head(now, worker)
 
     def progress(self, now: float, worker: Worker, key: tuple[int, int]) -> None:
@@ -260,22 +330,22 @@ class Scheduler:
         for attempt in reversed(held):
             if loss.charge and attempt.key == running and attempt in attempt.job.attempts:
                 self._charge_loss(worker, attempt, loss, out)
-            self._release(attempt)
+            self._release(attempt, out)
 
     def expired(self, now: float) -> list[Attempt]:
-        """Attempts whose deadline has passed: they are charged; their workers must be killed."""
+        """Attempts that have to be ended, with their workers: out of time, or in the way."""
         late: list[Attempt] = []
-        heap = self._deadlines
-        while heap and heap[0][0] <= now:
-            _, number, attempt_number = heapq.heappop(heap)
-            job = self.jobs.get(number)
-            for attempt in job.attempts if job is not None else ():
-                if attempt.number != attempt_number or attempt.deadline is None:
-                    continue
-                if attempt.deadline <= now:
-                    late.append(attempt)
-                else:
-                    heapq.heappush(heap, (attempt.deadline, number, attempt_number))
+        for attempt in self._deadlines.take_passed(now):
+            job = attempt.job
+            if attempt in job.attempts:
+                late.append(attempt)
+                continue
+            worker = self._roster.by_incarnation[attempt.incarnation]
+            is_in_the_way = self.is_short or job.state is not JobState.SUCCEEDED
+            if worker.head is attempt and is_in_the_way:
+                late.append(attempt)
+            else:
+                self._deadlines.put(attempt, now + USELESS_S)
         return late
 
     def charge_timeout(self, attempt: Attempt, worker: Worker, out: list[MasterCommand]) -> None:
@@ -295,20 +365,11 @@ class Scheduler:
 
     def extend_deadlines(self, lateness: float) -> None:
         """Forgive the workers the master's own pause."""
-        heap: list[tuple[float, int, int]] = []
-        for worker in self._roster.workers.values():
-            for attempt in worker.held.values():
-                if attempt.deadline is not None:
-                    attempt.deadline += lateness
-                    heap.append((attempt.deadline, attempt.job.number, attempt.number))
-        heapq.heapify(heap)
-        self._deadlines = heap
+        self._deadlines.extend(lateness)
 
     # --- idle workers ----------------------------------------------------------------------------
 
-    def review(
-        self, now: float
-    ) -> tuple[dict[int, list[tuple[int, int]]], dict[int, list[JobGrant]]]:
+    def review(self, now: float) -> tuple[dict[int, Keys], dict[int, list[JobGrant]]]:
         """Put idle workers to use: take back jobs stuck behind a long one, start backup copies.
 
         Returns
@@ -316,44 +377,46 @@ class Scheduler:
         take_back : dict of incarnation to attempts
         grants : dict of incarnation to grants
         """
-        take_back: dict[int, list[tuple[int, int]]] = {}
+        take_back: dict[int, Keys] = {}
         grants: dict[int, list[JobGrant]] = {}
         self.review_at = None
         if not self.n_unsettled:
             return take_back, grants
-        idle = [worker for worker in self._roster.takers(now) if not worker.held]
-        if self.n_ready:
-            idle.clear()  # there is work for them in the queue
-        candidates: list[tuple[float, Attempt]] = []
+        # Idle ones have work when something is queued: then they are granted that.
+        idle = [] if self.n_ready else [w for w in self._roster.takers(now) if not w.held]
+        stragglers: list[tuple[float, Attempt]] = []
+        limits: dict[int, float | None] = {}
         for worker in self._roster.workers.values():
             head = worker.head
             if head is None or head.started_at is None:
                 continue
             ran_s = now - head.started_at
-            if len(worker.held) > 1 or head.job.phase.spec.options.pure:
-                self.review_at = now + REVIEW_S
-            if len(worker.held) > 1 and ran_s >= STUCK_BEHIND_S:
-                stuck = self._stuck(worker, len(idle))
-                if stuck:
+            again_at = now + max(REVIEW_S, REVIEW_FRACTION * ran_s)
+            if len(worker.held) > 1:
+                self._review_by(again_at)
+                if ran_s >= STUCK_BEHIND_S and (stuck := _stuck(worker, len(idle))):
                     take_back[worker.incarnation] = stuck
-            if len(head.job.attempts) == 1 and head in head.job.attempts:
-                candidates.append((ran_s, head))
-        candidates.sort(key=lambda pair: -pair[0])
-        for ran_s, attempt in candidates:
-            limit = placement.straggler_after_s(attempt.job.phase)
-            if limit is not None and ran_s >= limit and idle:
-                worker = idle.pop()
-                grant = self._grant(now, attempt.job, worker, is_backup=True)
-                grants.setdefault(worker.incarnation, []).append(grant)
-                self.counters["backups"] += 1
+            phase = head.job.phase
+            if phase.spec.options.pure and head.job.attempts == (head,):
+                number = phase.spec.phase
+                if number not in limits:
+                    limits[number] = placement.straggler_after_s(phase)
+                limit = limits[number]
+                if limit is not None and ran_s >= limit:
+                    stragglers.append((ran_s, head))
+                elif limit is not None:
+                    again_at = max(again_at, head.started_at + limit)
+                self._review_by(again_at)
+        stragglers.sort(key=lambda pair: -pair[0])
+        for (_, attempt), worker in zip(stragglers, idle, strict=False):
+            grant = self._grant(now, attempt.job, worker, is_backup=True)
+            grants[worker.incarnation] = [grant]
+            self.counters["backups"] += 1
         return take_back, grants
 
-    def _stuck(self, worker: Worker, n_idle: int) -> list[tuple[int, int]]:
-        behind = [attempt for attempt in worker.held.values() if not attempt.taking_back][1:]
-        take = behind[len(behind) // (n_idle + 1) :] if n_idle else []
-        for attempt in take:
-            attempt.taking_back = True
-        return [attempt.key for attempt in take]
+    def _review_by(self, time: float) -> None:
+        if self.review_at is None or time < self.review_at:
+            self.review_at = time
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -365,8 +428,7 @@ class Scheduler:
     def _settle(self, job: Job, step: Step, out: list[MasterCommand], command: SettleJob) -> None:
         self._move(job, step)
         self.n_unsettled -= 1
-        for attempt in job.attempts:
-            self._unwanted.setdefault(attempt.incarnation, []).append(attempt.key)
+        self._unwanted += job.attempts
         job.attempts = ()
         phase = job.phase
         if not phase.spec.keep:
@@ -375,55 +437,42 @@ class Scheduler:
         out.append(command)
         if step is not Step.SUCCEED:
             for dependent in self._dependents.get(phase.spec.phase, ()):
-                for waiting in list(dependent.jobs.values()):
-                    if waiting.state is JobState.WAITING:
-                        number = waiting.number
-                        cancelled = SettleJob(number, Verdict.CANCELLED, text="phase before failed")
-                        self._settle(waiting, Step.CANCEL, out, cancelled)
+                self._doom(dependent, out)
 
-    def _enqueue(self, job: Job, *, first: bool = False) -> None:
-        priority = job.phase.spec.options.priority
-        queue = self._queues.get(priority)
-        if queue is None:
-            queue = self._queues[priority] = deque()
-            self._priorities = sorted(self._queues, reverse=True)
-        if first:
-            queue.appendleft(job)
+    def _doom(self, phase: Phase, out: list[MasterCommand]) -> None:
+        """Cancel what waits for inputs that will never be whole, now and later."""
+        if phase.is_doomed:
+            return
+        phase.is_doomed = True
+        for job in list(phase.jobs.values()):
+            if job.state is JobState.WAITING or job.state is JobState.READY:
+                self._cancel_doomed(job, out)
+        for dependent in self._dependents.get(phase.spec.phase, ()):
+            self._doom(dependent, out)
+
+    def _cancel_doomed(self, job: Job, out: list[MasterCommand]) -> None:
+        command = SettleJob(job.number, Verdict.CANCELLED, text="phase before failed")
+        self._settle(job, Step.CANCEL, out, command)
+
+    def _requeue(self, job: Job, out: list[MasterCommand]) -> None:
+        """Let a job that has no attempt any more run again, first of all."""
+        phase = job.phase
+        if phase.is_doomed:
+            self._cancel_doomed(job, out)
+        elif phase.spec.after is not None and phase.inputs is None:
+            self._move(job, Step.HOLD)
         else:
-            queue.append(job)
+            self._move(job, Step.GIVE_UP)
+            self._queue.add(job, first=True)
+            self.counters["requeued"] += 1
 
-    def _peek(self) -> Job | None:
-        for priority in self._priorities:
-            queue = self._queues[priority]
-            while queue:
-                job = queue[0]
-                if job.state is JobState.READY:
-                    phase = job.phase
-                    if phase.spec.after is None or phase.inputs is not None:
-                        return job
-                    self._move(job, Step.HOLD)
-                queue.popleft()
-        return None
-
-    def _pop(self) -> None:
-        for priority in self._priorities:
-            queue = self._queues[priority]
-            if queue:
-                queue.popleft()
-                return
-
-    def _requeue(self, job: Job) -> None:
-        self._move(job, Step.GIVE_UP)
-        self._enqueue(job, first=True)
-        self.counters["requeued"] += 1
-
-    def _release(self, attempt: Attempt) -> None:
+    def _release(self, attempt: Attempt, out: list[MasterCommand]) -> None:
         job = attempt.job
         if attempt not in job.attempts:
             return
         job.attempts = tuple(other for other in job.attempts if other is not attempt)
         if not job.attempts:
-            self._requeue(job)
+            self._requeue(job, out)
 
     def _charge_loss(
         self, worker: Worker, attempt: Attempt, loss: Loss, out: list[MasterCommand]
@@ -445,10 +494,9 @@ class Scheduler:
             self._settle(job, Step.FAIL, out, command)
 
     def _start_head(self, now: float, worker: Worker) -> None:
-        for attempt in worker.held.values():
-            if attempt.started_at is None:
-                self._start(now, attempt)
-            return
+        head = worker.head
+        if head is not None and head.started_at is None:
+            self._start(now, head)
 
     def _start(self, now: float, attempt: Attempt) -> None:
         attempt.started_at = now
@@ -463,53 +511,53 @@ class Scheduler:
             ends.append(attempt.started_at + options.timeout_s)
         if options.lease_s is not None:
             ends.append(now + options.lease_s)
-        known = attempt.deadline is not None
-        attempt.deadline = min(ends)
-        if not known:  # an extended one is found, and put back, when its old time comes
-            heapq.heappush(self._deadlines, (attempt.deadline, attempt.job.number, attempt.number))
-            if len(self._deadlines) >= self._compact_at:  # those of ended attempts go
-                self.extend_deadlines(0.0)
-                self._compact_at = max(1024, 2 * len(self._deadlines))
+        self._deadlines.put(attempt, min(ends))
 
-    def _reopen(self, job: Job, index: int) -> None:
-        """Run the job again that made a lost input; hold back those that need it."""
-        before = self.phases.get(job.phase.spec.after or 0)
-        if before is None or not 0 <= index < len(before.order):
-            self._requeue(job)
-            return
-        job.attempts = ()
-        self._move(job, Step.HOLD)
-        job.phase.inputs = None
+    def _remake_input(self, attempt: Attempt, index: int) -> bool:
+        """See to it that a lost input is made again; say whether it can be."""
+        before = self._phase_before(attempt.job.phase)
+        if before is None or not 0 <= index < len(attempt.inputs):
+            return False
         maker = before.jobs[before.order[index]]
-        if maker.state is JobState.SUCCEEDED:
-            maker.note(f"output lost, says job {job.number}")
-            maker.result = None
-            self._move(maker, Step.REOPEN)
-            self.n_unsettled += 1
-            self._enqueue(maker, first=True)
-            self.counters["reopened"] += 1
-        self._open_dependents(before)
+        if maker.state is not JobState.SUCCEEDED or maker.result is not attempt.inputs[index]:
+            return True  # somebody else has missed it before
+        if maker.n_remade >= before.spec.options.max_lost:
+            return False
+        maker.n_remade += 1
+        maker.note(f"output lost, says job {attempt.job.number}")
+        maker.result = None
+        self._move(maker, Step.REOPEN)
+        self._queue.add(maker, first=True)
+        self.n_unsettled += 1
+        self.counters["reopened"] += 1
+        for dependent in self._dependents[before.spec.phase]:
+            dependent.inputs = None
+        return True
+
+    def _phase_before(self, phase: Phase) -> Phase | None:
+        after = phase.spec.after
+        return None if after is None else self.phases.get(after)
 
     def _open_dependents(self, phase: Phase) -> None:
         dependents = self._dependents.get(phase.spec.phase)
         if not dependents or not phase.is_complete:
             return
-        results: tuple[Payload, ...] = phase.results()
+        results = phase.results()
         for dependent in dependents:
             dependent.inputs = results
             for job in dependent.jobs.values():
                 if job.state is JobState.WAITING:
                     self._move(job, Step.RELEASE)
-                    self._enqueue(job)
+                    self._queue.add(job)
 
     # --- looking in ------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
         """When the next attempt's time is over, or idle workers should be looked at."""
-        if not self._deadlines:
-            return self.review_at
-        end = self._deadlines[0][0]
-        return end if self.review_at is None else min(end, self.review_at)
+        end = self._deadlines.earliest
+        if end is None or self.review_at is None:
+            return self.review_at if end is None else end
+        return min(end, self.review_at)
 
     def explain(self, number: int) -> str:
         """Say in words where a job is and why it is not further."""
@@ -530,18 +578,37 @@ class Scheduler:
             )
         return "\n".join(lines)
 
+    def remembered(self) -> dict[str, int]:
+        """Count what is kept, by kind: nothing once every phase is dropped, all workers idle."""
+        kept = {
+            "jobs": len(self.jobs),
+            "phases": len(self.phases),
+            "dependents": len(self._dependents),
+            "queued": len(self._queue),
+            "unwanted": len(self._unwanted),
+            "ready": self.n_ready,
+            "unsettled": self.n_unsettled,
+        }
+        return {kind: n for kind, n in kept.items() if n}
+
     def check(self) -> None:
         """Assert what ties the fields together; for tests, after every event."""
-        live = [job for job in self.jobs.values() if job.state < JobState.SUCCEEDED]
-        assert self.n_unsettled == len(live), (self.n_unsettled, len(live))
-        assert self.n_ready == sum(job.state is JobState.READY for job in live)
-        queued = {id(job) for queue in self._queues.values() for job in queue}
+        n_unsettled = n_ready = 0
         for job in self.jobs.values():
-            assert (job.state is JobState.GRANTED) == bool(job.attempts), job.story()
-            assert job.state is not JobState.READY or id(job) in queued, job.story()
-            for attempt in job.attempts:
+            state = job.state
+            if state < JobState.SUCCEEDED:
+                n_unsettled += 1
+                n_ready += state is JobState.READY
+            attempts = job.attempts
+            assert (state is JobState.GRANTED) == bool(attempts), job.story()
+            for attempt in attempts:
                 worker = self._roster.by_incarnation[attempt.incarnation]
                 assert worker.held.get(attempt.key) is attempt, job.story()
+            if len(attempts) > 1:
+                assert job.phase.spec.options.pure, job.story()
+        assert self.n_unsettled == n_unsettled, (self.n_unsettled, n_unsettled)
+        assert self.n_ready == n_ready, (self.n_ready, n_ready)
+        self._queue.check(n_ready)
         for worker in self._roster.workers.values():
             for key, attempt in worker.held.items():
                 assert attempt.key == key
@@ -550,6 +617,29 @@ class Scheduler:
             assert head is None or head.started_at is not None
         for phase in self.phases.values():
             assert sum(phase.counts) == phase.n_jobs
-            for dependent in self._dependents.get(phase.spec.phase, ()):
-                if dependent.inputs is not None:
-                    assert phase.is_complete
+            if phase.is_doomed:
+                assert not phase.counts[JobState.WAITING] + phase.counts[JobState.READY]
+            if phase.inputs is not None and phase.spec.after in self.phases:
+                assert self.phases[phase.spec.after].is_complete
+
+
+def _stuck(worker: Worker, n_idle: int) -> Keys:
+    """Choose what of a worker's queue shall be taken back for so many idle ones; mark it."""
+    if not n_idle:
+        return []
+    queued = [
+        attempt for attempt in islice(worker.held.values(), 1, None) if not attempt.taking_back
+    ]
+    take = queued[len(queued) // (n_idle + 1) :]
+    for attempt in take:
+        attempt.taking_back = True
+    return [attempt.key for attempt in take]
+
+
+def _without(message: MasterMessage, keys: set[tuple[int, int]]) -> MasterMessage:
+    """Leave these attempts out of a grant that may have to be sent again."""
+    if type(message) is not GrantJobs:
+        return message
+    return GrantJobs(
+        tuple(grant for grant in message.grants if (grant.job, grant.attempt) not in keys)
+    )
