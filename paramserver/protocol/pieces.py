@@ -137,17 +137,16 @@ class Incoming:
             piece = frame if n == size else frame[self.offset : end]
             self._advance(end, size)
             return piece
-        joined = bytearray(n)
-        done = 0
-        while done < n:
+        parts = []
+        missing = n
+        while missing:
             frame = self.frames[self.index]
             size = len(frame)
-            end = min(size, self.offset + n - done)
-            length = end - self.offset
-            joined[done : done + length] = frame[self.offset : end]
-            done += length
+            end = min(size, self.offset + missing)
+            parts.append(frame[self.offset : end])
+            missing -= end - self.offset
             self._advance(end, size)
-        return joined
+        return bytearray().join(parts)  # one allocation, one copy, and writable
 
     def _advance(self, end: int, size: int) -> None:
         if end == size:
