@@ -4,6 +4,8 @@ The names below are the public ones; everything is loaded when it is first used.
 
 Clusters
     `LocalCluster`, `Cluster`: executors of the standard library's kind that survive lost workers.
+Map-reduce
+    `MapReduce` runs a mapper and a reducer over files or items, and returns a `MapReduceResult`.
 Training
     `fit` trains a learner on a cluster, by `Averaging` or `AsyncSGD`, and returns a
     `TrainingResult`.
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paramserver.cluster import Cluster as Cluster
     from paramserver.cluster import LocalCluster as LocalCluster
+    from paramserver.mapreduce.result import MapReduceResult as MapReduceResult
+    from paramserver.mapreduce.run import MapReduce as MapReduce
     from paramserver.training.session import AsyncSGD as AsyncSGD
     from paramserver.training.session import Averaging as Averaging
     from paramserver.training.session import TrainingResult as TrainingResult
@@ -27,6 +31,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Cluster": "paramserver.cluster",
     "LocalCluster": "paramserver.cluster",
+    "MapReduce": "paramserver.mapreduce.run",
+    "MapReduceResult": "paramserver.mapreduce.result",
     "fit": "paramserver.training.session",
     "Averaging": "paramserver.training.session",
     "AsyncSGD": "paramserver.training.session",

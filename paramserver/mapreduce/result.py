@@ -99,6 +99,11 @@ class MapReduceResult(Mapping[Any, Any]):
             return sorted(found, key=itemgetter(1), reverse=True)
         return heapq.nlargest(n, found, key=itemgetter(1))
 
+    def total(self) -> Any:
+        """Return the sum of all values, like `collections.Counter.total`."""
+        columns = [batch.values for batch in self._batches()]
+        return sum(sum(c) if isinstance(c, list) else sum(c.tolist()) for c in columns)
+
     def keys(self) -> KeysView[Any]:
         """Return the keys."""
         return self._table.keys()
