@@ -48,6 +48,8 @@ from paramserver.transport.zmq import ZmqMasterTransport
 
 LEAVE_S = 5.0
 """How long workers may take to leave at shutdown before they are killed."""
+LEAVE_REMOTE_S = 2.0
+"""How long remote agents may take to say goodbye; afterwards they end by themselves."""
 START_S = 60.0
 
 _cluster_numbers = count(1)
@@ -119,7 +121,7 @@ class _Parts:
             self.master.post(StopRequested(self.master.clock(), drain=True))
             if self.agent is not None:
                 self.agent.close(grace_s=LEAVE_S)
-            self.master.close()
+            self.master.close(leave_s=LEAVE_REMOTE_S)
             self.scratch.close()
             atexit.unregister(self.finish)
 

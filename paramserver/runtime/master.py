@@ -124,6 +124,7 @@ class Master:
         self._settled: deque[SettleJob] = deque()
         self._is_asleep = False
         self._is_closing = False
+        self._leave_s = 0.0
         self._has_ended = False
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="paramserver-master", daemon=True)
@@ -169,6 +170,17 @@ class Master:
             self._refuse_inbox()
         return asked.answer.result(timeout_s)
 
+    def watch(self, fd: int, on_ready: Callable[[], None]) -> None:
+        """Call `on_ready` on the I/O thread whenever a descriptor can be read; it must not raise.
+
+        Called on the I/O thread itself.
+        """
+        self._transport.watch(fd, on_ready)
+
+    def unwatch(self, fd: int) -> None:
+        """Undo `watch`. Called on the I/O thread."""
+        self._transport.unwatch(fd)
+
     @property
     def failure(self) -> BaseException | None:
         """What ended the I/O thread, if it was not `close`."""
@@ -179,8 +191,18 @@ class Master:
         """Whether the caller runs on the I/O thread (a callback of a future does)."""
         return threading.current_thread() is self._thread
 
-    def close(self, linger_s: float = 1.0) -> None:
-        """End the I/O thread and close the transport. Jobs that are left are cancelled."""
+    def close(self, linger_s: float = 1.0, leave_s: float = 0.0) -> None:
+        """End the I/O thread and close the transport. Jobs that are left are cancelled.
+
+        Parameters
+        ----------
+        linger_s : float
+            How long frames on their way may take to leave.
+        leave_s : float
+            How long those who have been told to leave may take to say goodbye. What they have not
+            read when the connection closes is lost to them.
+        """
+        self._leave_s = leave_s
         self._is_closing = True
         self._transport.wake()
         if self.is_own_thread:
@@ -198,6 +220,7 @@ class Master:
                 self._turn()
                 self._sleep()
             self._turn()
+            self._see_off(self.clock() + self._leave_s)
             self._perform(self._machine.handle(StopRequested(self.clock(), drain=False)))
             self._settle()
         except Exception as error:  # noqa: BLE001 - the driver's loop: everyone who waits must know
@@ -206,6 +229,16 @@ class Master:
         finally:
             self._has_ended = True
             self._refuse_inbox()
+
+    def _see_off(self, end_at: float) -> None:
+        """Wait for the last goodbye of those who are within reach."""
+        roster = self._machine.roster
+        while any(member.suspect_until is None for member in roster.by_peer.values()):
+            left = end_at - self.clock()
+            if left <= 0:
+                return
+            self._transport.poll(left if not self._outboxes else min(left, RETRY_S))
+            self._turn()
 
     def _turn(self) -> None:
         """Deliver all there is, then let the machine decide."""
