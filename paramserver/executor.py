@@ -323,7 +323,7 @@ class JobExecutor(Executor):
         try:
             payload = calls.encode_call(
                 fn, args, kwargs, trusted=self._trusted, ship_code=self._ship_code
-            )
+            ).snapshot()  # the caller may change an array, and another try must send the same
         except Exception as error:  # noqa: BLE001 - like the standard pools: it is the future's
             self._check_open()
             future.set_running_or_notify_cancel()

@@ -38,6 +38,12 @@ class Payload(NamedTuple):
     buffers: Sequence[Buffer] = ()
     """Large contiguous pieces (arrays) that belong to `data`, each a raw frame on the wire."""
 
+    def snapshot(self) -> Payload:
+        """Return the same with copies of the buffers, which nobody can change any more."""
+        if not self.buffers:
+            return self
+        return self._replace(buffers=tuple(bytes(buffer) for buffer in self.buffers))
+
     @property
     def n_bytes(self) -> int:
         return len(self.data) + sum(memoryview(b).nbytes for b in self.buffers)

@@ -155,7 +155,7 @@ class Worker:
             try:
                 context = _Context(self, grant)
                 value = job_context.run_in(context, fn, args, kwargs)
-                payload = calls.encode_value(value, trusted=trusted)
+                payload = calls.encode_value(value, trusted=trusted).snapshot()
                 outcome = Outcome.OK
                 del value
             except job_context.LostInput as lost:
