@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class SharedRows:
     folder: str
     starts: tuple[int, ...]
 
-    @property
+    @cached_property
     def n_examples(self) -> tuple[int, ...]:
         """How many rows each partition has."""
         return tuple(end - start for start, end in zip(self.starts, self.starts[1:], strict=False))

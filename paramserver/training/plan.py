@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from paramserver.training.learner import Learner
 from paramserver.training.partitions import SharedRows, n_batches
@@ -40,7 +41,7 @@ class TrainingPlan:
     local_steps: int | None = None
     local_epochs: int = 1
 
-    @property
+    @cached_property
     def n_batches(self) -> tuple[int, ...]:
         """Batches of one epoch, by partition."""
         return tuple(n_batches(n, self.batch_size) for n in self.rows.n_examples)

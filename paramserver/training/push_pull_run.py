@@ -1,17 +1,19 @@
 """The driver of asynchronous SGD: a service that applies what workers push.
 
 Rule 1: an epoch is p jobs, each with one live attempt, that call the service for every batch.
-Rule 2: a worker's gradient lies in a vector that belongs to its incarnation; the message that rings
-        says only which batch it is of.
+Rule 2: a worker's gradient lies in a vector that belongs to its incarnation; what rings says only
+        which batch it is of.
 Rule 3: the weights rotate through a few buffers: new ones are written to a buffer nobody reads. So
         nobody sees half a step, and nothing is copied.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 from paramserver.core.commands import CallService
 from paramserver.core.events import ServiceReplied
@@ -25,8 +27,17 @@ from paramserver.training.plan import TrainingPlan
 from paramserver.training.push_pull import ParameterServer, Push, Verdict
 from paramserver.training.run import TrainingRun
 from paramserver.training.vector import FloatVector
-from paramserver.training.work import JOIN, JOINED, PUSH, REPLY, train_partition
+from paramserver.training.work import JOIN, JOINED, LINE, PUSH, REPLY, train_partition
+from paramserver.transport.lines import Exchange
 from paramserver.transport.shm import SharedVector
+
+
+class Seat(NamedTuple):
+    """Who may push for a partition: the attempt that joined last."""
+
+    incarnation: int
+    epoch: int
+    partition: int
 
 
 class PushPullRun(TrainingRun):
@@ -59,10 +70,19 @@ class PushPullRun(TrainingRun):
         self._epochs = epochs
         self._n_running = 0
         self._gradients: dict[int, SharedVector] = {}
+        self._seats: dict[int, Seat] = {}
+        """By their tickets."""
+        self._lines: dict[int, int] = {}
+        """Descriptor of the line of each incarnation."""
+        self._exchange: Exchange | None = None
 
     # --- on the I/O thread ------------------------------------------------------------------------
 
     def _begin(self) -> None:
+        master = self._master
+        self._exchange = Exchange(
+            self._folder / LINE, PUSH.size, self._on_question, master.watch, master.unwatch
+        )
         self._open_epoch(0)
 
     def _open_epoch(self, number: int) -> None:
@@ -85,16 +105,19 @@ class PushPullRun(TrainingRun):
             self._open_epoch(what[0] + 1)
 
     def _answer(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
-        if command.method == "push_pull":
-            body = self._push_pull(command.incarnation, command.body)
-        elif command.method == "join":
-            body = self._join(command.incarnation, command.body)
-        else:
+        if command.method != "join":
             raise LocalProtocolError(f"Push and pull have no method '{command.method}'.")
+        body = self._join(command.incarnation, command.body)
         return (self._reply(command, now, Payload(PayloadKind.PLAIN, body)),)
 
     def _join(self, incarnation: int, body: Payload) -> bytes:
+        """Seat the attempt that asks; the job core has made sure that it is the current one."""
         epoch, partition = JOIN.unpack(body.data)
+        ticket = secrets.randbits(64)
+        for old, seat in list(self._seats.items()):
+            if seat.partition == partition or seat.incarnation == incarnation:
+                del self._seats[old]
+        self._seats[ticket] = Seat(incarnation, epoch, partition)
         if incarnation not in self._gradients:
             learner = self.plan.learner
             path = self._folder / f"gradient{incarnation}"
@@ -102,10 +125,25 @@ class PushPullRun(TrainingRun):
         server = self.server
         cursor, seq = server.cursor(epoch, partition), server.last_seq(incarnation)
         buffer = self._buffers.look(incarnation)
-        return JOINED.pack(incarnation, cursor, seq, server.version, buffer)
+        return JOINED.pack(ticket, incarnation, cursor, seq, server.version, buffer)
 
-    def _push_pull(self, incarnation: int, body: Payload) -> bytes:
-        seq, epoch, partition, batch, seen = PUSH.unpack(body.data)
+    def _on_question(self, line: int, question: bytes) -> None:
+        assert self._exchange is not None
+        try:
+            ticket, seq, batch, seen = PUSH.unpack(question)
+            seat = self._seats.get(ticket)
+            if seat is None:  # an attempt that does not count any more
+                self.server.counters["fenced"] += 1
+                self._exchange.hang_up(line)
+                return
+            self._lines[seat.incarnation] = line
+            self._exchange.answer(line, self._push_pull(seat, seq, batch, seen))
+        except Exception as error:  # noqa: BLE001 - it ends the training, not the master
+            self._fail(error)
+            self._exchange.hang_up(line)
+
+    def _push_pull(self, seat: Seat, seq: int, batch: int, seen: int) -> bytes:
+        incarnation, epoch, partition = seat
         server, buffers = self.server, self._buffers
         buffers.look_away(incarnation)
         spare = buffers.take()
@@ -137,9 +175,19 @@ class PushPullRun(TrainingRun):
     def _forget(self, incarnation: int) -> None:
         self.server.forget(incarnation)
         self._buffers.lose(incarnation)
+        for ticket, seat in list(self._seats.items()):
+            if seat.incarnation == incarnation:
+                del self._seats[ticket]
+        line = self._lines.pop(incarnation, None)
+        if line is not None and self._exchange is not None:
+            self._exchange.hang_up(line)
         gradient = self._gradients.pop(incarnation, None)
         if gradient is not None:
             gradient.unlink()
+
+    def _leave(self) -> None:
+        if self._exchange is not None:
+            self._exchange.close()
 
     def _release(self) -> None:
         self._gradients.clear()

@@ -142,10 +142,11 @@ class TrainingRun:
         """Give back everything; what still runs is stopped."""
         master = self._master
         master.post(PhaseDropped(master.clock(), self._phase))
+        master.services.pop(self.plan.service, None)
         try:
-            master.ask(lambda _: master.services.pop(self.plan.service, None))
+            master.ask(lambda _: self._leave())
         except ClusterClosed:
-            pass  # the service has ended with its master
+            self._leave()  # the I/O thread has ended
         finally:
             self._release()
             shutil.rmtree(self.plan.folder, ignore_errors=True)
@@ -203,6 +204,9 @@ class TrainingRun:
 
     def _forget(self, incarnation: int) -> None:
         raise NotImplementedError
+
+    def _leave(self) -> None:
+        """Let go of what the I/O thread watches."""
 
     def _release(self) -> None:
         """Drop what maps shared memory."""

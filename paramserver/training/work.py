@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from paramserver.errors import TrainingError
+from paramserver.errors import PeerLost, TrainingError
 from paramserver.protocol import calls
 from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.context import JobContext, current
@@ -26,16 +26,19 @@ from paramserver.training.partitions import Epoch, generator
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.push_pull import Verdict
 from paramserver.training.vector import FloatVector
+from paramserver.transport.lines import Line
 from paramserver.transport.shm import SharedVector
 
 JOIN: Final = struct.Struct("<II")
 """epoch, partition"""
-JOINED: Final = struct.Struct("<QIQQI")
-"""incarnation, cursor, last seq of this life, version, buffer that holds the weights"""
-PUSH: Final = struct.Struct("<QIIIQ")
-"""seq, epoch, partition, batch, version seen"""
+JOINED: Final = struct.Struct("<QQIQQI")
+"""ticket, incarnation, cursor, last seq of this life, version, buffer that holds the weights"""
+PUSH: Final = struct.Struct("<QQIQ")
+"""ticket, seq, batch, version seen"""
 REPLY: Final = struct.Struct("<BQI")
 """verdict, version, buffer that holds the weights"""
+LINE: Final = "line"
+"""Name of the socket on which the master listens for pushes."""
 MAX_ATTACHMENTS: Final = 4
 """Trainings whose files one worker keeps open."""
 MAX_ORDERS: Final = 8
@@ -52,6 +55,7 @@ class Attachment:
         self._vectors: dict[str, SharedVector] = {}
         self._rows: dict[int, Any] = {}
         self._epochs: dict[int, tuple[int, Epoch]] = {}
+        self._line: Line | None = None
         learner = plan.learner
         self.gradient: FloatVector = np.zeros(learner.size, learner.dtype)
         self.passes_whole_epochs = plan.local_steps is None and isinstance(learner, FastLearner)
@@ -76,6 +80,18 @@ class Attachment:
             vector = SharedVector.create(self._folder / name, learner.size, learner.dtype)
             self._vectors[name] = vector
         return name, vector.array
+
+    def line(self) -> Line:
+        """Return the line to the master's parameter server."""
+        if self._line is None:
+            self._line = Line(self._folder / LINE, REPLY.size)
+        return self._line
+
+    def hang_up(self) -> None:
+        """Close the line: the next job dials anew."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
     def epoch(self, number: int, partition: int) -> Epoch:
         """Return a pass over a partition; the same order wherever it is made."""
@@ -197,19 +213,23 @@ def train_partition(
     attached = attach(service, folder, context)
     asked = Payload(PayloadKind.PLAIN, JOIN.pack(epoch_number, partition))
     joined = context.call(service, "join", asked)
-    incarnation, cursor, seq, version, buffer = JOINED.unpack(joined.data)
+    ticket, incarnation, cursor, seq, version, buffer = JOINED.unpack(joined.data)
     epoch = attached.epoch(epoch_number, partition)
     gradient = attached.plan.learner.gradient
     g = attached.slot(f"gradient{incarnation}")
     compute_s = 0.0
+    ask = attached.line().ask
     for number in range(cursor, len(epoch)):
         began = perf_counter()
         gradient(attached.weights(f"w{buffer}"), epoch.batch(number), g)
         compute_s += perf_counter() - began
         seq += 1
-        push = PUSH.pack(seq, epoch_number, partition, number, version)
-        reply = context.call(service, "push_pull", Payload(PayloadKind.PLAIN, push))
-        verdict, version, buffer = REPLY.unpack(reply.data)
+        try:
+            reply = ask(PUSH.pack(ticket, seq, number, version))
+        except PeerLost:
+            attached.hang_up()
+            raise
+        verdict, version, buffer = REPLY.unpack(reply)
         if verdict == Verdict.STOP:
             return number - cursor, compute_s
         if verdict != Verdict.APPLIED:

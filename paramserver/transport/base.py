@@ -9,7 +9,7 @@ Rule 4: it says honestly what became of a send: taken, no room yet, or nobody th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -59,6 +59,18 @@ class MasterTransport(ABC):
     @abstractmethod
     def wake(self) -> None:
         """End a `poll` at once, the current or else the next one. From any thread."""
+
+    def watch(self, fd: int, on_ready: Callable[[], None]) -> None:
+        """Let `poll` call `on_ready` whenever a descriptor of this process can be read.
+
+        It is called by the thread that polls, must take in what is there, and must not raise. A
+        poll need not end for it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} watches no other descriptors")
+
+    def unwatch(self, fd: int) -> None:
+        """Undo `watch`; a descriptor that is not watched does no harm."""
+        raise NotImplementedError(f"{type(self).__name__} watches no other descriptors")
 
     @abstractmethod
     def take_disconnected(self) -> bool:

@@ -11,7 +11,7 @@ import math
 import os
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Self
 
 import zmq
@@ -67,6 +67,7 @@ class ZmqEnd:
             (self._bell.fileno(), READABLE),
             (self._monitor, READABLE),
         ]
+        self._watched: dict[int, Callable[[], None]] = {}
         self._recv = self._socket.recv
         self._is_readable = False
 
@@ -100,21 +101,48 @@ class ZmqEnd:
         if due_s is not None:
             left_s = max(0.0, due_s - time.monotonic())
             timeout_s = left_s if timeout_s is None else min(timeout_s, left_s)
-        # One call of zmq_poll costs the same 2 us as asking the socket for its events and then
-        # the kernel, and it cannot miss an edge of ZeroMQ's edge-triggered descriptor.
-        for item, _ in zmq.zmq_poll(self._items, as_ms(timeout_s)):
-            if item is self._socket:
-                self._is_readable = True
-            else:
-                self._on_ready(item)
+        end_at = None if timeout_s is None else time.monotonic() + timeout_s
+        while self._poll_once(timeout_s):
+            # Watched descriptors alone are no reason to let the caller look at everything.
+            if end_at is not None:
+                timeout_s = end_at - time.monotonic()
+                if timeout_s <= 0:
+                    break
         if due_s is not None and time.monotonic() >= due_s:
             self._do_duty()
+
+    def _poll_once(self, timeout_s: float | None) -> bool:
+        """Wait once; return whether watched descriptors, and nothing else, were ready."""
+        # One call of zmq_poll costs the same 2 us as asking the socket for its events and then
+        # the kernel, and it cannot miss an edge of ZeroMQ's edge-triggered descriptor.
+        found = zmq.zmq_poll(self._items, as_ms(timeout_s))
+        only_watched = bool(found)
+        for item, _ in found:
+            if item is self._socket:
+                self._is_readable = True
+                only_watched = False
+            elif item in self._watched:
+                self._watched[item]()
+            else:
+                self._on_ready(item)
+                only_watched = False
+        return only_watched
 
     def _on_ready(self, item: Any) -> None:
         if item is self._monitor:
             self._read_monitor()
         else:
             self._bell.clear()
+
+    def watch(self, fd: int, on_ready: Callable[[], None]) -> None:
+        """Let `poll` call `on_ready` whenever a descriptor can be read."""
+        self._watched[fd] = on_ready
+        self._items.append((fd, READABLE))
+
+    def unwatch(self, fd: int) -> None:
+        """Undo `watch`; a descriptor that is not watched does no harm."""
+        if self._watched.pop(fd, None) is not None:
+            self._items.remove((fd, READABLE))
 
     def _next_duty_s(self) -> float | None:
         """Return when (by time.monotonic) `_do_duty` wants to be called by `poll`, if at all."""

@@ -2,7 +2,7 @@
 
 ``python -m tests.benchmarks.bench_training [ROW ...]`` (rows 5 to 9 of the plan: 5, 6, 7 averaging
 rounds, 8, 9 pushes). No learner computes anything, so only the way of the data is measured. The
-final vector is checked before a rate counts. Beside each rate stands what the machine can do at best:
+final vector is checked before a rate counts. Beside each rate stands what the machine can do:
 the sum of the vectors alone, or an echo over bare ZeroMQ with as many clients.
 """
 
