@@ -22,7 +22,7 @@ PURE_FILES := paramserver/core/*,paramserver/protocol/*
 help: ## list the targets (what you read now)
 	@echo "make TARGET, where TARGET is one of:"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "Whatever a target needs is installed into $(VENV) first. Variables: PYTHON (which one to use),"
 	@echo "VENV (where to install), PYTEST_ARGS and BENCH_ARGS (options handed on)."
@@ -107,6 +107,10 @@ $(BENCH_VENV)/.stamp: pyproject.toml tests/benchmarks/requirements-bench.txt
 .PHONY: bench-core
 bench-core: $(BENCH_VENV)/.stamp ## time the job core and its peers side by side (some 15 minutes)
 	$(BENCH_VENV)/bin/python -m tests.benchmarks.bench_core $(BENCH_ARGS)
+
+.PHONY: bench-training
+bench-training: $(BENCH_VENV)/.stamp ## time averaging rounds and pushes beside the machine's limits
+	$(BENCH_VENV)/bin/python -m tests.benchmarks.bench_training $(BENCH_ARGS)
 
 # --- tidy -------------------------------------------------------------------------------------------
 
