@@ -52,7 +52,11 @@ class AgentLife:
     def heard(self, now: float, envelope: Envelope, message: MasterMessage) -> list[WorkerCommand]:
         """A message came from the master."""
         self._lonely_since = None
-        _, out, delivered = self.session.hear(now, envelope, message)
+        reborn, out, delivered = self.session.hear(now, envelope, message)
+        if reborn:  # the deaths of the former life are news in this one, too
+            for unsaid in self.session.undelivered:
+                if type(unsaid) is ProcessExited:
+                    out += self.session.say(now, unsaid)
         for each in delivered:
             match each:
                 case KillProcess(worker_id, _, reason):

@@ -6,8 +6,8 @@ Rule 1: every message gets the next number of its direction and is kept until th
         said that it arrived in order (`ack`, on top of everything the other side sends).
 Rule 2: what arrives is handed on in order, each number once.
 Rule 3: nothing is sent again because of time alone before `RETRANSMIT_S`: on a living connection
-        the transport loses nothing, so a repeat is for a connection that was replaced, and for a frame
-        that was dropped. Each fruitless repeat doubles the wait.
+        the transport loses nothing, so a repeat is for a connection that was replaced, and for a
+        frame that was dropped. Each fruitless repeat doubles the wait.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Link(Generic[OutT, InT]):
         "_retransmit_s",
         "_unacked",
         "_unreported",
-        "n_duplicates",
         "n_gaps",
+        "n_repeated",
         "n_retransmits",
     )
 
@@ -59,14 +59,26 @@ class Link(Generic[OutT, InT]):
         self._unreported = 0
         self._retransmit_at: float | None = None
         self._retransmit_s = RETRANSMIT_S
-        self.n_duplicates = 0
+        self.n_repeated = 0
+        """Messages dropped because they had come before."""
         self.n_gaps = 0
+        """Messages dropped because too many had come before their turn."""
         self.n_retransmits = 0
 
     @property
     def ack(self) -> int:
         """The highest number received in order."""
         return self._received
+
+    @property
+    def unacked(self) -> tuple[OutT, ...]:
+        """What was sent and has not been confirmed."""
+        return tuple(message for _, message in self._unacked)
+
+    @property
+    def n_early(self) -> int:
+        """How many messages are kept that came before their turn."""
+        return len(self._early)
 
     @property
     def n_unacked(self) -> int:
@@ -119,11 +131,11 @@ class Link(Generic[OutT, InT]):
                 ready.append(follower)
             return tuple(ready)
         if seq <= self._received or seq in self._early:
-            self.n_duplicates += 1
+            self.n_repeated += 1
+        elif len(self._early) < REORDER_LIMIT:
+            self._early[seq] = message
         else:
             self.n_gaps += 1
-            if len(self._early) < REORDER_LIMIT:
-                self._early[seq] = message
         return ()
 
     def _take_ack(self, now: float, ack: int) -> None:

@@ -191,13 +191,28 @@ class MasterMachine:
         now = event.now
         if member.suspect_until is not None:
             self._heard_again(member)
+            # It may have been said before the connection broke; if so, this finds nobody.
+            out.append(Send(event.peer, self._envelope(member, 0), Ack()))
+            self._tend_links_by(now + LINKS_S)
         if type(member) is Worker:
             member.last_heard = now
-        ready = member.link.receive(now, envelope.seq, envelope.ack, message)
-        if self._links_at is None:
-            self._links_at = now + LINKS_S
+        link = member.link
+        ready = link.receive(now, envelope.seq, envelope.ack, message)
+        if envelope.seq:
+            self._tend_links_by(now + LINKS_S)
+            if not ready:
+                self._count_undelivered(member)
         for each in ready:
             self._deliver(now, member, each, out)
+
+    def _count_undelivered(self, member: Member) -> None:
+        """Count a message that is not handed on: never, or not before others have come."""
+        link = member.link
+        if link.n_repeated:
+            self.counters["repeated"] += link.n_repeated
+        if link.n_gaps:
+            self.counters["gap"] += link.n_gaps
+        link.n_repeated = link.n_gaps = 0
 
     def _deliver(
         self, now: float, member: Member, message: WorkerMessage, out: list[MasterCommand]
@@ -274,12 +289,24 @@ class MasterMachine:
             if agent is None or (live is not None and live.agent is not agent):
                 self.counters["unauthenticated"] += 1
                 self._refuse(event, "the launch token is not the one of this name", out)
-            elif live is not None and live.peer == event.peer and live.link.ack == 0:
+            elif (hello.worker_id, hello.pid) in agent.ended:
+                self.counters["unknown"] += 1  # the last word of a process that is no more
+            elif live is None:
+                self._admit(event, hello, agent, out)
+            elif live.peer == event.peer and not self._gives_up(event.envelope, live):
                 self._welcome(live, out, resumed=False)  # its greeting came twice
             else:
-                if live is not None:
-                    self._lose(event.now, live, Loss("replaced by a newer life"), out)
+                loss = Loss("replaced by a newer life", charge=not _is_same_process(live, hello))
+                self._lose(event.now, live, loss, out)
                 self._admit(event, hello, agent, out)
+
+    def _gives_up(self, envelope: Envelope, live: Member) -> bool:
+        """Say whether a greeting to start empty comes from this very life, which is over there."""
+        return (envelope.run, envelope.epoch, envelope.incarnation) == (
+            self.run,
+            self.epoch,
+            live.incarnation,
+        )
 
     def _admit(self, event: Arrived, hello: Hello, agent: Agent, out: list[MasterCommand]) -> None:
         worker = self.roster.join(event.now, hello.worker_id, agent, event.peer)
@@ -305,7 +332,10 @@ class MasterMachine:
             or self.epoch != hello.resume_epoch
             or live.session != hello.token
         ):
-            self._fence(event, None, out)
+            if type(live) is Worker and self._has_successor(hello, live):
+                self._refuse(event, "another process has come and taken its name", out)
+            else:
+                self._fence(event, None, out)
             return
         self.roster.rebind(live, event.peer)
         if live.suspect_until is not None:
@@ -315,6 +345,15 @@ class MasterMachine:
         self._welcome(live, out, resumed=True)
         if type(live) is Worker:
             out.append(AnnounceWorker(live.incarnation, live.worker_id, "resumed"))
+
+    def _has_successor(self, hello: Hello, live: Worker) -> bool:
+        """Say whether a newer process, which has proven to be alive, has the name by now."""
+        return (
+            hello.resume_epoch == self.epoch
+            and hello.resume_incarnation < live.incarnation
+            and live.last_heard > live.joined_at
+            and not _is_same_process(live, hello)
+        )
 
     def _agent_hello(self, event: Arrived, hello: AgentHello, out: list[MasterCommand]) -> None:
         bound = self.roster.by_peer.get(event.peer)
@@ -329,7 +368,7 @@ class MasterMachine:
                 self.counters["unauthenticated"] += 1
                 self._refuse(event, "the launch token is not the one of this agent", out)
                 return
-            if agent.peer != event.peer or agent.link.ack:
+            if agent.peer != event.peer or self._gives_up(event.envelope, agent):
                 self.roster.join_agent(agent, event.peer)
                 agent.host = hello.host
             self._welcome(agent, out, resumed=False)
@@ -390,6 +429,9 @@ class MasterMachine:
     def _process_ended(
         self, now: float, agent_id: str, exited: ProcessExited, out: list[MasterCommand]
     ) -> None:
+        agent = self.roster.agents.get(agent_id)
+        if agent is not None:
+            agent.ended.append((exited.worker_id, exited.pid))
         worker = self.roster.workers.get(exited.worker_id)
         if worker is None or worker.agent.agent_id != agent_id or worker.pid != exited.pid:
             return
@@ -505,19 +547,24 @@ class MasterMachine:
             self._alone_since += lateness
 
     def _tend_links(self, now: float, out: list[MasterCommand]) -> None:
-        busy = False
+        self._links_at = None
         for member in self.roster.members():
             link = member.link
-            if member.peer is None:
-                continue
+            if member.peer is None or member.suspect_until is not None:
+                continue  # nobody is there to hear it
             for seq, message in link.take_due(now):
                 self.counters["retransmits"] += 1
                 out.append(Send(member.peer, self._envelope(member, seq), message))
             if link.must_ack(now):
                 link.acknowledged_now()
                 out.append(Send(member.peer, self._envelope(member, 0), Ack()))
-            busy = busy or link.next_deadline() is not None
-        self._links_at = now + LINKS_S if busy else None
+            end = link.next_deadline()
+            if end is not None:
+                self._tend_links_by(max(end, now + LINKS_S))
+
+    def _tend_links_by(self, time: float) -> None:
+        if self._links_at is None or time < self._links_at:
+            self._links_at = time
 
     def _watch_loneliness(self, now: float, out: list[MasterCommand]) -> None:
         if self.roster.workers or not self.scheduler.n_unsettled:
@@ -534,14 +581,15 @@ class MasterMachine:
         scheduler, roster = self.scheduler, self.roster
         ends = [end for end in (scheduler.next_deadline(), self._links_at) if end is not None]
         for member in roster.suspects:
-            if member.suspect_until is not None:
-                ends.append(member.suspect_until)
+            ends += () if member.suspect_until is None else (member.suspect_until,)
         if self._alone_since is not None:
             ends.append(self._alone_since + self.no_workers_timeout_s)
-        if scheduler.n_ready:
-            for agent in roster.agents.values():
-                if agent.quarantined_until > now:
-                    ends.append(agent.quarantined_until)
+        if scheduler.n_unsettled:
+            ends += [
+                agent.quarantined_until
+                for agent in roster.agents.values()
+                if agent.quarantined_until > now
+            ]
         return min(ends, default=None)
 
     # --- sending ---------------------------------------------------------------------------------
@@ -562,8 +610,7 @@ class MasterMachine:
         self, now: float, member: Member, message: MasterMessage, out: list[MasterCommand]
     ) -> None:
         seq = member.link.send(now, message)
-        if self._links_at is None:
-            self._links_at = now + LINKS_S
+        self._tend_links_by(now + LINKS_S)
         if member.peer is not None:
             out.append(Send(member.peer, self._envelope(member, seq), message))
 
@@ -601,6 +648,10 @@ SIGNALS = {
     9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 24: "SIGXCPU",
 }  # fmt: skip
 """The numbers that Linux and macOS share, by hand: the module `signal` is not for pure code."""
+
+
+def _is_same_process(worker: Worker, hello: Hello) -> bool:
+    return (worker.pid, worker.host) == (hello.pid, hello.host)
 
 
 def _as_hello(hello: AgentHello) -> Hello:

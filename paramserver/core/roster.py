@@ -9,6 +9,7 @@ Rule 3: a connection belongs to one member for as long as it lasts.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from enum import IntEnum
 from typing import TypeAlias
@@ -24,6 +25,8 @@ QUARANTINE_AFTER = 5
 """Workers lost in a row by one machine, with no job ended in between."""
 COOL_DOWN_S = 0.5
 COOL_DOWN_MAX_S = 60.0
+ENDED_KEPT = 64
+"""Processes known to have ended, remembered for one agent: a greeting of theirs may come late."""
 CACHES_MAX = 256
 """Names of data remembered for one worker; more are hardly in its memory."""
 
@@ -78,6 +81,7 @@ class Agent:
     __slots__ = (
         "agent_id",
         "cool_down_s",
+        "ended",
         "host",
         "incarnation",
         "link",
@@ -105,6 +109,8 @@ class Agent:
         self.n_lost = 0
         self.cool_down_s = COOL_DOWN_S
         self.quarantined_until = 0.0
+        self.ended: deque[tuple[str, int]] = deque(maxlen=ENDED_KEPT)
+        """Name and pid of the latest worker processes known to have ended."""
 
     @property
     def member_id(self) -> str:
@@ -299,12 +305,13 @@ class Roster:
         self._forget_if_empty(worker.agent)
 
     def takers(self, now: float) -> list[Worker]:
-        """Workers that may be granted jobs now, the least loaded first."""
-        able = [
-            worker
-            for worker in self.workers.values()
-            if worker.state is WorkerState.READY and worker.agent.quarantined_until <= now
-        ]
+        """Workers that may be granted jobs now, the least loaded first.
+
+        A machine in quarantine is left out for as long as there is another one.
+        """
+        able = [worker for worker in self.workers.values() if worker.state is WorkerState.READY]
+        if any(worker.agent.quarantined_until > now for worker in able):
+            able = [w for w in able if w.agent.quarantined_until <= now] or able
         if len(able) > 1:
             able.sort(key=_load)
         return able

@@ -9,7 +9,8 @@
 Rule 1: after every new connection the first word is Hello.
 Rule 2: a life is resumed as it was, or a new one starts empty; nothing is negotiated.
 Rule 3: what is said while not IN is kept by the link, and goes out if the life is resumed.
-Rule 4: a life that is over stays so until its owner has dropped what it held and says so.
+Rule 4: a life that is over stays so until its owner has dropped what it held and says so; it is
+        never resumed, whatever comes late.
 Rule 5: numbers of lives are compared within one run only: another run is another master.
 """
 
@@ -34,6 +35,9 @@ from paramserver.protocol.messages import (
 
 HELLO_AGAIN_S = 1.0
 HELLO_AGAIN_MAX_S = 5.0
+PROBE_S = 2.0
+"""A member that has said nothing for so long says an `Ack`, so that a master who has forgotten it
+can tell it so. Shorter than the grace period of a suspect."""
 
 MakeHello = Callable[[str, int, int], Hello | AgentHello]
 """(token, epoch to resume, incarnation to resume) -> the greeting."""
@@ -74,21 +78,27 @@ class Session:
         self._session_token = ""
         self._make_hello = make_hello
         self._resuming = False
+        self._life_is_over = False
         self._hello_at: float | None = None
         self._hello_again_s = HELLO_AGAIN_S
+        self._probe_at = 0.0
+        self.undelivered: tuple[WorkerMessage, ...] = ()
+        """What was said in the life before this one, and may not have arrived."""
 
     def greet(self, now: float, *, resume: bool) -> list[WorkerCommand]:
         """Say Hello, to go on with this life or to start a new one."""
         if resume and self.state is SessionState.OVER:
             return []
         self.state = SessionState.GREETING
-        self._resuming = resume and self.incarnation > 0
+        self._resuming = resume and self.incarnation > 0 and not self._life_is_over
         self._hello_at = now + self._hello_again_s
         if self._resuming:
+            given_up = 0
             hello = self._make_hello(self._session_token, self.epoch, self.incarnation)
-        else:
+        else:  # the envelope says which life, if any, this process knows to be over
+            given_up = self.incarnation
             hello = self._make_hello(self._launch_token, 0, 0)
-        envelope = Envelope(self.run, self.epoch, self.name, 0, 0, self.link.ack)
+        envelope = Envelope(self.run, self.epoch, self.name, given_up, 0, self.link.ack)
         return [Say(envelope, hello)]
 
     def start_anew(self, now: float) -> list[WorkerCommand]:
@@ -98,7 +108,10 @@ class Session:
     def say(self, now: float, message: WorkerMessage) -> list[WorkerCommand]:
         """Say something that must arrive, once and in order."""
         seq = self.link.send(now, message)
-        return [Say(self._envelope(seq), message)] if self.state is SessionState.IN else []
+        if self.state is not SessionState.IN:
+            return []
+        self._probe_at = now + PROBE_S
+        return [Say(self._envelope(seq), message)]
 
     def hear(
         self, now: float, envelope: Envelope, message: MasterMessage
@@ -141,9 +154,10 @@ class Session:
             if self.state is not SessionState.GREETING or self._resuming:
                 return False, [], ()  # nobody asked that master for a new life
             known = (0, 0)
-        if life < known or (life == known and not resumed):
+        if life < known or (life == known and (self._life_is_over or not resumed)):
             return False, [], ()  # an old or repeated welcome
         self.state = SessionState.IN
+        self._probe_at = now + PROBE_S
         self._hello_at = None
         self._hello_again_s = HELLO_AGAIN_S
         if life == known:
@@ -152,13 +166,17 @@ class Session:
         self.run = envelope.run
         self.epoch, self.incarnation = life
         self._session_token = token
+        self._life_is_over = False
+        self.undelivered = self.link.unacked
         self.link = Link()
-        return True, [], ()
+        # Now the master knows that this life is real: whoever had the name before has lost it.
+        return True, [Say(self._envelope(0), Ack())], ()
 
     def _fenced(self, now: float, envelope: Envelope) -> list[WorkerCommand]:
         if envelope.incarnation == 0:  # the answer to a Hello
             if self.state is SessionState.GREETING and self._resuming:
                 self.state = SessionState.OVER
+                self._life_is_over = True
                 self._hello_at = None
         elif envelope.incarnation == self.incarnation and self.state is SessionState.IN:
             return self.greet(now, resume=True)
@@ -176,15 +194,18 @@ class Session:
         out: list[WorkerCommand] = [
             Say(self._envelope(seq), message) for seq, message in self.link.take_due(now)
         ]
-        if self.link.must_ack(now):
+        if self.link.must_ack(now) or (not out and now >= self._probe_at):
             self.link.acknowledged_now()
             out.append(Say(self._envelope(0), Ack()))
+        if out:
+            self._probe_at = now + PROBE_S
         return out
 
     def next_deadline(self) -> float | None:
         """When `tend` will have something to do."""
         if self.state is SessionState.IN:
-            return self.link.next_deadline()
+            end = self.link.next_deadline()
+            return self._probe_at if end is None else min(end, self._probe_at)
         return self._hello_at
 
     def _envelope(self, seq: int) -> Envelope:

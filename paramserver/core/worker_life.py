@@ -120,6 +120,7 @@ class WorkerLife:
         self._pending.clear()
         self._pending_bytes = 0
         self._flush_at = None
+        self._gone_at = None  # a goodbye of the former life is said again in the new one
         if self.running is not None:
             self._running_is_void = True
             if self._call:
