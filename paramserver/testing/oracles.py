@@ -1,0 +1,184 @@
+"""What a simulated run must show, and the log that it is judged by.
+
+- Every job is settled exactly once; again only if its output was lost and had to be made again.
+- A result is the right one, whatever happened on the way.
+- A job that must succeed succeeds; every other verdict has its cause in the script or the faults.
+- A job that is not pure runs exactly once, as long as no worker was lost and no try failed.
+- A job of a later phase is granted with the results of all jobs before it, in order.
+- No attempt is started twice, and none that was withdrawn is started at all.
+- Every message that arrived was handled or counted.
+- When nothing is needed any more, the machine remembers nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from paramserver.core.commands import AnnounceWorker, CallService, SettleJob
+from paramserver.core.events import Arrived
+from paramserver.core.jobs import Verdict
+from paramserver.core.roster import MasterLink
+from paramserver.protocol.messages import Envelope, JobGrant, Outcome
+from paramserver.testing.workload import Fate
+
+if TYPE_CHECKING:
+    from paramserver.testing.processes import SimulatedWorker
+    from paramserver.testing.simulator import Simulation
+
+DISCARDS = ("repeated", "gap", "unknown", "fenced", "unauthenticated")
+"""Counters of messages that are not handed on."""
+
+
+class RunLog:
+    """What the oracles need to know of a run."""
+
+    def __init__(self, sim: Simulation) -> None:
+        self._sim = sim
+        self.settles: defaultdict[int, list[SettleJob]] = defaultdict(list)
+        self.n_started: Counter[int] = Counter()
+        self.n_raised: Counter[int] = Counter()
+        """Tries that ended in the script's exception."""
+        self.n_errors: Counter[int] = Counter()
+        """Tries that ended badly for any reason."""
+        self.n_lives_lost: Counter[int] = Counter()
+        """Workers lost that the job had been granted to."""
+        self._started: set[tuple[int, int, int]] = set()
+        self._granted: set[tuple[int, int]] = set()
+        self._granted_to: defaultdict[int, set[int]] = defaultdict(set)
+        self._calls: set[tuple[int, int]] = set()
+
+    @property
+    def n_settled(self) -> int:
+        """Jobs that came to an end."""
+        return len(self.settles)
+
+    def n_accounted(self, link: MasterLink | None) -> int:
+        """Count what was taken in by a link, and what was discarded for any reason."""
+        counters = self._sim.master.machine.counters
+        n_taken_in = 0 if link is None else link.ack + link.n_early
+        return n_taken_in + sum(counters[reason] for reason in DISCARDS)
+
+    def arrived(self, event: Arrived, link: MasterLink | None, n_before: int) -> None:
+        """A message was handled: it has moved something, or it was counted."""
+        if event.envelope.seq:
+            n_after = self.n_accounted(link)
+            assert n_after > n_before, f"dropped without being counted: {event.message}"
+
+    def granted(self, envelope: Envelope, grants: tuple[JobGrant, ...]) -> None:
+        """A grant leaves the master: its inputs must be whole, unless it is said again."""
+        key = (envelope.incarnation, envelope.seq)
+        if key in self._granted:
+            return
+        self._granted.add(key)
+        results = self._sim.owner.results
+        for grant in grants:
+            self._granted_to[envelope.incarnation].add(grant.job)
+            makers = self._sim.workload.makers(grant.job)
+            expected = tuple(results.get(maker.job) for maker in makers)
+            assert grant.inputs == expected, f"job {grant.job} is granted with wrong inputs"
+
+    def started(self, worker: SimulatedWorker, grant: JobGrant) -> None:
+        """A worker begins to run an attempt."""
+        self._sim.note(worker.name, "begins", grant[:2])
+        key = (worker.pid, grant.job, grant.attempt)
+        assert key not in self._started, f"attempt {grant[:2]} is started twice by {worker.name}"
+        self._started.add(key)
+        self.n_started[grant.job] += 1
+
+    def ended(self, worker: SimulatedWorker, grant: JobGrant, outcome: Outcome) -> None:
+        """A worker has run an attempt to its end."""
+        self._sim.note(worker.name, "ends", grant[:2], outcome.name)
+        if outcome is not Outcome.OK:
+            self.n_errors[grant.job] += 1
+
+    def called(self, command: CallService) -> None:
+        """A call of a running job has come to a service."""
+        key = (command.incarnation, command.call)
+        assert key not in self._calls, f"call {key} came twice"
+        self._calls.add(key)
+
+    def settled(self, ended: SettleJob) -> None:
+        """A job has come to an end."""
+        workload = self._sim.workload
+        before = self.settles[ended.job]
+        if before:
+            phase = workload.phase_of[ended.job].spec
+            assert before[-1].verdict is Verdict.SUCCEEDED, f"job {ended.job} is settled twice"
+            assert phase.keep, f"job {ended.job} is settled twice"
+            was = before[-1].payload
+            assert was is not None
+            assert bytes(was.data) in self._sim.lost_outputs, (
+                f"job {ended.job} is run again in vain"
+            )
+        before.append(ended)
+        if ended.verdict is Verdict.SUCCEEDED:
+            assert ended.payload is not None
+            answer = bytes(ended.payload.data).split(b"@")[0]
+            assert answer == workload.answers[ended.job], f"job {ended.job} has a wrong result"
+
+    def announced(self, command: AnnounceWorker) -> None:
+        """A worker has come or gone."""
+        if command.change == "lost":
+            self.n_lives_lost.update(self._granted_to.pop(command.incarnation, ()))
+
+
+def judge_results(sim: Simulation) -> None:
+    """Judge every verdict, and how often jobs ran."""
+    counters = sim.master.machine.counters
+    nothing_lost = not (counters["workers_lost"] or counters["timeouts"])
+    for number, script in sim.workload.scripts.items():
+        last = sim.log.settles[number][-1]
+        _judge_verdict(sim, number, last)
+        n_started = sim.log.n_started[number]
+        options = sim.workload.phase_of[number].spec.options
+        if number in sim.owner.withdrawn and last.verdict is Verdict.CANCELLED:
+            if sim.owner.n_withdrawn and number not in sim.owner.cancelled:
+                assert not n_started, f"job {number} was withdrawn and ran"
+        elif not options.pure and nothing_lost and not sim.log.n_errors[number]:
+            if last.verdict is Verdict.SUCCEEDED and len(sim.log.settles[number]) == 1:
+                assert n_started == 1, f"job {number} is not pure and ran {n_started} times"
+            assert n_started <= len(sim.log.settles[number]), f"job {number} ran {n_started} times"
+        if last.verdict is Verdict.SUCCEEDED:
+            assert script.fate is Fate.GOOD
+            assert n_started >= 1
+
+
+def _judge_verdict(sim: Simulation, number: int, last: SettleJob) -> None:
+    script = sim.workload.scripts[number]
+    phase = sim.workload.phase_of[number].spec
+    options, log, owner = phase.options, sim.log, sim.owner
+    verdict = last.verdict
+    match verdict:
+        case Verdict.SUCCEEDED:
+            return
+        case Verdict.CANCELLED:
+            makers = sim.workload.makers(number)
+            has_cause = (
+                number in owner.cancelled
+                or number in owner.withdrawn
+                or any(log.settles[m.job][-1].verdict is not Verdict.SUCCEEDED for m in makers)
+            )
+        case Verdict.ERROR:
+            limit = options.max_failures
+            has_cause = log.n_errors[number] >= limit and script.fate is Fate.RAISES
+            has_cause = has_cause or (bool(sim.lost_outputs) and phase.after is not None)
+        case Verdict.POISON:
+            has_cause = log.n_lives_lost[number] >= options.max_lost
+        case Verdict.TIMEOUT:
+            has_cause = options.timeout_s is not None or options.lease_s is not None
+            has_cause = has_cause and (script.fate is not Fate.GOOD or not sim.faults.is_quiet)
+        case Verdict.NO_WORKERS:
+            has_cause = not sim.faults.is_quiet
+    assert has_cause, f"job {number} ended as {verdict.name} without a cause: {script}, {options}"
+
+
+def judge_end(sim: Simulation) -> None:
+    """Judge that all messages are accounted for, and that nothing is remembered in vain."""
+    machine = sim.master.machine
+    scheduler, roster = machine.scheduler, machine.roster
+    machine.check()
+    kept = scheduler.remembered()
+    assert not kept, f"the scheduler remembers what nobody needs: {kept}"
+    for worker in roster.workers.values():
+        assert not worker.held
