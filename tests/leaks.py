@@ -1,7 +1,7 @@
 """What a test has left behind: threads, processes, open files, scratch folders, signal handlers.
 
 Rule 1: a look at the world (`World.now`) changes nothing; two looks differ by what was left.
-Rule 2: things that are on their way out get `GRACE_S` to leave, waited for by join and pidfd.
+Rule 2: things that are on their way out get `GRACE_S` to leave.
 Rule 3: what another program on this machine does at the same time is not ours to complain of.
 Rule 4: a leak is told so that it can be found: the thread's frame, the process's command line,
         the target of the file descriptor.
@@ -79,8 +79,7 @@ def left_behind(before: World, grace_s: float = GRACE_S) -> list[str]:
     if _new_descriptors(before):
         gc.collect()  # what only a reference cycle holds is closed, and warned about, by now
     leaks += [f"descriptor {fd} -> {target}" for fd, target in _new_descriptors(before).items()]
-    new_entries = sorted(set(_scratch_entries()) - before.scratch)
-    leaks += [f"scratch {path}" for path in new_entries if not _is_in_use_by_others(path)]
+    leaks += [f"scratch {path}" for path in _new_scratch(before, deadline)]
     for number, handler in before.handlers.items():
         if signal.getsignal(number) != handler:
             leaks.append(f"handler of {number.name}: {signal.getsignal(number)!r}")
@@ -158,6 +157,16 @@ def _new_descriptors(before: World) -> dict[int, str]:
 
 def _scratch_entries() -> list[Path]:
     return [path for base in SCRATCH_BASES if base.is_dir() for path in base.iterdir()]
+
+
+def _new_scratch(before: World, deadline: float) -> list[Path]:
+    """Look until the time is over: what a killed master of another program left is swept soon."""
+    while True:
+        new = sorted(set(_scratch_entries()) - before.scratch)
+        new = [path for path in new if not _is_in_use_by_others(path)]
+        if not new or time.monotonic() > deadline:
+            return new
+        time.sleep(0.05)
 
 
 def _is_in_use_by_others(path: Path) -> bool:

@@ -114,7 +114,10 @@ def test_a_scratch_folder_with_a_free_lock_is_told(
     before = World.now()
     (tmp_path / "5f0c").mkdir()
     (tmp_path / "5f0c.lock").touch()
-    assert left_behind(before) == [f"scratch {tmp_path}/5f0c", f"scratch {tmp_path}/5f0c.lock"]
+    assert left_behind(before, grace_s=0.01) == [
+        f"scratch {tmp_path}/5f0c",
+        f"scratch {tmp_path}/5f0c.lock",
+    ]
 
 
 def test_a_scratch_folder_that_another_program_uses_is_not_ours(
@@ -125,7 +128,10 @@ def test_a_scratch_folder_that_another_program_uses_is_not_ours(
         before = World.now()
         monkeypatch.setattr(leaks, "SCRATCH_BASES", (tmp_path,))
         assert left_behind(before) == []
-    assert left_behind(before) == [f"scratch {tmp_path}/5f0c", f"scratch {tmp_path}/5f0c.lock"]
+    assert left_behind(before, grace_s=0.01) == [
+        f"scratch {tmp_path}/5f0c",
+        f"scratch {tmp_path}/5f0c.lock",
+    ]
 
 
 def test_a_scratch_folder_that_this_process_still_holds_is_told(
@@ -136,7 +142,7 @@ def test_a_scratch_folder_that_this_process_still_holds_is_told(
     (tmp_path / "5f0c").mkdir()
     with (tmp_path / "5f0c.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert f"scratch {tmp_path}/5f0c" in left_behind(before)
+        assert f"scratch {tmp_path}/5f0c" in left_behind(before, grace_s=0.01)
 
 
 @contextmanager
