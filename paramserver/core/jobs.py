@@ -297,6 +297,11 @@ class Phase:
         self.counts[job.state] += 1
 
     @property
+    def has_inputs(self) -> bool:
+        """Its jobs can run: what they wait for, if anything, is all there."""
+        return self.inputs is not None or self.spec.after is None
+
+    @property
     def is_complete(self) -> bool:
         """No job will be added, and every one has succeeded."""
         is_whole = self.closed and not self.is_doomed

@@ -105,7 +105,7 @@ class Scheduler:
             ]
             return
         keep = phase.spec.keep
-        waits = phase.spec.after is not None and phase.inputs is None
+        waits = not phase.has_inputs
         for spec in specs:
             job = Job(spec, phase, JobState.WAITING)
             phase.n_jobs += 1
@@ -220,7 +220,7 @@ class Scheduler:
 
     def _next_ready(self) -> Job | None:
         while (job := self._queue.peek()) is not None:
-            if job.phase.spec.after is None or job.phase.inputs is not None:
+            if job.phase.has_inputs:
                 return job
             self._move(job, Step.HOLD)  # an input has been lost while it was queued
         return None
@@ -397,7 +397,7 @@ class Scheduler:
                 if ran_s >= STUCK_BEHIND_S and (stuck := _stuck(worker, len(idle))):
                     take_back[worker.incarnation] = stuck
             phase = head.job.phase
-            if phase.spec.options.pure and head.job.attempts == (head,):
+            if phase.has_inputs and phase.spec.options.pure and head.job.attempts == (head,):
                 number = phase.spec.phase
                 if number not in limits:
                     limits[number] = placement.straggler_after_s(phase)
@@ -459,7 +459,7 @@ class Scheduler:
         phase = job.phase
         if phase.is_doomed:
             self._cancel_doomed(job, out)
-        elif phase.spec.after is not None and phase.inputs is None:
+        elif not phase.has_inputs:
             self._move(job, Step.HOLD)
         else:
             self._move(job, Step.GIVE_UP)

@@ -108,7 +108,8 @@ class FaultPlan:
     @property
     def is_quiet(self) -> bool:
         """Nothing happens that could make a worker look lost, stuck or slow."""
-        return not self.is_noisy and not any(
+        is_fast = self.latency_s < 0.001 and not self.is_noisy
+        return is_fast and not any(
             (
                 self.n_crashes,
                 self.n_disconnects,
