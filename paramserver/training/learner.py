@@ -7,12 +7,15 @@ Rule 2: gradients are of the MEAN loss over the batch, penalties included.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from paramserver.training.vector import FloatVector
+
+if TYPE_CHECKING:
+    from paramserver.training.partitions import Epoch
 
 
 class Batch(NamedTuple):
@@ -71,24 +74,5 @@ class Learner(Protocol):
 class FastLearner(Learner, Protocol):
     """A learner with a faster way through a whole pass of plain SGD."""
 
-    def local_epoch(
-        self,
-        w: FloatVector,
-        rows: Batch,
-        order: npt.NDArray[np.intp],
-        batch_size: int,
-        lr: float,
-    ) -> None:
-        """Take the steps ``w -= lr * gradient`` for all batches of one pass, in place.
-
-        Parameters
-        ----------
-        w : ndarray of shape (d,)
-            Overwritten.
-        rows : Batch
-            The whole partition.
-        order : ndarray of int
-            In which order to take the rows; batches are its pieces of `batch_size`.
-        batch_size : int
-        lr : float
-        """
+    def local_epoch(self, w: FloatVector, epoch: Epoch, lr: float) -> None:
+        """Take the steps ``w -= lr * gradient`` for all batches of a pass, in place."""

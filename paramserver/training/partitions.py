@@ -116,24 +116,36 @@ class Epoch:
     rows : Batch
         The whole partition.
     batch_size : int
-    rng : Generator
-        Used up here, at once.
+    seed, number, partition : int
+        Give the order.
+
+    Attributes
+    ----------
+    rows : Batch
+    batch_size : int
     """
 
-    def __init__(self, rows: Batch, batch_size: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self, rows: Batch, batch_size: int, seed: int, number: int, partition: int
+    ) -> None:
         self.rows = rows
-        self.order = rng.permutation(rows.n)
-        self._batch_size = batch_size
+        self.batch_size = batch_size
+        self._key = (seed, number, partition)
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.intp]:
+        """In which order the rows are taken."""
+        return generator(*self._key).permutation(self.rows.n)
 
     def __len__(self) -> int:
-        return n_batches(self.rows.n, self._batch_size)
+        return n_batches(self.rows.n, self.batch_size)
 
     def batch(self, number: int) -> Batch:
         """Gather the rows of one batch."""
-        start = number * self._batch_size
-        if self._batch_size >= self.rows.n:
+        start = number * self.batch_size
+        if self.batch_size >= self.rows.n:
             return self.rows  # a full batch is the same in any order
-        chosen = self.order[start : start + self._batch_size]
+        chosen = self.order[start : start + self.batch_size]
         return Batch(self.rows.X.take(chosen, axis=0), self.rows.y.take(chosen, axis=0))
 
     def batches(self, start: int = 0) -> Iterator[Batch]:

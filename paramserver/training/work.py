@@ -22,7 +22,7 @@ from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.context import JobContext, current
 from paramserver.training.learner import FastLearner
 from paramserver.training.optimizers import SGD
-from paramserver.training.partitions import Epoch, generator
+from paramserver.training.partitions import Epoch
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.push_pull import Verdict
 from paramserver.training.vector import FloatVector
@@ -58,7 +58,9 @@ class Attachment:
         self._line: Line | None = None
         learner = plan.learner
         self.gradient: FloatVector = np.zeros(learner.size, learner.dtype)
-        self.passes_whole_epochs = plan.local_steps is None and isinstance(learner, FastLearner)
+        is_fast = plan.local_steps is None and isinstance(learner, FastLearner)
+        self.local_epoch = learner.local_epoch if is_fast else None  # type: ignore[attr-defined]
+        """The learner's own way through a pass, if it has one and rounds are whole passes."""
         self.optimizer = SGD(plan.local_lr) if plan.local_lr else None
         if self.optimizer is not None:
             self.optimizer.start(learner.size, learner.dtype)
@@ -100,8 +102,8 @@ class Attachment:
             plan = self.plan
             if partition not in self._rows:
                 self._rows[partition] = plan.rows.open(partition)
-            rng = generator(plan.seed, number, partition)
-            known = (number, Epoch(self._rows[partition], plan.batch_size, rng))
+            rows = self._rows[partition]
+            known = (number, Epoch(rows, plan.batch_size, plan.seed, number, partition))
             self._epochs.pop(partition, None)
             while len(self._epochs) >= MAX_ORDERS:
                 del self._epochs[next(iter(self._epochs))]
@@ -157,7 +159,7 @@ def train_round(
     name, w = attached.own(f"result{partition}")
     np.copyto(w, attached.weights(weights))
     began = perf_counter()
-    if attached.passes_whole_epochs:
+    if attached.local_epoch is not None:
         done = _pass_epochs(attached, w, round_number, partition)
     else:
         done = _take_steps(attached, w, round_number, partition)
@@ -182,15 +184,15 @@ def _take_steps(attached: Attachment, w: FloatVector, round_number: int, partiti
 
 def _pass_epochs(attached: Attachment, w: FloatVector, round_number: int, partition: int) -> bool:
     """The same for a learner that has its own way through an epoch."""
-    plan = attached.plan
-    assert isinstance(plan.learner, FastLearner)
+    plan, local_epoch = attached.plan, attached.local_epoch
+    assert local_epoch is not None
     open_round = attached.open_round()
     n_epochs = plan.local_epochs
     for number in range(round_number * n_epochs, (round_number + 1) * n_epochs):
         if open_round[0] != round_number:
             return False
         epoch = attached.epoch(number, partition)
-        plan.learner.local_epoch(w, epoch.rows, epoch.order, plan.batch_size, plan.local_lr)
+        local_epoch(w, epoch, plan.local_lr)
     return True
 
 

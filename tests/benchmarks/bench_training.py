@@ -24,6 +24,7 @@ import zmq
 
 import paramserver as ps
 from paramserver.training.learner import Batch
+from paramserver.training.partitions import Epoch
 from paramserver.training.vector import FloatVector
 
 LR = 2.0**-10
@@ -45,9 +46,7 @@ class Nothing:
     def start(self, rng: np.random.Generator) -> FloatVector:
         return np.zeros(self.size, self.dtype)
 
-    def local_epoch(
-        self, w: FloatVector, rows: Batch, order: Any, batch_size: int, lr: float
-    ) -> None:
+    def local_epoch(self, w: FloatVector, epoch: Epoch, lr: float) -> None:
         w[0] += 1.0
         w[-1] += 1.0
 
