@@ -20,7 +20,7 @@ class Contender(ABC):
 
     @abstractmethod
     def load(self) -> None:
-        """Import what is needed; raises ImportError where it is not installed."""
+        """Import what is needed; raises ModuleNotFoundError where it is not installed."""
 
     @abstractmethod
     def start(self, n_workers: int) -> None:

@@ -22,7 +22,7 @@ def measure(contender: str, quick: bool) -> Measured:
     """Start the interpreter with and without the import, in turn; compare the medians."""
     module = MODULES[contender]
     if importlib.util.find_spec(module) is None:
-        raise ImportError(module)
+        raise ModuleNotFoundError(f"No module named {module!r}")
     bare, loaded = [], []
     for _ in range(3 if quick else 15):
         bare.append(_run("pass"))

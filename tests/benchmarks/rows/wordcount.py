@@ -54,7 +54,9 @@ def _count_with_ours(text: str, out: str) -> float:
     options = {"--workers": N_WORKERS, "--map-jobs": jobs.N_MAP, "--reduce-jobs": jobs.N_REDUCE}
     command += [str(word) for option in options.items() for word in option]
     command += ["--out", str(Path(out, "counts"))]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"examples/wordcount.py: {done.stderr.strip().splitlines()[-1:]}")
     return float(json.loads(done.stdout.splitlines()[-1])["seconds"])
 
 
@@ -147,7 +149,7 @@ def _count_with_spark(text: str, out: str) -> float:
     from pyspark.sql import functions as f
 
     if shutil.which("java") is None:
-        raise ImportError("pyspark needs java")
+        raise ModuleNotFoundError("pyspark needs java")
     spark = SparkSession.builder.master(f"local[{N_WORKERS}]").getOrCreate()
     spark.sparkContext.setLogLevel("OFF")
     spark.range(1000).groupBy((f.col("id") % 7).alias("k")).count().collect()  # warm
