@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 """Part of the cached file's name; goes up when the same seed would give other bytes."""
 N_WORDS = 3_000_000
 EXPONENT, SHIFT = 1.17, 2.7

@@ -26,8 +26,8 @@ class Metric:
 class Row:
     """One workload.
 
-    `measure(contender, quick)` runs in a fresh process of its own and raises ModuleNotFoundError where
-    the contender is not installed. `quick` asks for a size that only shows that it works.
+    `measure(contender, quick)` runs in a fresh process of its own, and raises ModuleNotFoundError
+    where the contender is not installed. `quick` asks for a size that only shows that it works.
     """
 
     key: str
