@@ -30,9 +30,10 @@ from paramserver.core.events import (
 from paramserver.core.jobs import JobOptions
 from paramserver.core.master import MasterMachine
 from paramserver.errors import ClusterClosed, ClusterError, ConfigError, ParamServerError
-from paramserver.executor import FutureOwner, JobCounter, JobExecutor, job_error
+from paramserver.executor import JobCounter, JobExecutor
 from paramserver.protocol.messages import ProcessExited
 from paramserver.runtime.agent import Agent, WorkerSpec
+from paramserver.runtime.futures import FutureOwner, job_error
 from paramserver.runtime.internals import Internals
 from paramserver.runtime.invitation import worker_command
 from paramserver.runtime.master import Master
@@ -330,6 +331,7 @@ class Cluster(JobExecutor):
             self._numbers.next_phase,
             self._trusted,
             self._parts.scratch.fast,
+            lambda: self.n_workers,
         )
 
     # --- options ----------------------------------------------------------------------------------

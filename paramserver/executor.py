@@ -9,26 +9,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import Executor, Future
 from itertools import count, islice
 from typing import Any, ParamSpec, TypeVar
 
-from paramserver.core.commands import SettleJob
 from paramserver.core.events import CancelRequested, JobsSubmitted, PhaseOpened
-from paramserver.core.jobs import JobOptions, JobSpec, PhaseSpec, Verdict
-from paramserver.errors import (
-    ClusterClosed,
-    ConfigError,
-    JobError,
-    JobTimeout,
-    NoWorkers,
-    PoisonJob,
-)
+from paramserver.core.jobs import JobOptions, JobSpec, PhaseSpec
+from paramserver.errors import ClusterClosed, ConfigError
 from paramserver.protocol import calls
+from paramserver.protocol.limits import check_size
 from paramserver.protocol.messages import Payload
 from paramserver.runtime.context import run_chunk, run_chunk_until_error
+from paramserver.runtime.futures import FutureOwner, JobFuture, results_in_order
 from paramserver.runtime.master import Master
 
 P = ParamSpec("P")
@@ -45,6 +38,8 @@ class JobCounter:
     def __init__(self) -> None:
         self._jobs = count(1)
         self._phases = count(1)
+        self._phases_by_options: dict[JobOptions, int] = {}
+        self._lock = threading.Lock()
 
     def next_job(self) -> int:
         """Return a number no job has had."""
@@ -54,127 +49,15 @@ class JobCounter:
         """Return a number no phase has had."""
         return next(self._phases)
 
-
-class FutureOwner:
-    """The futures of the jobs that were handed in one by one. See `runtime.master.JobOwner`."""
-
-    def __init__(self, *, trusted: bool) -> None:
-        self._futures: dict[int, Future[Any]] = {}
-        self._trusted = trusted
-        self._idle = threading.Condition()
-
-    def add(self, job: int, future: Future[Any]) -> None:
-        """Remember a future until its job is settled."""
-        self._futures[job] = future
-
-    def job_of(self, future: Future[Any]) -> int | None:
-        """Return the job behind a future that is not settled."""
-        return next((job for job, known in list(self._futures.items()) if known is future), None)
-
-    def forget(self, job: int) -> None:
-        """Undo `add`."""
-        self._futures.pop(job, None)
-
-    def __len__(self) -> int:
-        return len(self._futures)
-
-    def jobs(self) -> list[int]:
-        """Numbers of the jobs that are not settled."""
-        return list(self._futures)
-
-    def cancel_pending(self) -> None:
-        """Cancel the futures whose jobs have not been granted."""
-        for future in list(self._futures.values()):
-            future.cancel()
-
-    def wait_until_idle(self, timeout_s: float | None = None) -> bool:
-        """Wait until all jobs are settled; return whether they are."""
-        with self._idle:
-            return self._idle.wait_for(lambda: not self._futures, timeout_s)
-
-    def claim(self, job: int) -> bool:
-        """Set a future running, unless it was cancelled first."""
-        future = self._futures.get(job)
-        if future is None:
-            return False
-        return future.running() or future.set_running_or_notify_cancel()
-
-    def settle(self, ended: SettleJob) -> None:
-        """Give a future its result or its error."""
-        future = self._futures.pop(ended.job, None)
-        if future is not None:
-            settle_future(future, ended, trusted=self._trusted)
-        if not self._futures:
-            with self._idle:
-                self._idle.notify_all()
-
-    def break_off(self, job: int, error: BaseException) -> None:
-        """Fail a future because the master itself is gone."""
-        future = self._futures.pop(job, None)
-        if future is not None and not future.done():
-            if not future.running():
-                future.set_running_or_notify_cancel()
-            if not future.cancelled():
-                future.set_exception(error)
-        with self._idle:
-            self._idle.notify_all()
-
-
-def settle_future(future: Future[Any], ended: SettleJob, *, trusted: bool) -> None:
-    """Give a future what its job ended with."""
-    if not future.running() and not future.done() and not future.set_running_or_notify_cancel():
-        return  # the user cancelled it before it was granted
-    if future.done():
-        if future.cancelled() and ended.verdict is Verdict.CANCELLED:
-            return
-        raise AssertionError(f"job {ended.job} was settled twice")
-    try:
-        if ended.verdict is Verdict.SUCCEEDED:
-            assert ended.payload is not None
-            result = calls.decode_value(ended.payload, trusted=trusted)
-        else:
-            raise job_error(ended, trusted=trusted)
-    except BaseException as error:  # noqa: BLE001 - it belongs to who waits for the result
-        future.set_exception(error)
-    else:
-        future.set_result(result)
-
-
-def job_error(ended: SettleJob, *, trusted: bool) -> BaseException:
-    """Make the exception for a job that did not succeed."""
-    job, tries = ended.job, ended.attempts
-    match ended.verdict:
-        case Verdict.ERROR if ended.payload is not None:
-            return calls.decode_error(
-                ended.payload, trusted=trusted, worker_id=ended.worker_id, attempts=tries
-            )
-        case Verdict.TIMEOUT:
-            return JobTimeout(
-                f"Job {job} ran past its deadline of {ended.text} s on each of {tries} tries; its "
-                "worker was killed each time. Give it more time with "
-                "cluster.with_options(timeout_s=...).",
-                timeout_s=float(ended.text),
-                attempts=tries,
-            )
-        case Verdict.POISON:
-            code = ended.exit_code
-            how = "silence" if code is None else f"signal {-code}" if code < 0 else f"exit {code}"
-            return PoisonJob(
-                f"Job {job} lost its worker on each of {tries} tries (the last one by {how}), so "
-                "it is not tried again. Last words of the worker:\n" + (ended.text or "(none)"),
-                exit_code=code,
-                stderr_tail=ended.text,
-                attempts=tries,
-            )
-        case Verdict.NO_WORKERS:
-            return NoWorkers(
-                f"No worker was there for {ended.text} s, so job {job} was given up. Start workers "
-                "(cluster.scale(n), or the worker command the master printed) and submit it again.",
-                waited_s=float(ended.text),
-            )
-        case Verdict.CANCELLED:
-            return CancelledError(ended.text or "the job was cancelled")
-    return JobError(f"Job {job} ended as {ended.verdict.name}: {ended.text}")
+    def phase_for(self, options: JobOptions, open_phase: Callable[[PhaseSpec], None]) -> int:
+        """Return the one phase of all jobs that are submitted with these options."""
+        with self._lock:
+            number = self._phases_by_options.get(options)
+            if number is None:
+                number = self.next_phase()
+                open_phase(PhaseSpec(number, "submit", options))
+                self._phases_by_options[options] = number
+            return number
 
 
 class JobExecutor(Executor):
@@ -193,6 +76,8 @@ class JobExecutor(Executor):
         For `map`: how many items may be in flight; None hands all in at once.
     n_workers : callable
         How many workers there are, for the size of chunks.
+    parent : JobExecutor, optional
+        The cluster whose workers it uses: kept alive by it, and closed before it.
     """
 
     def __init__(
@@ -205,8 +90,10 @@ class JobExecutor(Executor):
         ship_code: bool,
         buffersize: int | None,
         n_workers: Callable[[], int],
+        parent: JobExecutor | None = None,
     ) -> None:
         self._master = master
+        self._parent = parent
         self._numbers = numbers
         self._job_options = options
         self._trusted = trusted
@@ -216,8 +103,9 @@ class JobExecutor(Executor):
         self._owner = FutureOwner(trusted=trusted)
         self._shutdown_lock = threading.Lock()
         self._is_shut_down = False
-        self._phase = numbers.next_phase()
-        master.post(PhaseOpened(master.clock(), PhaseSpec(self._phase, "submit", options)))
+        self._phase = numbers.phase_for(
+            options, lambda spec: master.post(PhaseOpened(master.clock(), spec))
+        )
 
     # --- concurrent.futures.Executor --------------------------------------------------------------
 
@@ -271,30 +159,34 @@ class JobExecutor(Executor):
             raise ConfigError("buffersize must be 1 or more.", field="buffersize", value=buffersize)
         end_at = None if timeout is None else time.monotonic() + timeout
         rows: Iterable[tuple[Any, ...]] = zip(*iterables, strict=False)
-        ahead: int | None = None
         if buffersize is None:
             rows = list(rows)
             size = chunksize or self._chunk_size(len(rows))
-            if not self._trusted:
-                size = 1
-        elif not self._trusted:
-            size, ahead = 1, buffersize
         else:
             size = min(chunksize or max(1, buffersize // (4 * self._n_workers())), buffersize)
-            ahead = max(1, buffersize // size)
-        chunks = _chunked(iter(rows), size)
-        del rows
-        pending = deque(self._submit_chunk(fn, chunk) for chunk in islice(chunks, ahead))
-        return self._results(fn, chunks, pending, end_at)
+        if not self._trusted:
+            size = 1
+        ahead = None if buffersize is None else max(1, buffersize // size)
+        return results_in_order(
+            _chunked(iter(rows), size),
+            lambda chunk: self._submit_chunk(fn, chunk),
+            self._read_chunk,
+            ahead,
+            end_at,
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs; with `wait`, return when all are settled."""
         with self._shutdown_lock:
             self._is_shut_down = True
+        if not self._master.is_own_process:
+            return
         if cancel_futures:
             self._owner.cancel_pending()
-            self._withdraw_cancelled()
-        if wait:
+        cancelled = self._owner.cancelled()
+        if cancelled:  # so that nobody waits for workers only to find them unwanted
+            self._master.post(CancelRequested(self._master.clock(), cancelled))
+        if wait and not self._master.is_own_thread:
             self._owner.wait_until_idle()
 
     # --- beyond the standard ----------------------------------------------------------------------
@@ -308,7 +200,7 @@ class JobExecutor(Executor):
             False if the job had ended already, or is none of this executor's. A future that was
             running raises CancelledError from `result`.
         """
-        job = self._owner.job_of(future)
+        job = self._job_of(future)
         if job is None or future.done():
             return False
         future.cancel()
@@ -317,31 +209,47 @@ class JobExecutor(Executor):
 
     # --- inside -----------------------------------------------------------------------------------
 
+    def _job_of(self, future: Future[Any]) -> int | None:
+        return self._owner.job_of(future)
+
     def _hand_in(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        master = self._master
+        self._check_open()
+        future: JobFuture[Any] = JobFuture()
+        master, owner = self._master, self._owner
         try:
             payload = calls.encode_call(
                 fn, args, kwargs, trusted=self._trusted, ship_code=self._ship_code
             ).snapshot()  # the caller may change an array, and another try must send the same
+            check_size(payload, "a call")
         except Exception as error:  # noqa: BLE001 - like the standard pools: it is the future's
-            self._check_open()
             future.set_running_or_notify_cancel()
             future.set_exception(error)
             return future
         with self._shutdown_lock:
             self._check_open()
             job = self._numbers.next_job()
-            self._owner.add(job, future)
-            master.own_one(job, self._owner)
-            master.post(JobsSubmitted(master.clock(), self._phase, (JobSpec(job, payload),)))
+            try:
+                owner.add(job, future)
+                master.own_one(job, owner)
+                master.post(JobsSubmitted(master.clock(), self._phase, (JobSpec(job, payload),)))
+            except BaseException:  # Ctrl-C: nobody will ever have this future, or wait for it
+                owner.forget(job)
+                raise
+        if master.has_ended:
+            owner.break_off(job, ClusterClosed("the cluster ended while the job was handed in"))
         return future
 
     def _check_open(self) -> None:
-        if self._is_shut_down:
+        master = self._master
+        if not master.is_own_process:
+            raise ClusterClosed(
+                "This process was forked from the one that has the cluster, which cannot be used "
+                "from here. Make another cluster here, or leave the work to that process."
+            )
+        if self._is_shut_down or (self._parent is not None and self._parent._is_shut_down):
             raise ClusterClosed("cannot schedule new futures after shutdown")
-        if self._master.failure is not None:
-            raise ClusterClosed("the master has ended") from self._master.failure
+        if master.failure is not None:
+            raise ClusterClosed("the master has ended") from master.failure
 
     def _submit_chunk(self, fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> Future[Any]:
         if not self._trusted:  # functions go by name there, and only at the top of a call
@@ -363,41 +271,8 @@ class JobExecutor(Executor):
         payload = Payload(kind, data, buffers)
         return results, calls.decode_error(payload, trusted=True, worker_id=worker_id, attempts=1)
 
-    def _results(
-        self,
-        fn: Callable[..., Any],
-        chunks: Iterator[list[tuple[Any, ...]]],
-        pending: deque[Future[Any]],
-        end_at: float | None,
-    ) -> Iterator[Any]:
-        def results() -> Iterator[Any]:
-            try:
-                while pending:
-                    left = None if end_at is None else end_at - time.monotonic()
-                    values, error = self._read_chunk(pending[0].result(left))
-                    pending.popleft()
-                    for chunk in islice(chunks, 1):
-                        pending.append(self._submit_chunk(fn, chunk))
-                    values.reverse()
-                    while values:
-                        yield values.pop()
-                    if error is not None:
-                        raise error
-            finally:
-                for future in pending:
-                    future.cancel()
-
-        return results()
-
     def _chunk_size(self, n_items: int) -> int:
         return max(1, min(CHUNK_MAX, n_items // (CHUNKS_PER_WORKER * self._n_workers())))
-
-    def _withdraw_cancelled(self) -> None:
-        cancelled = [
-            job for job, future in list(self._owner._futures.items()) if future.cancelled()
-        ]
-        if cancelled:
-            self._master.post(CancelRequested(self._master.clock(), tuple(cancelled)))
 
 
 def _chunked(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from paramserver.errors import ConfigError, MessageTooLarge
+from paramserver.protocol.messages import Payload
 
 _KIB: Final = 1024
 
@@ -59,6 +60,8 @@ class Limits:
 
 
 DEFAULT_LIMITS: Final = Limits()
+PAYLOAD_BUFFERS: Final = 1024
+"""Large pieces of one payload: so few that several payloads fit into one message."""
 
 
 class MalformedError(Exception):
@@ -72,3 +75,21 @@ def too_large(what: str, size: int, limit: int, unit: str) -> MessageTooLarge:
         size_bytes=size,
         limit_bytes=limit,
     )
+
+
+def check_size(payload: Payload, what: str, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Make sure that a message can carry a payload.
+
+    Raises
+    ------
+    MessageTooLarge
+        If it cannot.
+    """
+    n_buffers = len(payload.buffers)
+    if n_buffers > PAYLOAD_BUFFERS:
+        raise too_large(what, n_buffers, PAYLOAD_BUFFERS, "arrays")
+    if not n_buffers and len(payload.data) <= limits.frame_bytes:
+        return
+    n_bytes = payload.n_bytes
+    if n_bytes > limits.message_bytes:
+        raise too_large(what, n_bytes, limits.message_bytes, "bytes")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from paramserver.errors import LocalProtocolError
+from paramserver.protocol.limits import PAYLOAD_BUFFERS
 from paramserver.protocol.messages import Buffer
 
 SMALL_BUFFER_BYTES: Final = 4096
@@ -99,7 +100,7 @@ def _dumps_by_value(value: object, what: str) -> tuple[bytes, tuple[Buffer, ...]
 def _collector(buffers: list[Buffer]) -> Callable[[pickle.PickleBuffer], bool]:
     def collect(buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
-        if view.nbytes < SMALL_BUFFER_BYTES:
+        if view.nbytes < SMALL_BUFFER_BYTES or len(buffers) >= PAYLOAD_BUFFERS:
             return True  # stay inside
         buffers.append(view)
         return False

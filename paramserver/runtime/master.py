@@ -9,12 +9,15 @@ Rule 4: owners of jobs are called on the I/O thread, so they must not block.
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from paramserver.core.commands import (
@@ -56,6 +59,8 @@ from paramserver.protocol.messages import (
 from paramserver.transport.base import MasterTransport, Received, Sent
 
 T = TypeVar("T")
+
+LOGGER = logging.getLogger("paramserver")
 
 MESSAGES_A_TURN = 256
 """Messages taken in before the machine is asked to decide again."""
@@ -127,6 +132,7 @@ class Master:
         self._leave_s = 0.0
         self._has_ended = False
         self._failure: BaseException | None = None
+        self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run, name="paramserver-master", daemon=True)
 
     # --- any thread ------------------------------------------------------------------------------
@@ -160,7 +166,9 @@ class Master:
         TimeoutError
             If there is no answer in time.
         """
-        if threading.current_thread() is self._thread:
+        if not self.is_own_process:
+            raise ClusterClosed("The cluster belongs to the process that this one was forked from.")
+        if self.is_own_thread:
             return question(self._machine)
         asked: _Question[T] = _Question(question)
         self._inbox.append(asked)
@@ -185,6 +193,16 @@ class Master:
     def failure(self) -> BaseException | None:
         """What ended the I/O thread, if it was not `close`."""
         return self._failure
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the I/O thread takes in nothing any more."""
+        return self._has_ended
+
+    @property
+    def is_own_process(self) -> bool:
+        """Whether the caller is not in a process forked from the master's, which has no thread."""
+        return os.getpid() == self._pid
 
     @property
     def is_own_thread(self) -> bool:
@@ -223,7 +241,7 @@ class Master:
             self._see_off(self.clock() + self._leave_s)
             self._perform(self._machine.handle(StopRequested(self.clock(), drain=False)))
             self._settle()
-        except Exception as error:  # noqa: BLE001 - the driver's loop: everyone who waits must know
+        except BaseException as error:  # noqa: BLE001 - the driver's loop: who waits must know
             self._failure = error
             self._fail_everything(error)
         finally:
@@ -265,13 +283,20 @@ class Master:
             self._settle()
 
     def _settle(self) -> None:
-        """Tell the owners, last of all: who waits for a future then runs while this thread sleeps."""
+        """Tell the owners, last of all: who waits for a future runs while this thread sleeps."""
         owners, settled = self._owners, self._settled
         while settled:
             ended = settled.popleft()
             owner = owners.pop(ended.job, None)
             if owner is not None:
-                owner.settle(ended)
+                self._tell(ended.job, partial(owner.settle, ended))
+
+    def _tell(self, job: int, tell: Callable[[], None]) -> None:
+        try:
+            tell()
+        except BaseException:  # sys.exit() in a callback of a user ends the callback, not us
+            self.counters["owner_errors"] += 1
+            LOGGER.exception("What waited for job %d has failed.", job)
 
     def _sleep(self) -> None:
         deadline = self._machine.next_deadline()
@@ -397,7 +422,7 @@ class Master:
         self._settled.clear()
         owners, self._owners = self._owners, {}
         for job, owner in owners.items():
-            owner.break_off(job, problem)
+            self._tell(job, partial(owner.break_off, job, problem))
         self._refuse_inbox()
 
     def _refuse_inbox(self) -> None:

@@ -1,0 +1,250 @@
+"""What became of jobs, as the standard library's futures.
+
+Rule 1: a future is settled on the master's I/O thread; nothing here keeps a reference to it, to its
+        result or to its error afterwards.
+Rule 2: a future belongs to whoever holds it: they may cancel it, or even fill it, at any moment,
+        and the job's own end is dropped then.
+Rule 3: who waits for a cancelled future is told.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from itertools import islice
+from typing import Any, TypeVar
+
+from paramserver.core.commands import SettleJob
+from paramserver.core.jobs import Verdict
+from paramserver.errors import JobError, JobTimeout, NoWorkers, PoisonJob
+from paramserver.protocol import calls
+
+T = TypeVar("T")
+Chunk = TypeVar("Chunk")
+
+
+class JobFuture(Future[T]):
+    """A future of the standard library that knows the number of its job."""
+
+    __slots__ = ("job",)
+
+    job: int
+
+
+class FutureOwner:
+    """The futures of the jobs that were handed in one by one. See `runtime.master.JobOwner`."""
+
+    def __init__(self, *, trusted: bool) -> None:
+        self._futures: dict[int, JobFuture[Any]] = {}
+        self._trusted = trusted
+        self._idle = threading.Condition()
+
+    def add(self, job: int, future: JobFuture[Any]) -> None:
+        """Remember a future until its job is settled."""
+        future.job = job
+        self._futures[job] = future
+
+    def job_of(self, future: Future[Any]) -> int | None:
+        """Return the job behind a future that is not settled."""
+        job = getattr(future, "job", 0)
+        return job if self._futures.get(job) is future else None
+
+    def forget(self, job: int) -> None:
+        """Undo `add`."""
+        self._futures.pop(job, None)
+
+    def __len__(self) -> int:
+        return len(self._futures)
+
+    def jobs(self) -> list[int]:
+        """Numbers of the jobs that are not settled."""
+        return list(self._futures)
+
+    def cancel_pending(self) -> None:
+        """Cancel the futures whose jobs have not been granted."""
+        for future in list(self._futures.values()):
+            future.cancel()
+
+    def cancelled(self) -> tuple[int, ...]:
+        """Numbers of the jobs whose futures were cancelled, and that the master still has."""
+        return tuple(job for job, future in list(self._futures.items()) if future.cancelled())
+
+    def wait_until_idle(self, timeout_s: float | None = None) -> bool:
+        """Wait until all jobs are settled; return whether they are."""
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._futures, timeout_s)
+
+    def claim(self, job: int) -> bool:
+        """Set a future running, unless it was cancelled first."""
+        future = self._futures.get(job)
+        if future is None or future.running():
+            return future is not None
+        if _start(future):
+            return True
+        del self._futures[job]
+        return False
+
+    def settle(self, ended: SettleJob) -> None:
+        """Give a future its result or its error."""
+        try:
+            future = self._futures.get(ended.job)
+            if future is not None:
+                settle_future(future, ended, trusted=self._trusted)
+        finally:  # whoever has waited until all are settled finds them so
+            self._drop(ended.job)
+
+    def break_off(self, job: int, error: BaseException) -> None:
+        """Fail a future because the master itself is gone."""
+        try:
+            future = self._futures.get(job)
+            if future is not None and (future.running() or _start(future)):
+                _give(future, None, error)
+        finally:
+            self._drop(job)
+
+    def _drop(self, job: int) -> None:
+        self._futures.pop(job, None)
+        if not self._futures:
+            with self._idle:
+                self._idle.notify_all()
+
+
+def settle_future(future: Future[Any], ended: SettleJob, *, trusted: bool) -> None:
+    """Give a future what its job ended with, unless its owner has cancelled or filled it."""
+    if ended.verdict is Verdict.CANCELLED:
+        future.cancel()
+    if not future.running() and not _start(future):
+        return
+    if ended.verdict is Verdict.SUCCEEDED:
+        _give(future, *_result_of(ended, trusted=trusted))
+    else:
+        _give(future, None, job_error(ended, trusted=trusted))
+
+
+def _start(future: Future[Any]) -> bool:
+    """Set a future running; if it was cancelled, tell those who wait for it, and return False."""
+    if future.done() and not future.cancelled():
+        return False  # someone else has filled it, as they may
+    return future.set_running_or_notify_cancel()
+
+
+def _give(future: Future[Any], result: Any, error: BaseException | None) -> None:
+    try:
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+    except InvalidStateError:
+        return  # someone else was faster to fill it
+
+
+def _result_of(ended: SettleJob, *, trusted: bool) -> tuple[Any, BaseException | None]:
+    # In a function of its own, so that the error's traceback does not lead back to its future.
+    assert ended.payload is not None
+    try:
+        return calls.decode_value(ended.payload, trusted=trusted), None
+    except BaseException as error:  # noqa: BLE001 - it belongs to who waits for the result
+        return None, error
+
+
+def job_error(ended: SettleJob, *, trusted: bool) -> BaseException:
+    """Make the exception for a job that did not succeed."""
+    job, tries = ended.job, ended.attempts
+    match ended.verdict:
+        case Verdict.ERROR if ended.payload is not None:
+            return calls.decode_error(
+                ended.payload, trusted=trusted, worker_id=ended.worker_id, attempts=tries
+            )
+        case Verdict.TIMEOUT:
+            return JobTimeout(
+                f"Job {job} ran past its deadline of {ended.text} s on each of {tries} tries; its "
+                "worker was killed each time. Give it more time with "
+                "cluster.with_options(timeout_s=...).",
+                timeout_s=float(ended.text),
+                attempts=tries,
+            )
+        case Verdict.POISON:
+            code = ended.exit_code
+            how = "silence" if code is None else f"signal {-code}" if code < 0 else f"exit {code}"
+            return PoisonJob(
+                f"Job {job} lost its worker on each of {tries} tries (the last one by {how}), so "
+                "it is not tried again. Last words of the worker:\n" + (ended.text or "(none)"),
+                exit_code=code,
+                stderr_tail=ended.text,
+                attempts=tries,
+            )
+        case Verdict.NO_WORKERS:
+            return NoWorkers(
+                f"No worker was there for {ended.text} s, so job {job} was given up. Start workers "
+                "(cluster.scale(n), or the worker command the master printed) and submit it again.",
+                waited_s=float(ended.text),
+            )
+        case Verdict.CANCELLED:
+            return CancelledError(ended.text or "the job was cancelled")
+    return JobError(f"Job {job} ended as {ended.verdict.name}: {ended.text}")
+
+
+def results_in_order(
+    chunks: Iterator[Chunk],
+    submit: Callable[[Chunk], Future[Any]],
+    read: Callable[[Any], tuple[list[Any], BaseException | None]],
+    ahead: int | None,
+    end_at: float | None,
+) -> Iterator[Any]:
+    """Hand chunks in, at once or up to `ahead` of them, and return their results in order.
+
+    Parameters
+    ----------
+    chunks : iterator
+        Where it raises, the results of the chunks before come first.
+    submit : callable
+        Hands a chunk in.
+    read : callable
+        Returns the results of a chunk, and the error that ended it early.
+    ahead : int or None
+        How many chunks may be on their way.
+    end_at : float or None
+        When waiting for a result raises TimeoutError, on the monotonic clock.
+    """
+    pending: deque[Future[Any]] = deque()
+    try:
+        for chunk in islice(chunks, ahead):
+            pending.append(submit(chunk))
+    except BaseException:
+        _cancel_all(pending)  # nobody will ask for their results
+        raise
+
+    def results() -> Iterator[Any]:
+        error: BaseException | None = None
+        trouble: BaseException | None = None
+        try:
+            while pending:
+                left = None if end_at is None else end_at - time.monotonic()
+                values, error = read(pending[0].result(left))
+                pending.popleft()
+                if trouble is None and error is None:
+                    try:
+                        for chunk in islice(chunks, 1):
+                            pending.append(submit(chunk))
+                    except Exception as raised:  # noqa: BLE001 - its turn comes after the results
+                        trouble = raised
+                values.reverse()
+                while values:
+                    yield values.pop()
+                if error is not None:
+                    raise error
+            if trouble is not None:
+                raise trouble
+        finally:
+            error = trouble = None  # their tracebacks lead here
+            _cancel_all(pending)
+
+    return results()
+
+
+def _cancel_all(futures: deque[Future[Any]]) -> None:
+    while futures:
+        futures.pop().cancel()
