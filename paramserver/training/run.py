@@ -22,9 +22,9 @@ from paramserver.core.commands import CallService, SettleJob
 from paramserver.core.events import JobsSubmitted, PhaseDropped, PhaseOpened, ServiceReplied
 from paramserver.core.jobs import JobOptions, JobSpec, PhaseSpec, Verdict
 from paramserver.errors import ClusterClosed
-from paramserver.executor import job_error
 from paramserver.protocol import calls
 from paramserver.protocol.messages import Payload
+from paramserver.runtime.futures import job_error
 from paramserver.runtime.internals import Internals
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.vector import FloatVector
