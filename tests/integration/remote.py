@@ -1,0 +1,241 @@
+"""What the tests of remote workers share: agents as real processes, puppets that speak alone."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import psutil
+
+from paramserver.core.commands import Say
+from paramserver.core.session import Session
+from paramserver.protocol import codec
+from paramserver.protocol.messages import (
+    AgentHello,
+    Envelope,
+    Hello,
+    MasterMessage,
+    WorkerMessage,
+)
+from paramserver.runtime.release import release
+from paramserver.runtime.scratch import sweep
+from paramserver.transport.base import Sent
+from paramserver.transport.security import load_worker_keys
+from paramserver.transport.zmq import ZmqWorkerTransport
+
+PATIENCE_S = 30.0
+"""How long a test waits for what should take a moment, on a machine that is busy."""
+ROOT = Path(__file__).resolve().parents[2]
+
+M = TypeVar("M")
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
+    """Look again and again, for what tells nothing by itself."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        threading.Event().wait(0.005)
+
+
+class AgentProcess:
+    """``python -m paramserver.worker`` as a process, and what it has printed."""
+
+    def __init__(
+        self,
+        address: str,
+        keys: Path | None,
+        n_workers: int = 1,
+        *options: str,
+        allow: Iterable[str] = ("tests",),
+        program: Iterable[str] = ("-m", "paramserver.worker"),
+    ) -> None:
+        words = [sys.executable, *program, address, "--n-workers", str(n_workers), *options]
+        if keys is not None:
+            words += ["--keys", str(keys)]
+        for package in allow:
+            words += ["--allow", package]
+        self.said = ""
+        self.started = time.monotonic()
+        self._popen = subprocess.Popen(
+            words,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert self._popen.stdout is not None
+        self._out = self._popen.stdout
+        os.set_blocking(self._out.fileno(), False)
+        self.pid = self._popen.pid
+
+    def expect(self, text: str, timeout_s: float = PATIENCE_S) -> float:
+        """Wait until it has printed the text; return how old the process is then."""
+        deadline = time.monotonic() + timeout_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._out, selectors.EVENT_READ)
+            while text not in self.said:
+                left = deadline - time.monotonic()
+                assert left > 0, f"{text!r} was not said in {timeout_s} s, but:\n{self.said}"
+                if selector.select(left) and not self._read():
+                    raise AssertionError(f"{text!r} was never said, but:\n{self.said}")
+        return time.monotonic() - self.started
+
+    def forget(self) -> None:
+        """Let `expect` look only at what is said from now on."""
+        self._read()
+        self.said = ""
+
+    def wait(self, timeout_s: float = PATIENCE_S) -> int:
+        """Wait for its end; return the exit code."""
+        deadline = time.monotonic() + timeout_s
+        with selectors.DefaultSelector() as selector:  # or else it could block on a full pipe
+            selector.register(self._out, selectors.EVENT_READ)
+            while not self._out.closed:
+                left = deadline - time.monotonic()
+                assert left > 0, f"it did not end in {timeout_s} s, but said:\n{self.said}"
+                if selector.select(left) and not self._read():
+                    break
+        return self._popen.wait(max(0.1, deadline - time.monotonic()))
+
+    def workers(self) -> list[psutil.Process]:
+        """Return its worker processes."""
+        return psutil.Process(self.pid).children()
+
+    def signal(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Signal the agent and its workers, as if the machine stopped or went on."""
+        for process in [psutil.Process(self.pid), *self.workers()]:
+            process.send_signal(number)
+
+    def _read(self) -> bool:
+        """Take in what there is; return whether there will be more."""
+        while True:
+            try:
+                data = os.read(self._out.fileno(), 65536)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            self.said += data.decode()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._read()
+            print(self.said)
+        if self._popen.poll() is None:
+            for _ in range(2):  # the second time means: at once
+                self._popen.send_signal(signal.SIGTERM)
+            try:
+                self._popen.wait(5.0)
+            except subprocess.TimeoutExpired:
+                self._popen.kill()
+                self._popen.wait(PATIENCE_S)
+        self._out.close()
+        sweep()  # what one that was killed has left is for the next start to remove
+
+
+class Puppet:
+    """A worker or an agent that does only what the test tells it, over a real connection."""
+
+    def __init__(
+        self, address: str, keys: Path, name: str, token: str = "secret", agent_id: str = ""
+    ) -> None:
+        self.name = name
+        self.token = token
+        self._agent_id = agent_id
+        self._heard: deque[MasterMessage] = deque()
+        self.session = Session(name, token, self._make_hello)
+        self.transport = ZmqWorkerTransport.connect(address, load_worker_keys(keys))
+        wait_until(self._is_connected, f"{name} is connected")
+
+    @classmethod
+    def join(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make one and let it in."""
+        puppet = cls(*args, **kwargs)
+        puppet.greet()
+        puppet.until(lambda: puppet.session.incarnation > 0, "welcomed")
+        return puppet
+
+    def greet(self) -> None:
+        self._send(self.session.greet(time.monotonic(), resume=False))
+
+    def say(self, message: WorkerMessage) -> None:
+        """Say something that arrives, once and in order."""
+        self._send(self.session.say(time.monotonic(), message))
+
+    def say_as(self, message: WorkerMessage, **changes: Any) -> None:
+        """Say something under an envelope with fields of the test's choice."""
+        session = self.session
+        envelope = Envelope(session.run, session.epoch, self.name, session.incarnation, 0, 0)
+        self._send([Say(envelope._replace(**changes), message)])
+
+    def hear(self, kind: type[M]) -> M:
+        """Wait for a message of this kind, those that are outside of the order included."""
+        found: list[M] = []
+
+        def look() -> bool:
+            while self._heard and not found:
+                message = self._heard.popleft()
+                if isinstance(message, kind):
+                    found.append(message)
+            return bool(found)
+
+        self.until(look, f"{self.name} hears {kind.__name__}")
+        return found[0]
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Take in what comes until the condition holds."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline, f"never: {what}"
+            self.transport.poll(0.05)
+            while (frames := self.transport.receive()) is not None:
+                envelope, message = codec.decode(frames, codec.FROM_MASTER)
+                now = time.monotonic()
+                _, commands, delivered = self.session.hear(now, envelope, message)  # type: ignore[arg-type]
+                self._send(commands)
+                self._heard.extend(delivered or ([message] if envelope.seq == 0 else []))  # type: ignore[list-item]
+            self._send(self.session.tend(time.monotonic()))
+
+    def close(self) -> None:
+        self.transport.close(linger_s=1.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _is_connected(self) -> bool:
+        self.transport.poll(0.05)
+        return self.transport.is_up()
+
+    def _send(self, commands: Iterable[Any]) -> None:
+        for command in commands:
+            frames = codec.encode(command.envelope, command.message)
+            wait_until(lambda f=frames: self.transport.send(f) is Sent.TAKEN, "sent")  # type: ignore[misc]
+
+    def _make_hello(self, token: str, epoch: int, incarnation: int) -> Hello | AgentHello:
+        if not self._agent_id:
+            return AgentHello(self.name, token, epoch, incarnation, 1, "here", 1, release())
+        pid = 1_000_000
+        who = (self.name, self._agent_id, token, epoch, incarnation, pid)
+        return Hello(*who, "here", "", release())
