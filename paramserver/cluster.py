@@ -35,7 +35,7 @@ from paramserver.protocol.messages import ProcessExited
 from paramserver.runtime.agent import Agent, WorkerSpec
 from paramserver.runtime.futures import FutureOwner, job_error
 from paramserver.runtime.internals import Internals
-from paramserver.runtime.invitation import worker_command
+from paramserver.runtime.invitation import room_for_members, worker_command
 from paramserver.runtime.master import Master
 from paramserver.runtime.membership import Membership
 from paramserver.runtime.plan import PhaseCalls
@@ -44,7 +44,6 @@ from paramserver.runtime.release import release
 from paramserver.runtime.scratch import Scratch
 from paramserver.runtime.status import ClusterStatus, take_status
 from paramserver.transport.base import MasterTransport
-from paramserver.transport.descriptors import room_for_connections
 from paramserver.transport.zmq import ZmqMasterTransport
 
 LEAVE_S = 5.0
@@ -187,7 +186,7 @@ class Cluster(JobExecutor):
             no_workers_timeout_s,
             ship_code=ship_code,
             grace_s=grace_s,
-            max_members=room_for_connections(),
+            max_members=room_for_members(),
         )
         if verbose:
             print(f"Start workers with:  {self.worker_command()}", flush=True)

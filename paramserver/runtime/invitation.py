@@ -1,6 +1,7 @@
 """What a listening master tells others so that they can come: the line to copy, and who has room.
 
 Rule 1: an address that stands for all of this machine's is replaced by one that others can dial.
+Rule 2: no more are let in than there is room for, so that whoever comes too much can be told so.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ import shlex
 import socket
 
 from paramserver.transport.address import parse_address
+from paramserver.transport.descriptors import most_descriptors
+
+_FOR_GREETINGS = 16
+"""Connections beyond the last that is let in: whoever is refused has to be told so."""
 
 _ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 """Addresses of no machine (RFC 5737, RFC 3849): nothing is sent there."""
@@ -45,6 +50,16 @@ def worker_command(address: str, keys: str | os.PathLike[str] | None, n_workers:
     return (
         f"python -m paramserver.worker {dialable(address)} --keys {folder} --n-workers {n_workers}"
     )
+
+
+def room_for_members() -> int:
+    """Say how many may be let in, each over a connection: half of the limit of open files.
+
+    After a pause of the master's all of them connect anew, and for a moment each one twice.
+    """
+    newest = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.close(newest)
+    return max(1, most_descriptors() // 2 - newest - _FOR_GREETINGS)
 
 
 def _own_address(family: socket.AddressFamily) -> str:
