@@ -27,6 +27,8 @@ class Internals:
         Whether the workers are inside the local trust domain.
     fast_folder : Path
         A private folder on this machine, in memory where there is such a place.
+    n_workers : callable
+        How many workers there are now; any thread may ask.
     """
 
     master: Master
@@ -34,3 +36,4 @@ class Internals:
     next_phase: Callable[[], int]
     trusted: bool
     fast_folder: Path
+    n_workers: Callable[[], int]

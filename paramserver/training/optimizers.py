@@ -4,12 +4,14 @@ Rule 1: an optimizer is settings plus, after `start`, state; settings are never 
 Rule 2: a step writes the new weights where it is told, which may be where the old ones are.
 Rule 3: a step says whether the new weights are finite. One with state must be given a finite
         gradient, for its state is changed in place; `is_stateless` says which kind it is.
+Rule 4: a step goes by blocks that stay in the cache, and allocates nothing.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Protocol
+from math import isfinite, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -18,51 +20,9 @@ from paramserver.errors import ConfigError
 from paramserver.training.vector import FloatVector, Workspace, blocks
 
 
-class Optimizer(Protocol):
-    """One rule of changing weights."""
-
-    @property
-    def is_stateless(self) -> bool:
-        """Whether a step depends on nothing but its arguments."""
-
-    def start(self, d: int, dtype: npt.DTypeLike) -> None:
-        """Allocate what steps need, for vectors of this size; forget earlier steps."""
-
-    def step(self, w: FloatVector, g: FloatVector, out: FloatVector, scale: float = 1.0) -> bool:
-        """Write to `out` what `w` becomes by the gradient `g`.
-
-        Parameters
-        ----------
-        w, g : ndarray of shape (d,)
-            Weights, and the gradient of the mean loss.
-        out : ndarray of shape (d,)
-            Where the new weights go; may be `w`, must not be `g`.
-        scale : float
-            Factor on the learning rate of this step.
-
-        Returns
-        -------
-        bool
-            Whether all of `out` is finite.
-        """
-
-
-def check_lr(lr: float) -> None:
-    """Refuse a learning rate that is no positive number.
-
-    Raises
-    ------
-    ConfigError
-    """
-    if not (lr > 0 and np.isfinite(lr)):
-        raise ConfigError(
-            f"The learning rate must be above 0 and finite, not {lr}.", field="lr", value=lr
-        )
-
-
 @dataclass
-class SGD:
-    """Plain gradient descent: ``w - lr * g``.
+class Optimizer(ABC):
+    """One rule of changing weights.
 
     Parameters
     ----------
@@ -71,27 +31,217 @@ class SGD:
     """
 
     lr: float
+    n_steps: int = field(default=0, init=False)
+    """Steps since `start`."""
+    _state: list[FloatVector] = field(default_factory=list, init=False, repr=False)
     _workspace: Workspace = field(init=False, repr=False, compare=False)
 
-    is_stateless = True
+    N_STATES = 0
+    """Vectors of state."""
 
     def __post_init__(self) -> None:
-        check_lr(self.lr)
+        if not (self.lr > 0 and isfinite(self.lr)):
+            raise ConfigError(
+                f"The learning rate must be above 0 and finite, not {self.lr}.",
+                field="lr",
+                value=self.lr,
+            )
+
+    @property
+    def is_stateless(self) -> bool:
+        """Whether a step depends on nothing but its arguments."""
+        return self.N_STATES == 0
+
+    @property
+    def state(self) -> list[FloatVector]:
+        """The vectors that steps remember; for checkpoints."""
+        return self._state
 
     def start(self, d: int, dtype: npt.DTypeLike) -> None:
-        """Allocate the scratch block."""
+        """Allocate what steps need, for vectors of this size; forget earlier steps."""
+        self.n_steps = 0
+        self._state = [np.zeros(d, dtype) for _ in range(self.N_STATES)]
         self._workspace = Workspace(d, dtype)
 
-    def step(self, w: FloatVector, g: FloatVector, out: FloatVector, scale: float = 1.0) -> bool:
-        """Write ``w - scale * lr * g`` to `out`. One pass, 2 d flops; allocates nothing."""
-        lr = self.lr * scale
+    def step(
+        self,
+        w: FloatVector,
+        g: FloatVector,
+        out: FloatVector,
+        *,
+        lr_scale: float = 1.0,
+        g_scale: float = 1.0,
+    ) -> bool:
+        """Write to `out` what `w` becomes by the gradient `g`.
+
+        Parameters
+        ----------
+        w, g : ndarray of shape (d,)
+            Weights, and the gradient of the mean loss. `g` is left alone.
+        out : ndarray of shape (d,)
+            Where the new weights go; may be `w`, must not be `g`.
+        lr_scale, g_scale : float
+            Factors on the learning rate and on the gradient of this step.
+
+        Returns
+        -------
+        bool
+            Whether all of `out` is finite.
+        """
+        self.n_steps += 1
+        lr = self.lr * lr_scale
         workspace = self._workspace
         finite = True
         with np.errstate(all="ignore"):
             for block in blocks(w.size):
                 target = out[block]
-                room = workspace.room[: target.size]
-                np.multiply(g[block], lr, out=room)
-                np.subtract(w[block], room, out=target)
+                change = workspace.room[: target.size]
+                self._change(g[block], block, lr, g_scale, change)
+                np.subtract(w[block], change, out=target)
                 finite = workspace.is_finite(target) and finite
         return finite
+
+    @abstractmethod
+    def _change(
+        self, g: FloatVector, block: slice, lr: float, g_scale: float, change: FloatVector
+    ) -> None:
+        """Write what is to be subtracted from one block of the weights to `change`."""
+
+
+@dataclass
+class SGD(Optimizer):
+    """Plain gradient descent: ``w - lr * g``. One pass, 2 d flops."""
+
+    def _change(
+        self, g: FloatVector, block: slice, lr: float, g_scale: float, change: FloatVector
+    ) -> None:
+        np.multiply(g, lr * g_scale, out=change)
+
+
+@dataclass
+class Momentum(Optimizer):
+    """Heavy ball: ``v = momentum * v + g``, ``w - lr * v``.
+
+    Parameters
+    ----------
+    momentum : float, default=0.9
+    nesterov : bool, default=False
+        Step by ``g + momentum * v`` instead of ``v``.
+
+    References
+    ----------
+    .. [1] Sutskever, Martens, Dahl, Hinton (2013), "On the importance of initialization and
+       momentum in deep learning"; in the form that PyTorch uses.
+    """
+
+    momentum: float = 0.9
+    nesterov: bool = False
+
+    N_STATES = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(
+                f"momentum must be at least 0 and below 1, not {self.momentum}.",
+                field="momentum",
+                value=self.momentum,
+            )
+
+    def _change(
+        self, g: FloatVector, block: slice, lr: float, g_scale: float, change: FloatVector
+    ) -> None:
+        v = self._state[0][block]
+        np.multiply(g, g_scale, out=change)
+        v *= self.momentum
+        v += change
+        if self.nesterov:
+            change += self.momentum * v
+            change *= lr
+        else:
+            np.multiply(v, lr, out=change)
+
+
+@dataclass
+class Adagrad(Optimizer):
+    """Steps that shrink by coordinate: ``h += g**2``, ``w - lr * g / (sqrt(h) + eps)``.
+
+    References
+    ----------
+    .. [1] Duchi, Hazan, Singer (2011), "Adaptive subgradient methods", Alg. 1 (diagonal).
+    """
+
+    eps: float = 1e-8
+
+    N_STATES = 1
+
+    def _change(
+        self, g: FloatVector, block: slice, lr: float, g_scale: float, change: FloatVector
+    ) -> None:
+        h = self._state[0][block]
+        np.multiply(g, g_scale, out=change)
+        h += change * change
+        change *= lr
+        change /= np.sqrt(h) + self.eps
+
+
+@dataclass
+class Adam(Optimizer):
+    """Adaptive moments with bias correction.
+
+    References
+    ----------
+    .. [1] Kingma, Ba (2015), "Adam: a method for stochastic optimization", Alg. 1.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    N_STATES = 2
+
+    def _change(
+        self, g: FloatVector, block: slice, lr: float, g_scale: float, change: FloatVector
+    ) -> None:
+        m, v = self._state[0][block], self._state[1][block]
+        np.multiply(g, g_scale, out=change)
+        m *= self.beta1
+        m += (1 - self.beta1) * change
+        v *= self.beta2
+        v += (1 - self.beta2) * (change * change)
+        root = sqrt(1 - self.beta2**self.n_steps)
+        np.multiply(m, lr * root / (1 - self.beta1**self.n_steps), out=change)
+        change /= np.sqrt(v) + self.eps * root
+
+
+def norm(g: FloatVector) -> float:
+    """Return the Euclidean norm, summed by blocks in double precision. One pass."""
+    return sqrt(sum(float(np.dot(g[block], g[block])) for block in blocks(g.size)))
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "adagrad": Adagrad,
+    "adam": Adam,
+}
+"""By the name of the command line's option."""
+
+
+def make_optimizer(name: str, lr: float) -> Optimizer:
+    """Return an optimizer by its name, with its usual settings.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such optimizer; the error lists those there are.
+    """
+    if name == "nesterov":
+        return Momentum(lr, nesterov=True)
+    kind = OPTIMIZERS.get(name)
+    if kind is None:
+        known = ", ".join(sorted([*OPTIMIZERS, "nesterov"]))
+        raise ConfigError(
+            f"There is no optimizer '{name}'. There are: {known}.", field="optimizer", value=name
+        )
+    return kind(lr)

@@ -1,24 +1,39 @@
 """The parameter server, decided and computed without I/O: which gradients count, what they do.
 
-Rule 1: a single writer: `push` is called for one gradient at a time, and is all that changes `w`.
+Rule 1: a single writer: `push` is called for one gradient at a time, and is all that changes `w`
+        (with `regroup`, when somebody whom others wait for is gone).
 Rule 2: a batch (epoch, partition, batch) is applied at most once: the ledger keeps the next batch
-        of each partition, and nothing else is taken from it. A replacement worker asks for that
-        cursor.
+        of each partition, and nothing else is taken from it. A replacement goes on at that cursor.
 Rule 3: what is not finite or not as agreed is refused before it touches anything, and counted.
 Rule 4: new weights are written beside the old ones (`spare`), never over them: whoever reads the
         old ones reads one whole vector.
+
+One dial for consistency, `staleness_bound`: None applies a gradient when it comes and answers at
+once; s > 0 holds the answer back while its partition is more than s steps ahead of the slowest one
+that is being worked on (stale-synchronous); 0 collects a gradient of each and takes one step by
+their mean (bulk-synchronous).
+
+References
+----------
+.. [1] Ho et al. (2013), "More effective distributed ML via a stale synchronous parallel parameter
+   server".
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
+from math import isfinite
 from typing import NamedTuple
 
-from paramserver.errors import ShapeMismatch
-from paramserver.training.optimizers import Optimizer
-from paramserver.training.vector import FloatVector, Workspace, require
+import numpy as np
+
+from paramserver.errors import ConfigError, ShapeMismatch
+from paramserver.training.optimizers import Optimizer, norm
+from paramserver.training.partitions import n_batches
+from paramserver.training.vector import FloatVector, Workspace, combine, require
 
 
 class Push(NamedTuple):
@@ -46,11 +61,66 @@ class Verdict(IntEnum):
     GAP = 3
     """A batch, or a push of this worker, before this one is missing."""
     STALE = 4
-    """It is of another epoch than the current one."""
+    """It is of another epoch than the current one, or of somebody who has not joined."""
     NONFINITE = 5
     MISMATCHED = 6
     DIVERGED = 7
     """The gradient is finite, and the weights would not be."""
+    HELD = 8
+    """It counts, and waits for those of the others. Not said to workers."""
+
+
+@dataclass(frozen=True)
+class PushPullRules:
+    """How a parameter server treats pushes.
+
+    Parameters
+    ----------
+    staleness_bound : int or None
+        See above.
+    staleness_aware : bool
+        Divide the learning rate of a push by its staleness, where that is above 1 [1]_.
+    clip_norm : float or None
+        Shrink gradients whose Euclidean norm is larger, to this norm.
+
+    References
+    ----------
+    .. [1] Zhang, Gupta, Lian, Liu (2016), "Staleness-aware async-SGD for distributed deep
+       learning".
+    """
+
+    staleness_bound: int | None = None
+    staleness_aware: bool = False
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.staleness_bound is not None and self.staleness_bound < 0:
+            raise ConfigError(
+                f"staleness_bound must be 0 or more, or None, not {self.staleness_bound}.",
+                field="staleness_bound",
+                value=self.staleness_bound,
+            )
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ConfigError(
+                f"clip_norm must be above 0, not {self.clip_norm}.",
+                field="clip_norm",
+                value=self.clip_norm,
+            )
+
+
+class Seat:
+    """A partition that is being worked on."""
+
+    __slots__ = ("clock", "incarnation", "pending", "waits")
+
+    def __init__(self, incarnation: int, clock: int) -> None:
+        self.incarnation = incarnation
+        self.clock = clock
+        """Steps completed; one who joins late starts at the least of the others."""
+        self.pending: tuple[Push, FloatVector] | None = None
+        """A gradient that waits for the others (bound 0)."""
+        self.waits = False
+        """An answer is due, and held back."""
 
 
 class ParameterServer:
@@ -62,8 +132,10 @@ class ParameterServer:
         The weights to start from. Never written to.
     optimizer : Optimizer
         Started here.
-    n_batches : sequence of int
-        How many batches an epoch has in each partition.
+    n_examples : sequence of int
+        How many examples each partition holds.
+    batch_size : int
+    rules : PushPullRules
 
     Attributes
     ----------
@@ -73,6 +145,8 @@ class ParameterServer:
         How many updates have been applied.
     cursors : list of int
         The next batch of each partition in the current epoch: the ledger.
+    capacity : int
+        How many partitions can be worked on at a time (bound 0 waits for so many).
     staleness : Counter
         How many applied pushes had which staleness (``version at apply - version seen``).
     counters : Counter
@@ -80,20 +154,34 @@ class ParameterServer:
     """
 
     def __init__(
-        self, w: FloatVector, optimizer: Optimizer, n_batches: Sequence[int], *, epoch: int = 0
+        self,
+        w: FloatVector,
+        optimizer: Optimizer,
+        n_examples: Sequence[int],
+        batch_size: int,
+        rules: PushPullRules | None = None,
     ) -> None:
         self.w = w
         self.version = 0
-        self.epoch = epoch
-        self.n_batches = tuple(n_batches)
+        self.epoch = 0
+        self.n_batches = tuple(n_batches(n, batch_size) for n in n_examples)
         self.cursors = [0] * len(self.n_batches)
+        self.capacity = len(self.n_batches)
+        self.examples = 0
         self.staleness: Counter[int] = Counter()
         self.counters: Counter[str] = Counter()
         self.stopped = False
+        self.seats: dict[int, Seat] = {}
+        """By partition."""
+        self._rules = rules or PushPullRules()
         self._optimizer = optimizer
         self._optimizer.start(w.size, w.dtype)
         self._workspace = Workspace(w.size, w.dtype)
+        self._mean = np.empty_like(w) if self._rules.staleness_bound == 0 else None
+        self._n_examples = tuple(n_examples)
+        self._batch_size = batch_size
         self._last_seq: dict[int, int] = {}
+        self._due: list[int] = []
 
     # --- the life of an epoch --------------------------------------------------------------------
 
@@ -101,31 +189,48 @@ class ParameterServer:
         """Begin a pass over all partitions."""
         self.epoch = epoch
         self.cursors = [0] * len(self.n_batches)
+        self.seats.clear()
 
     @property
     def is_epoch_complete(self) -> bool:
         """Whether every batch of the epoch has been applied."""
         return all(c == n for c, n in zip(self.cursors, self.n_batches, strict=True))
 
-    def stop(self) -> None:
-        """Apply nothing any more."""
+    def stop(self) -> list[int]:
+        """Apply nothing any more; return the workers whose answers (STOP) are due."""
         self.stopped = True
+        waiting = [s.incarnation for s in self.seats.values() if s.pending or s.waits]
+        self.seats.clear()
+        return waiting
 
     # --- workers ---------------------------------------------------------------------------------
 
-    def cursor(self, epoch: int, partition: int) -> int:
-        """Return the batch to go on with; the number of batches if there is nothing to do."""
-        if self.stopped or epoch != self.epoch:
-            return self.n_batches[partition]
+    def join(self, incarnation: int, epoch: int, partition: int) -> int:
+        """Seat a worker; return the batch to go on with, or the number of batches for none."""
+        end = self.n_batches[partition]
+        if self.stopped or epoch != self.epoch or self.cursors[partition] == end:
+            return end
+        self.leave(incarnation)
+        clock = min((seat.clock for seat in self.seats.values()), default=0)
+        self.seats[partition] = Seat(incarnation, clock)
         return self.cursors[partition]
 
-    def last_seq(self, incarnation: int) -> int:
-        """Return the number of the last push of a worker's life that was applied; 0 for none."""
-        return self._last_seq.get(incarnation, 0)
+    def leave(self, incarnation: int) -> None:
+        """Unseat a worker that has ended its job, or is gone; `regroup` should follow."""
+        for partition, seat in list(self.seats.items()):
+            if seat.incarnation == incarnation:
+                del self.seats[partition]
 
     def forget(self, incarnation: int) -> None:
         """Drop what is known of a worker whose life is over."""
+        self.leave(incarnation)
         self._last_seq.pop(incarnation, None)
+
+    def last_seq(self, incarnation: int) -> int:
+        """Return the number of the last push of a worker's life that counted; 0 for none."""
+        return self._last_seq.get(incarnation, 0)
+
+    # --- pushes ----------------------------------------------------------------------------------
 
     def push(self, push: Push, g: FloatVector, spare: FloatVector) -> Verdict:
         """Apply a gradient if it counts.
@@ -134,23 +239,48 @@ class ParameterServer:
         ----------
         push : Push
         g : ndarray of shape (d,)
-            Left alone.
+            Left alone. Must not change until the answer, if it is HELD.
         spare : ndarray of shape (d,)
             Where new weights may be written: nobody reads it now. It becomes `w` when the verdict
             is APPLIED; otherwise its contents are undefined, and `w` is what it was.
+
+        Returns
+        -------
+        Verdict
+            APPLIED and HELD are no answers yet: those that are due are told by `take_due`. Every
+            other verdict is.
         """
         verdict = self._judge(push, g)
         if verdict is Verdict.APPLIED:
-            verdict = self._apply(g, spare)
-        if verdict is not Verdict.APPLIED:
+            if self._rules.staleness_bound == 0:
+                verdict = self._collect(push, g, spare)
+            else:
+                verdict = self._apply_one(push, g, spare)
+        if verdict not in (Verdict.APPLIED, Verdict.HELD):
             self.counters[verdict.name.lower()] += 1
-            return verdict
-        self._last_seq[push.incarnation] = push.seq
-        self.cursors[push.partition] += 1
-        self.staleness[self.version - push.seen] += 1
-        self.version += 1
-        self.w = spare
         return verdict
+
+    def regroup(self, spare: FloatVector, *, impatient: bool = False) -> Verdict:
+        """Take the step that only waited for somebody who is gone; APPLIED if there was one.
+
+        With `impatient` nobody is waited for who has not joined.
+        """
+        if self._rules.staleness_bound != 0:
+            return Verdict.HELD
+        return self._step_together(spare, impatient=impatient)
+
+    def take_due(self) -> list[int]:
+        """Return the workers whose answers (APPLIED) are due now; each is returned once."""
+        due, self._due = self._due, []
+        bound = self._rules.staleness_bound
+        limit = min((s.clock for s in self.seats.values()), default=0) + bound if bound else None
+        for seat in self.seats.values():
+            if seat.waits and (limit is None or seat.clock <= limit):
+                seat.waits = False
+                due.append(seat.incarnation)
+        return due
+
+    # --- inside ----------------------------------------------------------------------------------
 
     def _judge(self, push: Push, g: FloatVector) -> Verdict:
         if self.stopped:
@@ -165,16 +295,83 @@ class ParameterServer:
             return Verdict.DUPLICATE
         if push.seq > last + 1 or push.batch > cursor or cursor >= self.n_batches[push.partition]:
             return Verdict.GAP
+        seat = self.seats.get(push.partition)
+        if seat is None or seat.incarnation != push.incarnation:
+            return Verdict.STALE
+        if seat.pending is not None or seat.waits:
+            return Verdict.DUPLICATE
         try:
             require(g, self.w.size, self.w.dtype, "a gradient")
         except ShapeMismatch:
             return Verdict.MISMATCHED
         return Verdict.APPLIED
 
-    def _apply(self, g: FloatVector, spare: FloatVector) -> Verdict:
-        optimizer, workspace = self._optimizer, self._workspace
+    def _apply_one(self, push: Push, g: FloatVector, spare: FloatVector) -> Verdict:
+        staleness = self.version - push.seen
+        verdict = self._step(g, spare, staleness)
+        if verdict is Verdict.APPLIED:
+            self._note(push)
+            self.version += 1
+        return verdict
+
+    def _collect(self, push: Push, g: FloatVector, spare: FloatVector) -> Verdict:
+        if not self._workspace.all_finite(g):
+            return Verdict.NONFINITE
+        self.seats[push.partition].pending = (push, g)
+        return self._step_together(spare)
+
+    def _step_together(self, spare: FloatVector, *, impatient: bool = False) -> Verdict:
+        """Take one step by the mean gradient when everyone who can have pushed has."""
+        there = sorted(k for k, seat in self.seats.items() if seat.pending is not None)
+        unfinished = sum(c < n for c, n in zip(self.cursors, self.n_batches, strict=True))
+        wanted = len(self.seats)
+        if not impatient:
+            wanted = max(wanted, min(unfinished, self.capacity))
+        if not there or len(there) < wanted or self.stopped:
+            return Verdict.HELD
+        pending = [seat.pending for k in there if (seat := self.seats[k]).pending is not None]
+        weights = [self._examples_of(push) for push, _ in pending]
+        total = sum(weights)
+        assert self._mean is not None
+        coefficients = [n / total for n in weights]
+        combine([g for _, g in pending], coefficients, self._mean, self._workspace)
+        verdict = self._step(self._mean, spare, 0)
+        if verdict is Verdict.APPLIED:
+            for push, _ in pending:
+                self.seats[push.partition].pending = None
+                self._note(push)
+            self.version += 1
+        return verdict
+
+    def _step(self, g: FloatVector, spare: FloatVector, staleness: int) -> Verdict:
+        optimizer, workspace, rules = self._optimizer, self._workspace, self._rules
         if not optimizer.is_stateless and not workspace.all_finite(g):
             return Verdict.NONFINITE
-        if optimizer.step(self.w, g, spare):
+        lr_scale = 1.0 / max(1, staleness) if rules.staleness_aware else 1.0
+        g_scale = 1.0
+        if rules.clip_norm is not None:
+            length = norm(g)
+            if not isfinite(length):
+                return Verdict.NONFINITE
+            g_scale = rules.clip_norm / length if length > rules.clip_norm else 1.0
+        if optimizer.step(self.w, g, spare, lr_scale=lr_scale, g_scale=g_scale):
+            self.w = spare
             return Verdict.APPLIED
         return Verdict.DIVERGED if workspace.all_finite(g) else Verdict.NONFINITE
+
+    def _note(self, push: Push) -> None:
+        """Enter an applied push in the books."""
+        self._last_seq[push.incarnation] = push.seq
+        self.examples += self._examples_of(push)
+        self.cursors[push.partition] += 1
+        self.staleness[self.version - push.seen] += 1
+        seat = self.seats[push.partition]
+        seat.clock += 1
+        seat.waits = True
+        if self.cursors[push.partition] == self.n_batches[push.partition]:
+            del self.seats[push.partition]  # it has nothing left to do: nobody waits for it
+            self._due.append(push.incarnation)
+
+    def _examples_of(self, push: Push) -> int:
+        n = self._n_examples[push.partition]
+        return min(self._batch_size, n - push.batch * self._batch_size)

@@ -24,7 +24,7 @@ from paramserver.runtime.internals import Internals
 from paramserver.training.buffers import Rotation
 from paramserver.training.optimizers import Optimizer
 from paramserver.training.plan import TrainingPlan
-from paramserver.training.push_pull import ParameterServer, Push, Verdict
+from paramserver.training.push_pull import ParameterServer, Push, PushPullRules, Verdict
 from paramserver.training.run import TrainingRun
 from paramserver.training.vector import FloatVector
 from paramserver.training.work import JOIN, JOINED, LINE, PUSH, REPLY, train_partition
@@ -32,7 +32,7 @@ from paramserver.transport.lines import Exchange
 from paramserver.transport.shm import SharedVector
 
 
-class Seat(NamedTuple):
+class Ticket(NamedTuple):
     """Who may push for a partition: the attempt that joined last."""
 
     incarnation: int
@@ -51,6 +51,7 @@ class PushPullRun(TrainingRun):
         The weights to start from.
     optimizer : Optimizer
     epochs : int
+    rules : PushPullRules
     """
 
     def __init__(
@@ -60,23 +61,30 @@ class PushPullRun(TrainingRun):
         w: FloatVector,
         optimizer: Optimizer,
         epochs: int,
+        rules: PushPullRules,
     ) -> None:
         super().__init__(internals, plan, pure=False)
         self._folder = Path(plan.folder)
         self._buffers = Rotation(self._folder, w)
-        self.server = ParameterServer(
-            self._buffers.array(self._buffers.current), optimizer, plan.n_batches
-        )
+        start = self._buffers.array(self._buffers.current)
+        n_examples = plan.rows.n_examples
+        self.server = ParameterServer(start, optimizer, n_examples, plan.batch_size, rules)
         self._epochs = epochs
         self._n_running = 0
         self._gradients: dict[int, SharedVector] = {}
-        self._seats: dict[int, Seat] = {}
-        """By their tickets."""
+        self._tickets: dict[int, Ticket] = {}
         self._lines: dict[int, int] = {}
         """Descriptor of the line of each incarnation."""
         self._exchange: Exchange | None = None
+        self._is_bulk = rules.staleness_bound == 0
+        self._version_at_nudge = -1
 
-    # --- on the I/O thread ------------------------------------------------------------------------
+    def nudge(self) -> None:
+        """Go on without those who have not joined, if nothing has moved since the last nudge."""
+        if self._is_bulk:
+            self._master.ask(lambda _: self._guard(self._nudge))
+
+    # --- jobs, on the I/O thread ------------------------------------------------------------------
 
     def _begin(self) -> None:
         master = self._master
@@ -86,16 +94,19 @@ class PushPullRun(TrainingRun):
         self._open_epoch(0)
 
     def _open_epoch(self, number: int) -> None:
-        if number >= self._epochs or self.server.stopped:
-            self._offer(self.server.w, self.server.version, is_last=True)
+        server = self.server
+        if number >= self._epochs or server.stopped:
+            self._offer(server.w, server.version, is_last=True)
             return
-        self.server.open_epoch(number)
-        partitions = range(len(self.plan.n_batches))
+        server.open_epoch(number)
+        server.capacity = self._internals.n_workers()
+        partitions = range(len(server.n_batches))
         self._n_running = len(partitions)
         self._submit(train_partition, number, partitions)
 
     def _stop(self) -> None:
-        self.server.stop()
+        for incarnation in self.server.stop():
+            self._answer_to(incarnation, Verdict.STOP)
 
     def _job_done(self, what: tuple[int, int], payload: Payload) -> None:
         _, compute_s = calls.decode_value(payload, trusted=self._internals.trusted)
@@ -113,77 +124,103 @@ class PushPullRun(TrainingRun):
     def _join(self, incarnation: int, body: Payload) -> bytes:
         """Seat the attempt that asks; the job core has made sure that it is the current one."""
         epoch, partition = JOIN.unpack(body.data)
-        ticket = secrets.randbits(64)
-        for old, seat in list(self._seats.items()):
-            if seat.partition == partition or seat.incarnation == incarnation:
-                del self._seats[old]
-        self._seats[ticket] = Seat(incarnation, epoch, partition)
+        number = secrets.randbits(64)
+        for old, ticket in list(self._tickets.items()):
+            if ticket.partition == partition or ticket.incarnation == incarnation:
+                del self._tickets[old]
+        self._tickets[number] = Ticket(incarnation, epoch, partition)
         if incarnation not in self._gradients:
             learner = self.plan.learner
             path = self._folder / f"gradient{incarnation}"
             self._gradients[incarnation] = SharedVector.create(path, learner.size, learner.dtype)
         server = self.server
-        cursor, seq = server.cursor(epoch, partition), server.last_seq(incarnation)
+        cursor, seq = server.join(incarnation, epoch, partition), server.last_seq(incarnation)
         buffer = self._buffers.look(incarnation)
-        return JOINED.pack(ticket, incarnation, cursor, seq, server.version, buffer)
-
-    def _on_question(self, line: int, question: bytes) -> None:
-        assert self._exchange is not None
-        try:
-            ticket, seq, batch, seen = PUSH.unpack(question)
-            seat = self._seats.get(ticket)
-            if seat is None:  # an attempt that does not count any more
-                self.server.counters["fenced"] += 1
-                self._exchange.hang_up(line)
-                return
-            self._lines[seat.incarnation] = line
-            self._exchange.answer(line, self._push_pull(seat, seq, batch, seen))
-        except Exception as error:  # noqa: BLE001 - it ends the training, not the master
-            self._fail(error)
-            self._exchange.hang_up(line)
-
-    def _push_pull(self, seat: Seat, seq: int, batch: int, seen: int) -> bytes:
-        incarnation, epoch, partition = seat
-        server, buffers = self.server, self._buffers
-        buffers.look_away(incarnation)
-        spare = buffers.take()
-        began = perf_counter()
-        push = Push(incarnation, seq, epoch, partition, batch, seen)
-        verdict = server.push(push, self._gradients[incarnation].array, buffers.array(spare))
-        self.apply_s += perf_counter() - began
-        if verdict is Verdict.APPLIED:
-            buffers.make_current(spare)
-            self.examples += self._batch_examples(partition, batch)
-            if self._wants_snapshot:
-                self._offer(server.w, server.version)
-        else:
-            buffers.put_back(spare)
-            if verdict is Verdict.DIVERGED:
-                raise Diverged(
-                    f"Update {server.version} (epoch {epoch}, partition {partition}, batch "
-                    f"{batch}) would make the weights overflow; it was not applied. The learning "
-                    "rate is too large; try a tenth of it.",
-                    round=server.version,
-                    partitions=(partition,),
-                )
-        return REPLY.pack(verdict, server.version, buffers.look(incarnation))
-
-    def _batch_examples(self, partition: int, batch: int) -> int:
-        size, n = self.plan.batch_size, self.plan.rows.n_examples[partition]
-        return min(size, n - batch * size)
+        return JOINED.pack(number, incarnation, cursor, seq, server.version, buffer)
 
     def _forget(self, incarnation: int) -> None:
         self.server.forget(incarnation)
+        self.server.capacity = self._internals.n_workers()
         self._buffers.lose(incarnation)
-        for ticket, seat in list(self._seats.items()):
-            if seat.incarnation == incarnation:
-                del self._seats[ticket]
+        for number, ticket in list(self._tickets.items()):
+            if ticket.incarnation == incarnation:
+                del self._tickets[number]
         line = self._lines.pop(incarnation, None)
         if line is not None and self._exchange is not None:
             self._exchange.hang_up(line)
         gradient = self._gradients.pop(incarnation, None)
         if gradient is not None:
             gradient.unlink()
+        self._regroup()
+
+    # --- pushes, on the I/O thread ----------------------------------------------------------------
+
+    def _on_question(self, line: int, question: bytes) -> None:
+        assert self._exchange is not None
+        try:
+            number, seq, batch, seen = PUSH.unpack(question)
+            ticket = self._tickets.get(number)
+            if ticket is None:  # an attempt that does not count any more
+                self.server.counters["fenced"] += 1
+                self._exchange.hang_up(line)
+                return
+            self._lines[ticket.incarnation] = line
+            self._push_pull(Push(ticket.incarnation, seq, *ticket[1:], batch, seen))
+        except Exception as error:  # noqa: BLE001 - it ends the training, not the master
+            self._fail(error)
+            self._exchange.hang_up(line)
+
+    def _push_pull(self, push: Push) -> None:
+        server, buffers = self.server, self._buffers
+        buffers.look_away(push.incarnation)
+        spare = buffers.take()
+        began = perf_counter()
+        verdict = server.push(push, self._gradients[push.incarnation].array, buffers.array(spare))
+        self.apply_s += perf_counter() - began
+        self._take_up(spare, verdict, push)
+        if verdict not in (Verdict.APPLIED, Verdict.HELD):
+            self._answer_to(push.incarnation, verdict)
+
+    def _regroup(self, *, impatient: bool = False) -> None:
+        """See whether somebody waited only for one who is gone."""
+        spare = self._buffers.take()
+        verdict = self.server.regroup(self._buffers.array(spare), impatient=impatient)
+        self._take_up(spare, verdict, None)
+
+    def _nudge(self) -> None:
+        if self.server.version == self._version_at_nudge:
+            self._regroup(impatient=True)
+        self._version_at_nudge = self.server.version
+
+    def _take_up(self, spare: int, verdict: Verdict, push: Push | None) -> None:
+        """Make new weights current, if there are any, and give the answers that are due."""
+        server = self.server
+        if verdict is Verdict.APPLIED:
+            self._buffers.make_current(spare)
+            self.examples = server.examples
+            if self._wants_snapshot:
+                self._offer(server.w, server.version)
+        else:
+            self._buffers.put_back(spare)
+            if verdict is Verdict.DIVERGED:
+                raise self._diverged(push)
+        for incarnation in server.take_due():
+            self._answer_to(incarnation, Verdict.APPLIED)
+
+    def _answer_to(self, incarnation: int, verdict: Verdict) -> None:
+        line = self._lines.get(incarnation)
+        if line is not None and self._exchange is not None:
+            buffer = self._buffers.look(incarnation)
+            self._exchange.answer(line, REPLY.pack(verdict, self.server.version, buffer))
+
+    def _diverged(self, push: Push | None) -> Diverged:
+        where = "" if push is None else f" (epoch {push.epoch}, partition {push.partition})"
+        return Diverged(
+            f"Update {self.server.version}{where} would make the weights overflow; it was not "
+            "applied. The learning rate is too large; try a tenth of it.",
+            round=self.server.version,
+            partitions=() if push is None else (push.partition,),
+        )
 
     def _leave(self) -> None:
         if self._exchange is not None:

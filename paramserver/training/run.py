@@ -104,8 +104,13 @@ class TrainingRun:
         """End the training at the next good moment."""
         self._master.ask(lambda _: self._guard(self._stop))
 
-    def wait(self, timeout_s: float | None) -> Snapshot | None:
-        """Wait for the next copy of the weights; None when the time is up or the run has ended.
+    def wait(self, timeout_s: float, *, look: bool) -> Snapshot | None:
+        """Wait for the end or (with `look`) for a copy of the weights, whatever comes first.
+
+        Returns
+        -------
+        Snapshot or None
+            None when the time is up or the run has ended.
 
         Raises
         ------
@@ -113,25 +118,15 @@ class TrainingRun:
             What ended the training before its time.
         """
         with self._changed:
-            self._wants_snapshot = True
+            self._wants_snapshot = look
             self._changed.wait_for(lambda: self._snapshot or self._has_ended, timeout_s)
             if self._error is not None:
                 raise self._error
             snapshot, self._snapshot = self._snapshot, None
             return snapshot
 
-    def wait_for_end(self) -> None:
-        """Wait until the training has ended, without looking at it.
-
-        Raises
-        ------
-        ParamServerError
-            What ended the training before its time.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._has_ended)
-            if self._error is not None:
-                raise self._error
+    def nudge(self) -> None:
+        """Look whether the run is stuck; called now and then while nothing is heard of it."""
 
     @property
     def final(self) -> Snapshot | None:

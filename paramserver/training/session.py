@@ -22,9 +22,10 @@ from paramserver.runtime.internals import Internals
 from paramserver.training.averaging import Averaging as AveragingMachine
 from paramserver.training.averaging_run import AveragingRun
 from paramserver.training.learner import Batch, Learner
-from paramserver.training.optimizers import SGD, check_lr
+from paramserver.training.optimizers import make_optimizer
 from paramserver.training.partitions import SharedRows
 from paramserver.training.plan import TrainingPlan
+from paramserver.training.push_pull import PushPullRules
 from paramserver.training.push_pull_run import PushPullRun
 from paramserver.training.run import Snapshot, TrainingRun, make_folder, start_weights
 from paramserver.training.vector import FloatVector, fingerprint
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 LR_SAMPLE = 2_000
 """Rows from which the learning rate is chosen."""
-POLL_S = 0.25
+NUDGE_S = 2.5
+"""A synchronous step that has waited for absent learners for two of these goes on without them."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,35 @@ class AsyncSGD:
     ----------
     epochs : int, default=10
         Passes over all partitions.
+    optimizer : {"sgd", "momentum", "nesterov", "adagrad", "adam"}
+        How the parameter server applies a gradient.
+    staleness_bound : int, optional
+        None (the default) applies each gradient when it comes. 0 waits for one of each partition
+        and takes one step by their mean (synchronous); s > 0 lets a partition be at most s steps
+        ahead of the slowest one that is being worked on.
+    staleness_aware : bool, default=False
+        Divide the learning rate of a gradient by its staleness.
+    clip_norm : float, optional
+        Shrink gradients whose norm is larger.
     n_partitions : int, optional
         By default one for each worker.
     """
 
     epochs: int = 10
+    optimizer: str = "sgd"
+    staleness_bound: int | None = None
+    staleness_aware: bool = False
+    clip_norm: float | None = None
     n_partitions: int | None = None
 
     def __post_init__(self) -> None:
         _require_positive(self, "epochs", "n_partitions")
+        make_optimizer(self.optimizer, 1.0)
+        self.rules()
+
+    def rules(self) -> PushPullRules:
+        """Return how the parameter server treats pushes."""
+        return PushPullRules(self.staleness_bound, self.staleness_aware, self.clip_norm)
 
 
 @dataclass(frozen=True)
@@ -224,7 +246,7 @@ def fit(
             f"batch_size must be 1 or more, not {batch_size}.", field="batch_size", value=batch_size
         )
     step = choose_lr(learner, rows, seed) if isinstance(lr, str) else float(lr)
-    check_lr(step)
+    make_optimizer("sgd", step)  # refuses what is no learning rate, before anything is started
     p = mode.n_partitions or min(cluster.n_workers, rows.n)
     parts = split_rows(rows.n, p, seed)
     run = _open_run(cluster.internals(), learner, rows, parts, mode, batch_size, step, seed)
@@ -310,7 +332,8 @@ def _open_run(
     if isinstance(mode, Averaging):
         machine = AveragingMachine(shared.n_examples, mode.rounds, wait_for=mode.wait_for)
         return AveragingRun(internals, plan, machine, w)
-    return PushPullRun(internals, plan, w, SGD(lr), mode.epochs)
+    optimizer = make_optimizer(mode.optimizer, lr)
+    return PushPullRun(internals, plan, w, optimizer, mode.epochs, mode.rules())
 
 
 def _watch(
@@ -324,11 +347,10 @@ def _watch(
     history: list[Progress] = []
     run.start()
     while run.final is None:
-        if on_progress is None:
-            run.wait_for_end()
-            continue
-        snapshot = run.wait(POLL_S)
-        if snapshot is not None:
+        snapshot = run.wait(NUDGE_S, look=on_progress is not None)
+        if snapshot is None:
+            run.nudge()
+        elif on_progress is not None:
             history.append(_evaluate(run, snapshot, learner, rows, held_out))
             if on_progress(history[-1]):
                 run.stop()

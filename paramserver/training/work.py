@@ -21,6 +21,7 @@ from paramserver.protocol import calls
 from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.context import JobContext, current
 from paramserver.training.learner import FastLearner
+from paramserver.training.local import take_steps
 from paramserver.training.optimizers import SGD
 from paramserver.training.partitions import Epoch
 from paramserver.training.plan import TrainingPlan
@@ -170,16 +171,16 @@ def _take_steps(attached: Attachment, w: FloatVector, round_number: int, partiti
     """Take the steps of one round; return False if the round is over before they are done."""
     plan, optimizer = attached.plan, attached.optimizer
     assert optimizer is not None
-    open_round = attached.open_round()
-    n_steps, n_batches = plan.steps_a_round(partition), plan.n_batches[partition]
-    gradient, g = plan.learner.gradient, attached.gradient
-    for step in range(round_number * n_steps, (round_number + 1) * n_steps):
-        if open_round[0] != round_number:
-            return False  # the others were enough
-        epoch, number = divmod(step, n_batches)
-        gradient(w, attached.epoch(epoch, partition).batch(number), g)
-        optimizer.step(w, g, w)
-    return True
+    open_round, n_steps = attached.open_round(), plan.steps_a_round(partition)
+    return take_steps(
+        plan.learner,
+        w,
+        attached.gradient,
+        optimizer,
+        lambda number: attached.epoch(number, partition),
+        range(round_number * n_steps, (round_number + 1) * n_steps),
+        lambda: bool(open_round[0] == round_number),  # else the others were enough
+    )
 
 
 def _pass_epochs(attached: Attachment, w: FloatVector, round_number: int, partition: int) -> bool:

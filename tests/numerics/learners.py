@@ -80,3 +80,9 @@ class LeastSquares:
 
     def curvature(self, data: Batch) -> float:
         return float(np.linalg.eigvalsh(data.X.T @ data.X / data.n)[-1])
+
+
+def numbered_rows(n: int, p: int) -> list[Batch]:
+    """Rows for `Ledger`, in p partitions."""
+    numbers = np.arange(n)
+    return [Batch(part[:, None].astype(np.float64), part) for part in np.array_split(numbers, p)]
