@@ -75,8 +75,8 @@ class ReadyQueue:
 
     def check(self, n_ready: int) -> None:
         """Assert what ties the fields together."""
+        assert self._priorities == sorted(self._queues, reverse=True)
         kept = [job for queue in self._queues.values() for job in queue]
         assert self._n_kept == len(kept)
-        assert self._priorities == sorted(self._queues, reverse=True)
         ready = [job for job in kept if job.state is JobState.READY]
-        assert len({id(job) for job in ready}) == len(ready) == n_ready, "each READY job, once"
+        assert len(ready) == len({id(job) for job in ready}) == n_ready, "each READY job, once"

@@ -593,26 +593,22 @@ class Scheduler:
 
     def check(self) -> None:
         """Assert what ties the fields together; for tests, after every event."""
-        n_unsettled = n_ready = 0
-        for job in self.jobs.values():
-            state = job.state
-            if state < JobState.SUCCEEDED:
-                n_unsettled += 1
-                n_ready += state is JobState.READY
-            attempts = job.attempts
-            assert (state is JobState.GRANTED) == bool(attempts), job.story()
-            for attempt in attempts:
-                worker = self._roster.by_incarnation[attempt.incarnation]
-                assert worker.held.get(attempt.key) is attempt, job.story()
-            if len(attempts) > 1:
-                assert job.phase.spec.options.pure, job.story()
-        assert self.n_unsettled == n_unsettled, (self.n_unsettled, n_unsettled)
-        assert self.n_ready == n_ready, (self.n_ready, n_ready)
+        states = [job.state for job in self.jobs.values()]
+        n_ready, n_granted = states.count(JobState.READY), states.count(JobState.GRANTED)
+        assert self.n_unsettled == states.count(JobState.WAITING) + n_ready + n_granted
+        assert self.n_ready == n_ready
         self._queue.check(n_ready)
-        for worker in self._roster.workers.values():
+        by_incarnation = self._roster.by_incarnation
+        granted = [job for job in self.jobs.values() if job.attempts]
+        assert len(granted) == n_granted
+        for job in granted:
+            assert job.state is JobState.GRANTED, job.story()
+            for attempt in job.attempts:
+                assert by_incarnation[attempt.incarnation].held.get(attempt.key) is attempt
+            assert len(job.attempts) == 1 or job.phase.spec.options.pure, job.story()
+        for worker in by_incarnation.values():
             for key, attempt in worker.held.items():
-                assert attempt.key == key
-                assert attempt.incarnation == worker.incarnation
+                assert (attempt.key, attempt.incarnation) == (key, worker.incarnation)
             head = worker.head
             assert head is None or head.started_at is not None
         for phase in self.phases.values():

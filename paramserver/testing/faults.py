@@ -54,8 +54,8 @@ class FaultPlan:
         Jobs that their owner cancels at some moment, or before they are first granted.
     n_lost_outputs : int
         Results of a phase that others wait for that can no longer be read.
-    n_retired, n_late : int
-        Workers told to leave; workers that come later.
+    n_retired, n_evicted, n_late : int
+        Workers told by the master to leave; by a signal; workers that come later.
     all_die : bool
         At one moment all workers are killed; replacements come.
     crash_at : CrashAt or None
@@ -83,6 +83,7 @@ class FaultPlan:
     n_withdrawals: int = 0
     n_lost_outputs: int = 0
     n_retired: int = 0
+    n_evicted: int = 0
     n_late: int = 0
     all_die: bool = False
     crash_at: CrashAt | None = None
@@ -165,6 +166,7 @@ _KINDS: dict[str, dict[str, Callable[[Random], float]]] = {
     "lost outputs": {"n_lost_outputs": lambda rng: rng.randint(1, 6)},
     "scaling": {
         "n_retired": lambda rng: rng.randint(0, 3),
+        "n_evicted": lambda rng: rng.randint(0, 4),
         "n_late": lambda rng: rng.randint(0, 3),
     },
     "all die": {"all_die": lambda rng: True},

@@ -35,6 +35,7 @@ class Nemesis:
         self._plan(faults.n_cancels, self._cancel)
         self._plan(faults.n_lost_outputs, self._lose_output)
         self._plan(faults.n_retired, self._retire)
+        self._plan(faults.n_evicted, self._evict)
         self._plan(int(faults.all_die), self._kill_all)
 
     def _plan(self, n: int, strike: Callable[[], None]) -> None:
@@ -130,3 +131,8 @@ class Nemesis:
             victim.is_kept = False
             sim.note(victim.name, "is retired")
             sim.master.take_in(RetireRequested(sim.now, (victim.name,)))
+
+    def _evict(self) -> None:
+        if (victim := self._victim()) is not None:
+            self._sim.note(victim.name, "is told by a signal to leave")
+            victim.leave("terminated")
