@@ -7,10 +7,9 @@ Rule 2: it owns all it has started, and leaves nothing behind: `shutdown`, the e
 
 from __future__ import annotations
 
-import atexit
+import operator
 import os
 import secrets
-import threading
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -19,25 +18,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from paramserver.core.commands import KillWorker
-from paramserver.core.events import (
-    AgentRegistered,
-    CancelRequested,
-    ProcessEnded,
-    RetireRequested,
-    StopRequested,
-)
 from paramserver.core.jobs import JobOptions
 from paramserver.core.master import MasterMachine
-from paramserver.errors import ClusterClosed, ClusterError, ConfigError, ParamServerError
+from paramserver.errors import ClusterClosed, ClusterError, ConfigError
 from paramserver.executor import JobCounter, JobExecutor
-from paramserver.protocol.messages import ProcessExited
-from paramserver.runtime.agent import Agent, WorkerSpec
-from paramserver.runtime.futures import FutureOwner, job_error
+from paramserver.runtime.agent import WorkerSpec
+from paramserver.runtime.futures import job_error
 from paramserver.runtime.internals import Internals
 from paramserver.runtime.invitation import room_for_members, worker_command
-from paramserver.runtime.master import Master
-from paramserver.runtime.membership import Membership
+from paramserver.runtime.parts import ClusterParts
 from paramserver.runtime.plan import PhaseCalls
 from paramserver.runtime.plan_run import OnProgress, PlanRun
 from paramserver.runtime.release import release
@@ -46,84 +35,9 @@ from paramserver.runtime.status import ClusterStatus, take_status
 from paramserver.transport.base import MasterTransport
 from paramserver.transport.zmq import ZmqMasterTransport
 
-LEAVE_S = 5.0
-"""How long workers may take to leave at shutdown before they are killed."""
-LEAVE_REMOTE_S = 2.0
-"""How long remote agents may take to say goodbye; afterwards they end by themselves."""
 START_S = 60.0
 
 _cluster_numbers = count(1)
-
-
-class _Parts:
-    """Everything a cluster has started, and the order in which it ends."""
-
-    def __init__(
-        self, scratch: Scratch, transport: MasterTransport, machine: MasterMachine
-    ) -> None:
-        self.scratch = scratch
-        self.agent: Agent | None = None
-        self.membership = Membership()
-        self.master = Master(machine, transport, kill_worker=self._kill)
-        self.master.on_worker.append(self.membership.note)
-        self.address = transport.address
-        self.owners: weakref.WeakSet[FutureOwner] = weakref.WeakSet()
-        """Of all futures. The master holds them as long as they own a job."""
-        self._lock = threading.Lock()
-        self._is_closed = False
-        atexit.register(self.finish)  # like the standard pools: what was submitted is finished
-
-    def start_agent(self, agent_id: str, spec: WorkerSpec) -> None:
-        """Prepare the agent for workers on this machine; none is started yet."""
-        self.agent = Agent(agent_id, spec, self._process_ended)
-        master = self.master
-        master.post(AgentRegistered(master.clock(), agent_id, self.agent.token))
-        master.on_worker.append(
-            lambda change: (
-                self.agent.note_ready(change.worker_id)  # type: ignore[union-attr]
-                if change.change == "joined"
-                else None
-            )
-        )
-
-    def _kill(self, command: KillWorker) -> None:
-        if self.agent is not None:
-            self.agent.kill(command.worker_id, command.reason)
-
-    def _process_ended(self, exited: ProcessExited, _expected: bool) -> None:
-        assert self.agent is not None
-        event = ProcessEnded(self.master.clock(), self.agent.agent_id, exited)
-        self.master.post(event)
-        self.membership.look_again()
-
-    def failure(self) -> ParamServerError | None:
-        """Why workers cannot come up, or None."""
-        if self.master.failure is not None:
-            return ClusterClosed(f"The master has ended: {self.master.failure}")
-        return None if self.agent is None else self.agent.launch_failure()
-
-    def finish(self) -> None:
-        """Let the jobs end, then everything else; who comes second waits for the first."""
-        for owner in list(self.owners):
-            owner.wait_until_idle()
-        self.close()
-
-    def finish_aside(self) -> None:
-        """Let everything end in a thread of its own. The end of the interpreter waits for it."""
-        threading.Thread(target=self.finish, name="paramserver-shutdown", daemon=True).start()
-
-    def close(self) -> None:
-        """End everything now; twice does no harm."""
-        with self._lock:
-            if self._is_closed:
-                return
-            self._is_closed = True
-            self.master.post(StopRequested(self.master.clock(), drain=True))
-            if self.agent is not None:
-                self.agent.close(grace_s=LEAVE_S)
-            self.master.close(leave_s=LEAVE_REMOTE_S)
-            self.scratch.close()
-            atexit.unregister(self.finish)
 
 
 class Cluster(JobExecutor):
@@ -215,9 +129,8 @@ class Cluster(JobExecutor):
             no_workers_timeout_s=no_workers_timeout_s,
             max_members=max_members,
         )
-        parts = self._parts = _Parts(scratch, transport, machine)
+        parts = self._parts = ClusterParts(scratch, transport, machine)
         parts.master.start()
-        self._views: weakref.WeakSet[JobExecutor] = weakref.WeakSet()
         membership = parts.membership
         super().__init__(
             parts.master,
@@ -228,7 +141,7 @@ class Cluster(JobExecutor):
             buffersize=None,
             n_workers=lambda: max(1, len(membership)),
         )
-        parts.owners.add(self._owner)
+        parts.add_owner(self._owner)
         self._on_collect = weakref.finalize(self, parts.finish_aside)
         self._on_collect.atexit = False  # at exit there is `atexit`, which waits
 
@@ -259,6 +172,12 @@ class Cluster(JobExecutor):
         LaunchFailed
             If local workers cannot be started; with the last lines of their standard error.
         """
+        self._check_open()
+        if self._master.is_own_thread:
+            raise ClusterError(
+                "wait_for_workers cannot be called in a callback of a future: that runs on the "
+                "very thread that greets the workers. Call it from another thread."
+            )
         parts = self._parts
         parts.membership.wait_for(n, timeout_s, parts.failure, self._tell_wait)
 
@@ -291,9 +210,9 @@ class Cluster(JobExecutor):
 
     def explain(self, future: Future[Any]) -> str:
         """Say in words where the job of a future is, and why it is not further."""
-        job = self._owner.job_of(future)
+        job = self._job_of(future)
         if job is None:
-            return "That future is done, or is none of this executor's."
+            return "That future is done, or is none of this cluster's."
         return self._parts.master.ask(lambda machine: machine.explain(job))
 
     def run_plan(
@@ -382,10 +301,14 @@ class Cluster(JobExecutor):
             ship_code=self._ship_code,
             buffersize=buffersize,
             n_workers=self._n_workers,
+            parent=self,
         )
-        self._parts.owners.add(view._owner)
-        self._views.add(view)
+        self._parts.add_owner(view._owner)
         return view
+
+    def _job_of(self, future: Future[Any]) -> int | None:
+        jobs = (owner.job_of(future) for owner in self._parts.owners())
+        return next((job for job in jobs if job is not None), None)
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -399,21 +322,37 @@ class Cluster(JobExecutor):
         cancel_futures : bool
             Cancel the jobs that have not started.
         """
-        executors = [self, *self._views]
-        for executor in executors:
-            JobExecutor.shutdown(executor, wait=False, cancel_futures=cancel_futures)
         self._on_collect.detach()
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
+        if not self._master.is_own_process:
+            return
+        self._withdraw(self._parts.owners(), cancel_futures)
         if wait and not self._master.is_own_thread:
             self._parts.finish()
         else:
             self._parts.finish_aside()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C: nobody wants to wait
-            master = self._master
-            jobs = tuple(job for owner in self._parts.owners for job in owner.jobs())
-            master.post(CancelRequested(master.clock(), jobs))
+        if (
+            kind is not None
+            and not issubclass(kind, Exception)
+            and self._master.is_own_process
+            and not self._parts.is_closed
+        ):  # Ctrl-C: nobody wants to wait
+            self._parts.give_up()
         self.shutdown(wait=True)
+
+    # --- how it looks -----------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        return f"<{name} at {self.address}: {self.n_workers} workers>"
+
+    def _repr_html_(self) -> str:
+        try:
+            return self.status()._repr_html_()
+        except ClusterClosed:
+            return f"<p>{type(self).__name__}: closed</p>"
 
 
 class LocalCluster(Cluster):
@@ -460,10 +399,7 @@ class LocalCluster(Cluster):
     ) -> None:
         if n_workers is None:
             n_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        if n_workers < 1:
-            raise ConfigError(
-                f"n_workers must be 1 or more, not {n_workers}.", field="n_workers", value=n_workers
-            )
+        n_workers = _whole_number(n_workers, least=1)
         scratch = Scratch.create()
         try:
             transport = ZmqMasterTransport.bind(f"ipc://{scratch.socket_path('master')}")
@@ -495,14 +431,24 @@ class LocalCluster(Cluster):
         Raises
         ------
         ConfigError
-            If `n_workers` is negative.
+            If `n_workers` is not a whole number, or negative.
+        ClusterClosed
+            After `shutdown`.
         """
-        agent, master = self._parts.agent, self._parts.master
-        assert agent is not None
-        live = sorted(agent.live())
-        surplus = live[n_workers:] if n_workers < len(live) else []
-        for worker_id in surplus:
-            agent.retire(worker_id)
-        agent.scale(n_workers)
-        if surplus:
-            master.post(RetireRequested(master.clock(), tuple(surplus)))
+        n_workers = _whole_number(n_workers, least=0)
+        self._check_open()
+        self._parts.scale(n_workers)
+
+
+def _whole_number(n_workers: int, least: int) -> int:
+    try:
+        n = operator.index(n_workers)
+    except TypeError:
+        n = least - 1
+    if n < least:
+        raise ConfigError(
+            f"n_workers must be a whole number, {least} or more, not {n_workers!r}.",
+            field="n_workers",
+            value=n_workers,
+        )
+    return n

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from itertools import count, islice
 from typing import Any, ParamSpec, TypeVar
@@ -181,11 +181,7 @@ class JobExecutor(Executor):
             self._is_shut_down = True
         if not self._master.is_own_process:
             return
-        if cancel_futures:
-            self._owner.cancel_pending()
-        cancelled = self._owner.cancelled()
-        if cancelled:  # so that nobody waits for workers only to find them unwanted
-            self._master.post(CancelRequested(self._master.clock(), cancelled))
+        self._withdraw([self._owner], cancel_futures)
         if wait and not self._master.is_own_thread:
             self._owner.wait_until_idle()
 
@@ -208,6 +204,14 @@ class JobExecutor(Executor):
         return True
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _withdraw(self, owners: Sequence[FutureOwner], cancel_futures: bool) -> None:
+        """Take back what was cancelled, so that nobody waits for workers to find it unwanted."""
+        for owner in owners:
+            if cancel_futures:
+                owner.cancel_pending()
+            if cancelled := owner.cancelled():
+                self._master.post(CancelRequested(self._master.clock(), cancelled))
 
     def _job_of(self, future: Future[Any]) -> int | None:
         return self._owner.job_of(future)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from paramserver.core.jobs import count_states
 from paramserver.core.master import MasterMachine
+from paramserver.runtime.status_html import status_html
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,9 @@ class ClusterStatus:
     workers: tuple[WorkerStatus, ...]
     jobs: dict[str, int]
     counters: dict[str, int]
+
+    def _repr_html_(self) -> str:
+        return status_html(self)
 
 
 def take_status(machine: MasterMachine, now: float, address: str) -> ClusterStatus:

@@ -1,0 +1,183 @@
+"""Everything a cluster has started, and the order in which it ends.
+
+Rule 1: what is open gets closed, also when closing is interrupted (a second Ctrl-C): then at once.
+Rule 2: it ends once, whoever asks first: a shutdown, the collection of the cluster, or the end of
+        the interpreter, which waits for the jobs there are, as it does for the standard pools.
+Rule 3: a process forked from the owner's has a copy of all this, and nothing to close.
+"""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import threading
+import weakref
+from contextlib import ExitStack
+
+from paramserver.core.commands import KillWorker
+from paramserver.core.events import (
+    AgentRegistered,
+    CancelRequested,
+    ProcessEnded,
+    RetireRequested,
+    StopRequested,
+)
+from paramserver.core.master import MasterMachine
+from paramserver.errors import ClusterClosed, ParamServerError
+from paramserver.protocol.messages import ProcessExited
+from paramserver.runtime.agent import Agent
+from paramserver.runtime.futures import FutureOwner
+from paramserver.runtime.master import Master
+from paramserver.runtime.membership import Membership
+from paramserver.runtime.scratch import Scratch
+from paramserver.runtime.worker_spec import WorkerSpec
+from paramserver.transport.base import MasterTransport
+
+LEAVE_S = 5.0
+"""How long workers may take to leave at shutdown before they are killed."""
+LEAVE_REMOTE_S = 2.0
+"""How long remote agents may take to say goodbye; afterwards they end by themselves."""
+
+
+class ClusterParts:
+    """The running parts of one cluster.
+
+    Parameters
+    ----------
+    scratch : Scratch
+    transport : MasterTransport
+    machine : MasterMachine
+    """
+
+    def __init__(
+        self, scratch: Scratch, transport: MasterTransport, machine: MasterMachine
+    ) -> None:
+        self.scratch = scratch
+        self.agent: Agent | None = None
+        self.membership = Membership()
+        self.master = Master(machine, transport, kill_worker=self._kill)
+        self.master.on_worker.append(self.membership.note)
+        self.address = transport.address
+        self._owners: weakref.WeakSet[FutureOwner] = weakref.WeakSet()
+        # Of all futures. The master holds them as long as they own a job.
+        self._owners_lock = threading.Lock()
+        self._closing = threading.Lock()
+        self.is_closed = False
+        atexit.register(self._finish_at_exit)
+
+    # --- owners of futures ------------------------------------------------------------------------
+
+    def add_owner(self, owner: FutureOwner) -> None:
+        """Remember who has futures to wait for."""
+        with self._owners_lock:
+            self._owners.add(owner)
+
+    def owners(self) -> list[FutureOwner]:
+        """Return all that have futures, or could have."""
+        with self._owners_lock:
+            return list(self._owners)
+
+    # --- workers on this machine ------------------------------------------------------------------
+
+    def start_agent(self, agent_id: str, spec: WorkerSpec) -> None:
+        """Prepare the agent for workers on this machine; none is started yet."""
+        self.agent = Agent(agent_id, spec, self._process_ended)
+        master = self.master
+        master.post(AgentRegistered(master.clock(), agent_id, self.agent.token))
+        master.on_worker.append(
+            lambda change: (
+                self.agent.note_ready(change.worker_id)  # type: ignore[union-attr]
+                if change.change == "joined"
+                else None
+            )
+        )
+
+    def scale(self, n_workers: int) -> None:
+        """Keep so many workers on this machine: the newest leave when they are too many."""
+        agent, master = self.agent, self.master
+        assert agent is not None
+        live = sorted(agent.live(), key=_number)
+        surplus = live[n_workers:] if n_workers < len(live) else []
+        joined = master.ask(lambda machine: set(machine.roster.workers)) if surplus else set()
+        for worker_id in surplus:
+            agent.retire(worker_id)
+            if worker_id not in joined:  # nobody could tell it to leave
+                agent.kill(worker_id, "it is not needed any more")
+        agent.scale(n_workers)
+        if surplus:
+            master.post(RetireRequested(master.clock(), tuple(surplus)))
+
+    def _kill(self, command: KillWorker) -> None:
+        if self.agent is not None:
+            self.agent.kill(command.worker_id, command.reason)
+
+    def _process_ended(self, exited: ProcessExited, _expected: bool) -> None:
+        assert self.agent is not None
+        event = ProcessEnded(self.master.clock(), self.agent.agent_id, exited)
+        self.master.post(event)
+        self.membership.look_again()
+
+    def failure(self) -> ParamServerError | None:
+        """Why workers cannot come up, or None."""
+        if self.master.failure is not None:
+            return ClusterClosed(f"The master has ended: {self.master.failure}")
+        return None if self.agent is None else self.agent.launch_failure()
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def give_up(self) -> None:
+        """Cancel all jobs, those that run included: nobody wants to wait for them (Ctrl-C)."""
+        if self.agent is not None:
+            self.agent.wind_down(LEAVE_S, ask=False)  # first, so that nobody is replaced
+        jobs = tuple(job for owner in self.owners() for job in owner.jobs())
+        self.master.post(CancelRequested(self.master.clock(), jobs))
+
+    def finish(self) -> None:
+        """Let the jobs end, then everything else; who comes second waits for the first."""
+        if not self.master.is_own_process:
+            return
+        for owner in self.owners():
+            owner.wait_until_idle()
+        self.close()
+
+    def finish_aside(self) -> None:
+        """Let everything end in a thread of its own. The end of the interpreter waits for it."""
+        if self.master.is_own_process and not self.is_closed:
+            threading.Thread(target=self.finish, name="paramserver-shutdown", daemon=True).start()
+
+    def _finish_at_exit(self) -> None:
+        if self.master.is_own_process:
+            if getattr(sys, "last_type", None) is KeyboardInterrupt:  # that is what ends us
+                self.give_up()
+            try:
+                self.finish()
+            except KeyboardInterrupt:
+                self.close(leave_s=0.0)
+                raise
+
+    def close(self, leave_s: float = LEAVE_S) -> None:
+        """End everything now; twice does no harm.
+
+        Parameters
+        ----------
+        leave_s : float
+            How long workers may take to end the jobs they run.
+        """
+        with self._closing, ExitStack() as rest:
+            if self.is_closed:
+                return
+            rest.callback(atexit.unregister, self._finish_at_exit)
+            rest.callback(self.scratch.close)
+            rest.callback(self.master.close, leave_s=LEAVE_REMOTE_S)
+            self.master.post(StopRequested(self.master.clock(), drain=True))
+            if self.agent is not None:
+                try:
+                    self.agent.close(grace_s=leave_s)
+                except BaseException:
+                    self.agent.close(grace_s=0.0)
+                    raise
+            self.is_closed = True
+
+
+def _number(worker_id: str) -> int:
+    return int(worker_id.rpartition("-")[2])
