@@ -129,9 +129,5 @@ def merge_batches(batches: list[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
     keys, order = merged_order([batch.key_list() for batch in batches])
-    values = [
-        value
-        for batch in batches
-        for value in (batch.values if isinstance(batch.values, list) else batch.values.tolist())
-    ]
+    values = [value for batch in batches for value in batch.value_list()]
     return Batch([keys[i] for i in order], [values[i] for i in order])

@@ -68,9 +68,10 @@ def as_lines(batch: Batch, to_line: ToLine | None) -> bytes:
         else:
             if lines.count(b"\n") == len(keys) - 1 and lines.count(b"\t") == len(keys):
                 return lines + b"\n"
-    values = batch.values if isinstance(batch.values, list) else batch.values.tolist()
     line = _line if to_line is None else _checked(to_line)
-    return b"".join(line(key, value) + b"\n" for key, value in zip(keys, values, strict=True))
+    return b"".join(
+        line(key, value) + b"\n" for key, value in zip(keys, batch.value_list(), strict=True)
+    )
 
 
 def _checked(to_line: ToLine) -> ToLine:

@@ -44,6 +44,10 @@ class Batch(NamedTuple):
         """Return the keys as Python objects."""
         return self.keys if isinstance(self.keys, list) else self.keys.to_list()
 
+    def value_list(self) -> list[Any]:
+        """Return the values as Python objects."""
+        return self.values if isinstance(self.values, list) else self.values.tolist()
+
     def hashes(self) -> npt.NDArray[np.uint64]:
         """Return `keys.stable_hash` of each key."""
         return stable_hashes(self.keys) if isinstance(self.keys, list) else self.keys.hashes()
@@ -174,6 +178,8 @@ def into_lanes(keys: list[Any], values: list[Any], *, ints_will_do: bool = False
 
 
 def _by_type(keys: list[Any], values: Values) -> list[Batch]:
+    if not any(issubclass(kind, (bytes, str, np.generic)) for kind in set(map(type, keys))):
+        return [Batch(keys, values)]
     places: defaultdict[int, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
         places[1 if isinstance(key, bytes) else 2 if isinstance(key, str) else 0].append(i)
@@ -184,8 +190,12 @@ def _by_type(keys: list[Any], values: Values) -> list[Batch]:
         if kind == 0:
             plain = [key.item() if isinstance(key, np.generic) else key for key in some]
             batches.append(Batch(plain, column))
-        else:
-            batches += into_lanes(some, column if isinstance(column, list) else column.tolist())
+            continue
+        empty: Any = b"" if kind == 1 else ""
+        exact = [
+            empty.join((key,)) for key in some
+        ]  # of subclasses, numpy's for one: what they hold
+        batches += into_lanes(exact, column if isinstance(column, list) else column.tolist())
     return batches
 
 

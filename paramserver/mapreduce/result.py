@@ -82,7 +82,7 @@ class MapReduceResult(Mapping[Any, Any]):
     def pairs(self) -> Iterator[tuple[Any, Any]]:
         """Yield all (key, value) pairs, also those whose key the reducer has yielded twice."""
         for batch in self._batches():
-            yield from zip(batch.key_list(), _list(batch), strict=True)
+            yield from zip(batch.key_list(), batch.value_list(), strict=True)
 
     def most_common(self, n: int | None = None) -> list[tuple[Any, Any]]:
         """Return the `n` pairs with the largest values, like `collections.Counter.most_common`.
@@ -101,8 +101,7 @@ class MapReduceResult(Mapping[Any, Any]):
 
     def total(self) -> Any:
         """Return the sum of all values, like `collections.Counter.total`."""
-        columns = [batch.values for batch in self._batches()]
-        return sum(sum(c) if isinstance(c, list) else sum(c.tolist()) for c in columns)
+        return sum(sum(batch.value_list()) for batch in self._batches())
 
     def keys(self) -> KeysView[Any]:
         """Return the keys."""
@@ -160,10 +159,6 @@ class MapReduceResult(Mapping[Any, Any]):
         )  # fmt: skip
 
 
-def _list(batch: Batch) -> list[Any]:
-    return batch.values if isinstance(batch.values, list) else batch.values.tolist()
-
-
 def _largest(batch: Batch, n: int) -> Iterator[tuple[Any, Any]]:
     """Yield at least the pairs of a batch that can be among the n largest of all."""
     values = batch.values
@@ -172,4 +167,4 @@ def _largest(batch: Batch, n: int) -> Iterator[tuple[Any, Any]]:
             return
         smallest = np.partition(values, len(values) - n)[len(values) - n]
         batch = batch.take(np.flatnonzero(values >= smallest))
-    yield from zip(batch.key_list(), _list(batch), strict=True)
+    yield from zip(batch.key_list(), batch.value_list(), strict=True)

@@ -166,7 +166,7 @@ class _RunReader:
         data = self._file.read(chunk.offset, chunk.n_bytes)
         batch = next(decode_batches(memoryview(data), trusted=self._trusted))[0]
         self._keys = batch.key_list()
-        self._values = batch.values if isinstance(batch.values, list) else batch.values.tolist()
+        self._values = batch.value_list()
         self._sort_keys = list(map(self._compare, self._keys))
         self._position = 0
         return True

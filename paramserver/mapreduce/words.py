@@ -66,7 +66,7 @@ class Words(NamedTuple):
         found: list[Any] = pairs.view(f"S{WORD_BYTES}").ravel().tolist()  # drops the zeros
         if not self.is_text:
             return found
-        return b"\n".join(found).decode("utf-8", "surrogatepass").split("\n") if found else []
+        return b"\0".join(found).decode("utf-8", "surrogatepass").split("\0") if found else []
 
     @staticmethod
     def concatenated(columns: Sequence[Words]) -> Words:
@@ -115,29 +115,26 @@ def pack(keys: list[Any]) -> Packed | None:
     Returns
     -------
     Packed or None
-        None if the list holds anything else than bytes, or anything else than str; then it is to be
-        sorted by type first.
+        None unless all are exactly bytes, or all are exactly str; then they are to be sorted by
+        type first.
     """
-    text = False
-    try:
-        joined = b"\n".join(keys)
-    except TypeError:
-        try:
-            joined = "\n".join(keys).encode("utf-8", "surrogatepass")
-        except TypeError:
-            return None
+    kinds = set(map(type, keys))  # not left to `join`: it takes a numpy integer for its bytes
+    if kinds == {bytes}:
+        text = False
+        joined = b"\0".join(keys)
+    elif kinds == {str}:
         text = True
-    data = joined + b"\n" + bytes(WORD_BYTES)  # so that 16 bytes can be read from any start
-    codes = np.frombuffer(data, np.uint8, len(joined) + 1)
-    ends = np.flatnonzero(codes == 10)
-    if len(ends) != len(keys):  # newlines within keys
+        joined = "\0".join(keys).encode("utf-8", "surrogatepass")
+    else:
+        return None
+    data = joined + bytes(1 + WORD_BYTES)  # so that 16 bytes can be read from any start
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8, len(joined) + 1) == 0)
+    if len(ends) != len(keys):  # zero bytes within keys
         return _pack_one_by_one(keys, text)
     starts = np.empty_like(ends)
     starts[:1] = 0
     np.add(ends[:-1], 1, out=starts[1:])
     is_word = (ends - starts) <= WORD_BYTES
-    if b"\0" in joined:
-        is_word[np.searchsorted(ends, np.flatnonzero(codes == 0))] = False
     places = None
     if not is_word.all():
         places = np.flatnonzero(is_word)
@@ -146,14 +143,15 @@ def pack(keys: list[Any]) -> Packed | None:
 
 
 def _columns(data: bytes, starts: Indices, lengths: Indices) -> tuple[UInts, UInts]:
-    # One unaligned integer for every byte of the data; only those at the starts are read.
+    # One unaligned integer for every byte of the data; only those at the starts are read. (`take`
+    # would copy all of them first.)
     windows = np.ndarray((len(data) - 7,), ">u8", data, 0, (1,))
-    head = windows.take(starts).astype(np.uint64)
+    head = windows[starts].astype(np.uint64)
     head &= _KEEP.take(np.minimum(lengths, 8))
     tail = np.zeros(len(head), np.uint64)
     longer = np.flatnonzero(lengths > 8)
     if len(longer):
-        rest = windows.take(starts.take(longer) + 8).astype(np.uint64)
+        rest = windows[starts.take(longer) + 8].astype(np.uint64)
         rest &= _KEEP.take(lengths.take(longer) - 8)
         tail[longer] = rest
     return head, tail
@@ -164,7 +162,7 @@ def _pack_one_by_one(keys: list[Any], is_text: bool) -> Packed:
     places = np.array(
         [i for i, key in enumerate(encoded) if len(key) <= WORD_BYTES and b"\0" not in key], np.intp
     )
-    padded = b"".join([bytes(encoded[i]).ljust(WORD_BYTES, b"\0") for i in places.tolist()])
+    padded = b"".join([encoded[i].ljust(WORD_BYTES, b"\0") for i in places.tolist()])
     columns = np.frombuffer(padded, ">u8").astype(np.uint64).reshape(-1, 2)
     words = Words(columns[:, 0].copy(), columns[:, 1].copy(), is_text)
     return Packed(words, None if len(places) == len(keys) else places)
