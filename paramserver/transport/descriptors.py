@@ -1,10 +1,9 @@
 """How near this process is to its limit of open files.
 
 Rule 1: at the limit it is too late. libzmq 4.3 ends the *process* when it finds no descriptor for
-        a connection over ipc, and spins for as long as there is none over tcp. So whoever listens
-        stops listening while there still is room.
-Rule 2: half of the limit is kept free. After a pause of the master's every worker connects anew,
-        and for a moment each connection is there twice.
+        a connection over ipc, and spins for as long as there is none over tcp.
+Rule 2: half of the limit is kept free of workers: after a pause of the master's all of them
+        connect anew, and for a moment each connection is there twice.
 Rule 3: nothing is counted: POSIX gives out the lowest free number, so a new descriptor tells.
 """
 
@@ -13,10 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from typing import Final
-
-_FOR_GREETINGS: Final = 16
-"""Connections beyond the last that is let in: whoever is refused has to be told so."""
 
 
 def most_descriptors() -> int:
@@ -25,13 +20,8 @@ def most_descriptors() -> int:
     return 2**31 if limit == resource.RLIM_INFINITY else limit
 
 
-def is_short(newest: int) -> bool:
-    """Say whether a descriptor just given out lies in the half that is kept free."""
-    return newest >= most_descriptors() // 2
-
-
-def is_short_now(any_open: int) -> bool:
-    """Say whether the next descriptor would lie in the half that is kept free.
+def next_descriptor(any_open: int) -> int:
+    """Return the number that the next descriptor would get; the limit where there is none left.
 
     Parameters
     ----------
@@ -42,14 +32,25 @@ def is_short_now(any_open: int) -> bool:
         newest = os.dup(any_open)
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            return True
+            return most_descriptors()
         raise
     os.close(newest)
-    return is_short(newest)
+    return newest
 
 
-def room_for_connections() -> int:
-    """Say how many connections a listener of this process may take before it stops listening."""
-    newest = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    os.close(newest)
-    return max(1, most_descriptors() // 2 - newest - _FOR_GREETINGS)
+def is_crowded(newest: int) -> bool:
+    """Say whether a descriptor lies in the half that is kept free: time to refuse, in words."""
+    return newest >= most_descriptors() // 2
+
+
+def is_scarce(newest: int) -> bool:
+    """Say whether a descriptor lies in the last quarter: nobody else may even connect."""
+    return newest >= most_descriptors() * 3 // 4
+
+
+def advice() -> str:
+    """Return the words for whoever is refused."""
+    return (
+        f"The master may open {most_descriptors()} files, and keeps half of them free. Start it "
+        f"again after `ulimit -n {4 * most_descriptors()}`, or use fewer workers."
+    )

@@ -11,6 +11,7 @@ Rule 4: no exception may be raised into the thread that uses an end (by a signal
 from __future__ import annotations
 
 import errno
+import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from paramserver.transport.address import Address, check_private_folder, parse_a
 from paramserver.transport.base import MasterTransport, Received, Sent, WorkerTransport
 from paramserver.transport.handshake import HandshakeWatch
 from paramserver.transport.security import Doorkeeper, MasterKeys, WorkerKeys
+from paramserver.transport.socket_file import SocketFile
 from paramserver.transport.zmq_end import NOW, NOW_AND_MORE, READABLE, ZmqEnd, pack
 
 MAX_KNOWN_PEERS: Final = 4096
@@ -34,7 +36,7 @@ _ECHOES_S: Final = (0.05, 1.0)
 """A drop is announced by the I/O thread a moment before the peer becomes unreachable, so
 `take_disconnected` says it again after these times: a probe that came too early is repeated."""
 _LOOK_EVERY_S: Final = 1.0
-_LOOK_EVERY_WHILE_SHUT_S: Final = 0.25
+_LOOK_EVERY_WHILE_SCARCE_S: Final = 0.25
 
 
 class ZmqMasterTransport(ZmqEnd, MasterTransport):
@@ -50,7 +52,6 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
 
     _EVENTS: Final = int(
         zmq.EVENT_ACCEPTED
-        | zmq.EVENT_ACCEPT_FAILED
         | zmq.EVENT_DISCONNECTED
         | zmq.EVENT_HANDSHAKE_FAILED_AUTH
         | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -65,7 +66,8 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
         self._dropped: dict[str, int] = {}
         self._disconnected = False
         self._echoes: list[float] = []
-        self._is_listening = True
+        self._file: SocketFile | None = None
+        self._is_scarce = False
         self._next_look_s = time.monotonic() + _LOOK_EVERY_S
         self._socket.set(zmq.ROUTER_MANDATORY, 1)
         self._socket.set(zmq.BACKLOG, 1024)
@@ -114,6 +116,8 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
                 "for a free one."
             ) from error
         end.address = end._socket.get_string(zmq.LAST_ENDPOINT)
+        if parsed.path:
+            end._file = SocketFile(parsed.path)
         return end
 
     # --- messages --------------------------------------------------------------------------------
@@ -205,7 +209,7 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
             super()._on_ready(item)
 
     def _next_duty_s(self) -> float | None:
-        if not self._is_listening:
+        if self._is_scarce:
             return min(self._next_look_s, *self._echoes) if self._echoes else self._next_look_s
         return self._echoes[0] if self._echoes else None
 
@@ -216,42 +220,45 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
 
     def _on_event(self, event: int, value: int) -> None:
         if event == zmq.EVENT_ACCEPTED:
-            if descriptors.is_short(value):
-                self._stop_listening()
+            if descriptors.is_scarce(value):
+                self._note_scarcity(True)
         elif event == zmq.EVENT_DISCONNECTED:
             self._disconnected = True
             now_s = time.monotonic()
             self._echoes = [now_s + wait_s for wait_s in _ECHOES_S]
-        elif event == zmq.EVENT_ACCEPT_FAILED:
-            self._count("accept_failed")
-            self._stop_listening()
         else:
             self._count("handshake_failed")
 
     def _look_for_room(self) -> None:
-        is_short = descriptors.is_short_now(self._bell.fileno())
-        if is_short and self._is_listening:
-            self._stop_listening()
-        elif not is_short and not self._is_listening:
-            self._listen_again()
-        wait_s = _LOOK_EVERY_S if self._is_listening else _LOOK_EVERY_WHILE_SHUT_S
-        self._next_look_s = time.monotonic() + wait_s
+        newest = descriptors.next_descriptor(self._bell.fileno())
+        self._note_scarcity(descriptors.is_scarce(newest))
 
-    def _stop_listening(self) -> None:
-        if self._is_listening:
-            self._is_listening = False
-            self._next_look_s = time.monotonic() + _LOOK_EVERY_WHILE_SHUT_S
+    def _note_scarcity(self, is_scarce: bool) -> None:
+        """Let nobody in, where that is possible, while descriptors are scarce.
+
+        To unbind would also drop everybody who is in: ZeroMQ's connections belong to the listener.
+        But a socket whose file has another name is not found. Over tcp there is no such way;
+        there ZeroMQ survives to have no descriptor.
+        """
+        self._next_look_s = time.monotonic() + (
+            _LOOK_EVERY_WHILE_SCARCE_S if is_scarce else _LOOK_EVERY_S
+        )
+        if is_scarce == self._is_scarce:
+            return
+        self._is_scarce = is_scarce
+        if is_scarce:
             self._count("no_descriptors")
-            self._socket.unbind(self.address)
+        if self._file is not None:
+            if is_scarce:
+                self._file.hide()
+            else:
+                self._file.show()
 
-    def _listen_again(self) -> None:
-        try:
-            self._socket.bind(self.address)
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EADDRINUSE:  # the old listener is still on its way out
-                raise
-        else:
-            self._is_listening = True
+    def close(self, linger_s: float = 0.0) -> None:
+        """Close, giving frames already taken up to `linger_s` to leave. May be called twice."""
+        if self._file is not None and os.getpid() == self._pid:
+            self._file.remove()
+        super().close(linger_s)
 
     def take_disconnected(self) -> bool:
         """Say whether any connection has dropped since the last call (it names none: probe)."""
@@ -291,8 +298,8 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
         -------
         dict of str to int
             Messages ``unauthenticated`` or under a ``chosen_name``; connections with
-            ``handshake_failed``; keys ``refused``; times that listening was interrupted because
-            there were ``no_descriptors`` (raise ``ulimit -n``) or that it ``accept_failed``.
+            ``handshake_failed``; keys ``refused``; times that ``no_descriptors`` were left to let
+            others in (raise ``ulimit -n``).
         """
         counters = self._dropped
         self._dropped = {}

@@ -14,34 +14,39 @@ def _limit_of_100(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 4096))
 
 
-def test_half_of_the_limit_is_kept_free() -> None:
-    assert not descriptors.is_short(49)
-    assert descriptors.is_short(50)
+def test_workers_are_refused_at_half_and_cannot_connect_in_the_last_quarter() -> None:
+    newest = [49, 50, 74, 75]
+    assert [descriptors.is_crowded(number) for number in newest] == [False, True, True, True]
+    assert [descriptors.is_scarce(number) for number in newest] == [False, False, False, True]
 
 
-def test_the_next_descriptor_tells_and_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[int] = []
-    monkeypatch.setattr(os, "close", closed.append)
-    for newest, is_short in ((49, False), (50, True)):
-        monkeypatch.setattr(os, "dup", lambda _, newest=newest: newest)
-        assert descriptors.is_short_now(3) is is_short
-    assert closed == [49, 50]
+def test_the_next_descriptor_is_told_and_given_back() -> None:
+    expected = os.dup(0)
+    os.close(expected)
+    assert descriptors.next_descriptor(0) == expected
+    assert descriptors.next_descriptor(0) == expected
 
 
-def test_no_descriptor_at_all_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_none_is_left_the_next_would_be_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     def none_left(_: int) -> int:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(os, "dup", none_left)
-    assert descriptors.is_short_now(3)
+    assert descriptors.next_descriptor(0) == 100
+    assert descriptors.is_scarce(descriptors.next_descriptor(0))
 
 
-def test_a_closed_descriptor_is_a_mistake_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_descriptor_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
-        descriptors.is_short_now(9_999)
+        descriptors.next_descriptor(9_999)
 
 
-def test_without_a_limit_it_is_never_short(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_limit_there_is_always_room(monkeypatch: pytest.MonkeyPatch) -> None:
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     monkeypatch.setattr(resource, "getrlimit", lambda _: unlimited)
-    assert not descriptors.is_short(1_000_000)
+    assert not descriptors.is_crowded(1_000_000)
+
+
+def test_the_advice_names_the_limit_and_the_command() -> None:
+    assert "may open 100 files" in descriptors.advice()
+    assert "ulimit -n 400" in descriptors.advice()
