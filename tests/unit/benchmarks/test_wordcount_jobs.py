@@ -29,3 +29,5 @@ def test_split_counted_and_merged_it_is_the_plain_count(tmp_path: Path) -> None:
         jobs.merge_and_write([parts[i] for parts in maps], str(tmp_path / f"part-{i:05d}"))
     expected = Counter(TEXT.lower().split())
     assert jobs.read_totals(str(tmp_path)) == (expected.total(), len(expected))
+    assert jobs.right_totals(str(path)) == (expected.total(), len(expected))
+    assert jobs.right_totals(str(path)) == (expected.total(), len(expected)), "now from its file"
