@@ -68,6 +68,22 @@ def train(
         int | None, typer.Option(help="Average when so many learners are done (--mode avg).")
     ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the data (--mode async).")] = 20,
+    optimizer: Annotated[
+        str,
+        typer.Option(
+            help="sgd, momentum, nesterov, adagrad or adam, on the master (--mode async)."
+        ),
+    ] = "sgd",
+    staleness_bound: Annotated[
+        str,
+        typer.Option(
+            help="Steps a worker may be ahead of the slowest: 0 is synchronous, 'none' has no "
+            "bound (--mode async)."
+        ),
+    ] = "none",
+    clip_norm: Annotated[
+        float | None, typer.Option(help="Shrink longer gradients (--mode async).")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Examples of one step.")] = 32,
     lr: Annotated[
         float | None,
@@ -113,7 +129,13 @@ def train(
             wait_for=wait_for,
         )
     else:
-        settings = AsyncSGD(epochs=epochs, n_partitions=partitions)
+        settings = AsyncSGD(
+            epochs=epochs,
+            optimizer=optimizer,
+            staleness_bound=_read_bound(staleness_bound),
+            clip_norm=clip_norm,
+            n_partitions=partitions,
+        )
     ends = _Ends(say, "rounds" if mode is Mode.AVG else "updates", target_score, time_limit)
     result, n_workers = _fit(dataset, settings, workers, batch_size, lr, l2, seed, say, ends)
     _report(result, say)
@@ -122,6 +144,18 @@ def train(
         summary |= _compare(dataset, result, l2, seed, say)
     if as_json:
         print(json.dumps(summary), flush=True)
+
+
+def _read_bound(text: str) -> int | None:
+    if text.lower() == "none":
+        return None
+    if not text.isdecimal():
+        raise ConfigError(
+            f"--staleness-bound is a number of steps or 'none', not '{text}'.",
+            field="staleness_bound",
+            value=text,
+        )
+    return int(text)
 
 
 class _Ends:
