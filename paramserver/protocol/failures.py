@@ -27,7 +27,7 @@ PICKLED_BYTES: Final = 256 * 1024
 """A larger exception crosses as text only."""
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - it is shown, never raised
+class RemoteTraceback(Exception):
     """The traceback of an exception as it was on the worker; hangs below it as ``__cause__``.
 
     Parameters

@@ -1,8 +1,8 @@
 """What master, workers and agents say to each other. Values only: no bytes, no sockets, no logic.
 
 Rule 1: a message is a frozen dataclass and a member of exactly one union below.
-Rule 2: a field is a plain value, a tuple of plain values, or one of the records `Payload`, `JobGrant`,
-        `JobResult`, so that the codec needs to know nothing else.
+Rule 2: a field is a plain value, a tuple of plain values, or one of the records `Payload`,
+        `JobGrant`, `JobResult`, so that the codec needs to know nothing else.
 Rule 3: times travel as relative milliseconds, never as clock readings.
 """
 
@@ -83,7 +83,7 @@ class JobResult(NamedTuple):
 
 
 class Envelope(NamedTuple):
-    """What stands above every message: who speaks, in which life, and how far the conversation is."""
+    """What stands above every message: who speaks, in which life, and how far they are."""
 
     run: str
     """Identity of the run (16 hex digits)."""

@@ -14,7 +14,7 @@ from paramserver.protocol import calls
 from paramserver.protocol.messages import Payload
 
 
-class LostInput(JobError):  # noqa: N818 - it is no error of the job's
+class LostInput(JobError):
     """An output of the phase before cannot be read any more; that job will be run again.
 
     Attributes
@@ -29,7 +29,7 @@ class LostInput(JobError):  # noqa: N818 - it is no error of the job's
         super().__init__(message, index=index)
 
 
-class AttemptIsOver(JobError):  # noqa: N818 - it is no error of the job's
+class AttemptIsOver(JobError):
     """The attempt that asked does not count any more; its job should end at once."""
 
 

@@ -46,7 +46,7 @@ class MasterTransport(ABC):
 
     @abstractmethod
     def send(self, peer: bytes, frames: Sequence[Buffer]) -> Sent:
-        """Send one message to one peer, without waiting. Frames of 64 KiB and more are not copied."""
+        """Send one message to one peer, without waiting. Large frames are not copied."""
 
     @abstractmethod
     def receive(self) -> Received | None:
