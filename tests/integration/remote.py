@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import selectors
+import select
 import signal
 import subprocess
 import sys
@@ -82,13 +82,11 @@ class AgentProcess:
     def expect(self, text: str, timeout_s: float = PATIENCE_S) -> float:
         """Wait until it has printed the text; return how old the process is then."""
         deadline = time.monotonic() + timeout_s
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._out, selectors.EVENT_READ)
-            while text not in self.said:
-                left = deadline - time.monotonic()
-                assert left > 0, f"{text!r} was not said in {timeout_s} s, but:\n{self.said}"
-                if selector.select(left) and not self._read():
-                    raise AssertionError(f"{text!r} was never said, but:\n{self.said}")
+        while text not in self.said:
+            left = deadline - time.monotonic()
+            assert left > 0, f"{text!r} was not said in {timeout_s} s, but:\n{self.said}"
+            select.select([self._out], [], [], left)
+            assert self._read() or text in self.said, f"{text!r} was never said:\n{self.said}"
         return time.monotonic() - self.started
 
     def forget(self) -> None:
@@ -99,13 +97,10 @@ class AgentProcess:
     def wait(self, timeout_s: float = PATIENCE_S) -> int:
         """Wait for its end; return the exit code."""
         deadline = time.monotonic() + timeout_s
-        with selectors.DefaultSelector() as selector:  # or else it could block on a full pipe
-            selector.register(self._out, selectors.EVENT_READ)
-            while not self._out.closed:
-                left = deadline - time.monotonic()
-                assert left > 0, f"it did not end in {timeout_s} s, but said:\n{self.said}"
-                if selector.select(left) and not self._read():
-                    break
+        while self._read():  # or else it could block on a full pipe
+            left = deadline - time.monotonic()
+            assert left > 0, f"it did not end in {timeout_s} s, but said:\n{self.said}"
+            select.select([self._out], [], [], left)
         return self._popen.wait(max(0.1, deadline - time.monotonic()))
 
     def workers(self) -> list[psutil.Process]:
@@ -122,7 +117,7 @@ class AgentProcess:
 
     def _read(self) -> bool:
         """Take in what there is; return whether there will be more."""
-        while True:
+        while not self._out.closed:
             try:
                 data = os.read(self._out.fileno(), 65536)
             except BlockingIOError:
@@ -130,6 +125,11 @@ class AgentProcess:
             if not data:
                 return False
             self.said += data.decode()
+        return False
+
+    def stop_reading(self) -> None:
+        """Go away as the reader of what it prints."""
+        self._out.close()
 
     def __enter__(self) -> Self:
         return self
