@@ -32,10 +32,10 @@ class Deadlines:
         return self._heap[0][0] if self._heap else None
 
     def put(self, attempt: Attempt, time: float) -> None:
-        """Give an attempt a time, or another one; an earlier one is not found before the first."""
-        is_known = attempt.deadline is not None
+        """Give an attempt a time, or another one."""
+        known = attempt.deadline
         attempt.deadline = time
-        if not is_known:
+        if known is None or time < known:
             heapq.heappush(self._heap, (time, attempt.incarnation, *attempt.key))
             if len(self._heap) >= self._compact_at:
                 self.extend(0.0)

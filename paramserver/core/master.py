@@ -154,7 +154,7 @@ class MasterMachine:
             case Disconnected(now, peer):
                 self._disconnected(now, peer)
             case AgentRegistered(_, agent_id, token):
-                self.roster.agent(agent_id, token)
+                self.roster.register(agent_id, token)
             case ProcessEnded(now, agent_id, exited):
                 self._process_ended(now, agent_id, exited, out)
             case RetireRequested(now, worker_ids):
@@ -285,11 +285,12 @@ class MasterMachine:
         elif hello.resume_incarnation:
             self._resume(event, hello, live, out)
         else:
-            agent = roster.agent(hello.agent_id, hello.token)
-            if agent is None or (live is not None and live.agent is not agent):
+            if not roster.is_entitled(hello.agent_id, hello.token, live):
                 self.counters["unauthenticated"] += 1
                 self._refuse(event, "the launch token is not the one of this name", out)
-            elif (hello.worker_id, hello.pid) in agent.ended:
+                return
+            agent = roster.agent(hello.agent_id, hello.token)
+            if (hello.worker_id, hello.pid) in agent.ended:
                 self.counters["unknown"] += 1  # the last word of a process that is no more
             elif live is None:
                 self._admit(event, hello, agent, out)
@@ -363,11 +364,11 @@ class MasterMachine:
             live = self.roster.agents.get(hello.agent_id)
             self._resume(event, _as_hello(hello), live, out)
         else:
-            agent = self.roster.agent(hello.agent_id, hello.token)
-            if agent is None:
+            if not self.roster.is_entitled(hello.agent_id, hello.token, None):
                 self.counters["unauthenticated"] += 1
                 self._refuse(event, "the launch token is not the one of this agent", out)
                 return
+            agent = self.roster.agent(hello.agent_id, hello.token)
             if agent.peer != event.peer or self._gives_up(event.envelope, agent):
                 self.roster.join_agent(agent, event.peer)
                 agent.host = hello.host
@@ -467,10 +468,12 @@ class MasterMachine:
     def _kill(self, now: float, worker: Worker, reason: str, out: list[MasterCommand]) -> None:
         """End a worker's life here and have its process ended there."""
         agent = worker.agent
-        if agent.is_remote:
+        if agent.is_local:
+            out.append(KillWorker(agent.agent_id, worker.worker_id, reason))
+        elif agent.is_remote:
             self._send(now, agent, KillProcess(worker.worker_id, worker.pid, reason), out)
         else:
-            out.append(KillWorker(agent.agent_id, worker.worker_id, reason))
+            self.counters["unkillable"] += 1  # nobody is its parent here: it will be fenced
         self._lose(now, worker, Loss(reason, charge=False), out)
 
     def _stop_workers(

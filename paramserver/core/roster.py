@@ -84,6 +84,7 @@ class Agent:
         "ended",
         "host",
         "incarnation",
+        "is_local",
         "link",
         "losses_in_row",
         "n_lost",
@@ -100,8 +101,10 @@ class Agent:
         """The launch secret, which its workers show."""
         self.session = ""
         self.host = ""
+        self.is_local = False
+        """It is the agent in the master's own process."""
         self.peer: bytes | None = None
-        """Its connection; None for the agent in the master's own process."""
+        """Its connection, if it has one."""
         self.incarnation = 0
         self.link: MasterLink = Link()
         self.suspect_until: float | None = None
@@ -119,7 +122,7 @@ class Agent:
 
     @property
     def is_remote(self) -> bool:
-        """It has spoken for itself: it is no agent in the master's own process."""
+        """It has spoken for itself, as a process of its own."""
         return self.incarnation > 0
 
     def note_loss(self, now: float) -> bool:
@@ -238,12 +241,24 @@ class Roster:
         self.suspects: set[Member] = set()
         """Those whose grace period is running."""
 
-    def agent(self, agent_id: str, token: str) -> Agent | None:
-        """Return the agent of that name if the token is its own; a new name is believed."""
+    def is_entitled(self, agent_id: str, token: str, live: Worker | None) -> bool:
+        """Say whether who shows this token may start a life, instead of `live` if that is there."""
+        known = self.agents.get(agent_id)
+        if live is not None and live.agent is not known:
+            return False
+        return known is None or known.token == token
+
+    def agent(self, agent_id: str, token: str) -> Agent:
+        """Return the agent of that name; a new one is believed."""
         known = self.agents.get(agent_id)
         if known is None:
             known = self.agents[agent_id] = Agent(agent_id, token)
-        return known if known.token == token else None
+        return known
+
+    def register(self, agent_id: str, token: str) -> None:
+        """Know the agent in the master's own process."""
+        agent = self.agents[agent_id] = Agent(agent_id, token)
+        agent.is_local = True
 
     def join(self, now: float, worker_id: str, agent: Agent, peer: bytes) -> Worker:
         """Begin a worker's next life. Its former one must have been removed."""
@@ -251,6 +266,7 @@ class Roster:
         self._next_incarnation += 1
         worker.session = self._make_token()
         worker.joined_at = worker.last_heard = now
+        self.agents[agent.agent_id] = agent  # its last worker may just have been removed
         self.workers[worker_id] = worker
         self.by_incarnation[worker.incarnation] = worker
         self.by_peer[peer] = worker
@@ -279,7 +295,7 @@ class Roster:
         self._forget_if_empty(agent)
 
     def _forget_if_empty(self, agent: Agent) -> None:
-        if not agent.is_remote or agent.peer is not None:
+        if agent.is_local or agent.peer is not None:
             return
         if not any(worker.agent is agent for worker in self.workers.values()):
             self.agents.pop(agent.agent_id, None)

@@ -290,7 +290,7 @@ class Scheduler:
             if worker is None or worker.held.get(attempt.key) is not attempt:
                 continue
             attempt.taking_back = True
-            if attempt.deadline is None:
+            if attempt.deadline is None or attempt.deadline > now + USELESS_S:
                 self._deadlines.put(attempt, now + USELESS_S)
             held.setdefault(attempt.incarnation, []).append(attempt.key)
         return held
@@ -316,7 +316,7 @@ class Scheduler:
         attempt = worker.held.get(key)
         if attempt is None:
             self.counters["stale"] += 1
-        elif attempt.job.phase.spec.options.lease_s is not None:
+        elif attempt in attempt.job.attempts and attempt.job.phase.spec.options.lease_s is not None:
             self._set_deadline(now, attempt)
 
     def lose(self, now: float, worker: Worker, loss: Loss, out: list[MasterCommand]) -> None:
