@@ -1,8 +1,9 @@
 """A call, its value and its failure as payloads, for both kinds of connection.
 
 Rule 1: inside the local trust domain (same user, same machine) anything that can be pickled goes.
-Rule 2: across it functions go by name and values as plain data; a pickle that arrives by such a
-        connection is refused before anything of it is read.
+Rule 2: across it functions (also those that are arguments themselves) go by name and values as
+        plain data; a pickle that arrives by such a connection is refused before anything of it is
+        read.
 Rule 3: code crosses only from master to worker, and only where both were told so.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, TypeAlias
 
 from paramserver.errors import LocalProtocolError, RemoteProtocolError
@@ -30,6 +32,8 @@ __all__ = [
     "encode_error",
     "encode_value",
 ]
+
+_FUNCTIONS = (FunctionType, BuiltinFunctionType, type)
 
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 """A function, its positional arguments, its keyword arguments."""
@@ -74,11 +78,11 @@ def encode_call(
     rest = (tuple(args), kwargs or {}, *((True,) if wants_inputs else ()))
     if trusted:
         return Payload(PayloadKind.PICKLE, *pickling.dumps((fn, *rest), what="a call"))
-    is_ours = str(getattr(fn, "__module__", "")).startswith("paramserver.")
-    if is_ours or not ship_code:
+    named = tuple(at for at, arg in enumerate(args) if isinstance(arg, _FUNCTIONS))
+    if not ship_code or all(_is_ours(each) for each in (fn, *(args[at] for at in named))):
         buffers: list[Buffer] = []
         try:
-            data = pack_plain((name_of(fn), *rest), buffers)
+            data = pack_plain(_by_name(fn, args, rest[1], wants_inputs, named), buffers)
         except LocalProtocolError:
             if not ship_code:
                 raise
@@ -128,8 +132,7 @@ def decode_call(
         call = _check_call(_unpickle_call(payload))
     elif payload.kind is PayloadKind.PLAIN:
         value = unpack_plain(payload.data, payload.buffers, writable=True)
-        call = _check_call(value, head=str)
-        call = (find_function(call[0], allowed), *call[1:])
+        call = _find_functions(value, allowed)
     elif payload.kind is PayloadKind.CODE and accept_code:
         call = _check_call(_unpickle_call(payload))
     elif payload.kind is PayloadKind.CODE:
@@ -198,6 +201,46 @@ def decode_value(payload: Payload, *, trusted: bool) -> Any:
     if payload.kind is PayloadKind.PLAIN:
         return unpack_plain(payload.data, payload.buffers, writable=True)
     raise _not_allowed("a value", payload)
+
+
+def _is_ours(fn: Callable[..., Any]) -> bool:
+    return str(getattr(fn, "__module__", "")).startswith("paramserver.")
+
+
+def _by_name(
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    wants_inputs: bool,
+    named: tuple[int, ...],
+) -> tuple[Any, ...]:
+    """Return a call as plain values: functions by their names, and which arguments are such."""
+    plain = (name_of(fn), tuple(args), kwargs)
+    if not named:
+        return (*plain, True) if wants_inputs else plain
+    names = tuple(name_of(arg) if at in named else arg for at, arg in enumerate(args))
+    return plain[0], names, kwargs, wants_inputs, named
+
+
+def _find_functions(
+    value: Any, allowed: Sequence[str]
+) -> tuple[Any, tuple[Any, ...], dict[str, Any], bool]:
+    """Undo `_by_name`, under the rules of this worker; nothing is imported for a malformed call."""
+    named: Any = ()
+    if type(value) is tuple and len(value) == 5:
+        *value, named = value
+        if value[3] is False:
+            del value[3]
+        value = tuple(value)
+    fn, args, kwargs, wants_inputs = _check_call(value, head=str)
+    if type(named) is not tuple or not all(
+        type(at) is int and 0 <= at < len(args) and type(args[at]) is str for at in named
+    ):
+        raise RemoteProtocolError("a call names functions among its arguments wrongly", peer="")
+    found = list(args)
+    for at in named:
+        found[at] = find_function(args[at], allowed)
+    return find_function(fn, allowed), tuple(found), kwargs, wants_inputs
 
 
 def _check_call(

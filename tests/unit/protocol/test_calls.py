@@ -279,5 +279,28 @@ def test_a_call_that_wants_inputs_goes_through_who_has_them(options: dict[str, b
 def test_code_among_the_arguments_of_our_own_functions_travels_where_code_may() -> None:
     with pytest.raises(LocalProtocolError):
         calls.encode_call(calls.encode_value, (lambda: 1,), trusted=False)
-    payload = calls.encode_call(calls.encode_value, (lambda: 1,), trusted=False, ship_code=True)
-    assert payload.kind is PayloadKind.CODE
+    for argument in (lambda: 1, json.dumps, {"deep": [json.dumps]}):
+        payload = calls.encode_call(calls.encode_value, (argument,), trusted=False, ship_code=True)
+        assert payload.kind is PayloadKind.CODE
+
+
+@pytest.mark.parametrize("wants_inputs", [False, True])
+def test_a_function_among_the_arguments_goes_by_its_name_too(wants_inputs: bool) -> None:
+    args = (1, json.loads, None, json.JSONDecoder)
+    payload = calls.encode_call(json.dumps, args, trusted=False, wants_inputs=wants_inputs)
+    assert payload.kind is PayloadKind.PLAIN
+    decoded = calls.decode_call(payload, trusted=False, allowed=["json"], with_inputs=dict)
+    assert decoded == ((dict, (json.dumps, *args), {}) if wants_inputs else (json.dumps, args, {}))
+
+
+def test_a_function_among_the_arguments_needs_the_same_permission() -> None:
+    payload = calls.encode_call(json.dumps, (operator.attrgetter,), trusted=False)
+    with pytest.raises(JobFailed, match="operator"):
+        calls.decode_call(payload, trusted=False, allowed=["json"])
+
+
+@pytest.mark.parametrize("named", [[0], (1,), (-1,), (2,), ("0",), (True,), 7, None])
+def test_lies_about_functions_among_the_arguments_are_seen(named: Any) -> None:
+    data = pack_plain(("json:dumps", ("json:loads", 1), {}, False, named), [])
+    with pytest.raises(RemoteProtocolError):
+        calls.decode_call(Payload(PayloadKind.PLAIN, data), trusted=False, allowed=["json"])
