@@ -153,6 +153,11 @@ class Cluster(JobExecutor):
         return self._parts.address
 
     @property
+    def trusted(self) -> bool:
+        """Whether all workers are inside the local trust domain: anything can be pickled there."""
+        return self._trusted
+
+    @property
     def scratch_folder(self) -> Path:
         """A private folder on this machine that ends with the cluster."""
         return self._parts.scratch.disk
@@ -283,6 +288,8 @@ class Cluster(JobExecutor):
             raise ConfigError(
                 "max_failures must be 1 or more.", field="max_failures", value=max_failures
             )
+        if buffersize is not None and buffersize < 1:
+            raise ConfigError("buffersize must be 1 or more.", field="buffersize", value=buffersize)
         if timeout_s is not None and not timeout_s > 0:
             raise ConfigError("timeout_s must be above 0.", field="timeout_s", value=timeout_s)
         options = replace(

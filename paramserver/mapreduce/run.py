@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from paramserver.errors import ConfigError, DataError
+from paramserver.mapreduce.blocks import FileRange
 from paramserver.mapreduce.commit import OutputFolder, remove_folder
 from paramserver.mapreduce.files import disk_errors, unique_name
 from paramserver.mapreduce.folding import Fold, as_fold
@@ -199,6 +200,13 @@ class MapReduce:
             return run.into_files(self.mapper, combiner, reducer, to_line, out_dir)
 
 
+def _plain(share: Any) -> Any:
+    """Return a share with its ranges as plain tuples; items stay what they are."""
+    if isinstance(share, list):
+        return [tuple(each) if type(each) is FileRange else each for each in share]
+    return share
+
+
 _SMALLEST: Final = {
     "n_map": 1, "n_reduce": 1, "memory_limit_bytes": _SMALLEST_LIMIT, "block_bytes": 1,
     "max_bad_records": 0, "max_failures": 1,
@@ -293,7 +301,7 @@ class _Run:
         settings = self._settings.plain()
         self._counters_before = dict(self._cluster.status().counters)
         map_calls = [
-            Call(map_job, (job, share, mapper, combiner, settings))
+            Call(map_job, (job, _plain(share), mapper, combiner, settings))
             for job, share in enumerate(self._planned.shares)
         ]
         reduce_calls = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,7 @@ def sum_of_inputs(inputs: list[Any], offset: int) -> int:
 
 class AnObject:
     """A result that is no plain value."""
+
+
+def count_words(block: bytes) -> Counter[bytes]:
+    return Counter(block.lower().split())

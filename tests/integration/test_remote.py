@@ -30,6 +30,7 @@ from paramserver.errors import (
     NoWorkers,
     PoisonJob,
 )
+from paramserver.mapreduce import MapReduce
 from paramserver.protocol import calls, codec
 from paramserver.protocol.arrays import pack_plain
 from paramserver.protocol.messages import (
@@ -166,6 +167,28 @@ def test_a_plan_runs_its_phases_with_the_results_of_the_one_before(
     squares, sums = cluster.run_plan([first, second])
     assert squares == [0, 1, 4, 9, 16, 25]
     assert sums == [1055, 2055]
+
+
+def test_a_map_reduce_counts_exactly_though_a_worker_is_killed(
+    cluster: Cluster, agents: StartAgent, tmp_path: Path
+) -> None:
+    text = b" ".join(b"word%d" % (k * k % 101) for k in range(30_000))
+    (tmp_path / "text").write_bytes(text)
+    agents(cluster, 2)
+    cluster.wait_for_workers(2, PATIENCE_S)
+    lost: list[int] = []
+
+    def kill_one(phase: str, n_done: int, _: int) -> None:
+        if phase == "reduce" and n_done > 2 and not lost:
+            lost.append(min(pids(cluster)))
+            os.kill(lost[0], signal.SIGKILL)
+
+    program = MapReduce(jobs.count_words, sum, unit="words")
+    counted = program.run(
+        str(tmp_path / "text"), cluster, n_map=6, n_reduce=40, on_progress=kill_one
+    )
+    assert dict(counted) == Counter(text.split())
+    assert lost
 
 
 def test_code_travels_only_where_both_sides_were_told_so(keys: Path, agents: StartAgent) -> None:
