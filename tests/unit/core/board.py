@@ -1,0 +1,238 @@
+"""A master's machine on the table: the words to speak with it, and an ear that checks it.
+
+Every event goes through `Board.do`, which checks the invariants after it and returns the commands.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+
+from paramserver.core.commands import AnnounceWorker, MasterCommand, Send, SettleJob
+from paramserver.core.events import (
+    AgentRegistered,
+    Arrived,
+    Disconnected,
+    JobsSubmitted,
+    MasterEvent,
+    PhaseClosed,
+    PhaseOpened,
+    ProcessEnded,
+    Tick,
+)
+from paramserver.core.jobs import JobOptions, JobSpec, PhaseSpec, Verdict
+from paramserver.core.master import MasterMachine
+from paramserver.core.roster import Worker
+from paramserver.protocol.messages import (
+    AgentHello,
+    Envelope,
+    GrantJobs,
+    Hello,
+    JobGrant,
+    JobResult,
+    JobsEnded,
+    MasterMessage,
+    Outcome,
+    Payload,
+    PayloadKind,
+    ProcessExited,
+    Welcome,
+    WorkerMessage,
+)
+
+RUN, EPOCH, RELEASE = "run", 3, "1.0"
+CALM = 1e6
+"""Longer than anything waits."""
+
+
+def payload(text: str | int = "") -> Payload:
+    return Payload(PayloadKind.PLAIN, str(text).encode())
+
+
+def grant(job: int, attempt: int = 1, inputs: tuple[Payload, ...] = ()) -> JobGrant:
+    return JobGrant(job, attempt, payload(job), inputs)
+
+
+def result(
+    job: int, attempt: int = 1, outcome: Outcome = Outcome.OK, *, seconds: float = 1.0, detail: int = 0
+) -> JobResult:
+    body = payload(f"result {job}.{attempt}")
+    return JobResult(job, attempt, outcome, int(seconds * 1e6), body, detail)
+
+
+def succeeded(job: int, attempt: int = 1, worker_id: str = "w1", attempts: int = 1) -> SettleJob:
+    body = payload(f"result {job}.{attempt}")
+    return SettleJob(job, Verdict.SUCCEEDED, body, worker_id, attempts)
+
+
+def cancelled(job: int, text: str = "") -> SettleJob:
+    return SettleJob(job, Verdict.CANCELLED, text=text)
+
+
+def specs(*jobs: int, affinity: str | None = None) -> tuple[JobSpec, ...]:
+    return tuple(JobSpec(job, payload(job), affinity) for job in jobs)
+
+
+class Board:
+    """See the module."""
+
+    def __init__(self, **options: float) -> None:
+        tokens = count(1)
+        self.machine = MasterMachine(
+            run=RUN,
+            epoch=EPOCH,
+            release=RELEASE,
+            make_token=lambda: f"session {next(tokens)}",
+            **options,  # type: ignore[arg-type]
+        )
+        self.now = 100.0
+        self.seqs: dict[bytes, int] = {}
+        self.do(AgentRegistered(self.now, "local", "token"))
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return dict(self.machine.counters)
+
+    def worker(self, name: str = "w1") -> Worker:
+        return self.machine.roster.workers[name]
+
+    def do(self, event: MasterEvent) -> list[MasterCommand]:
+        commands = self.machine.handle(event)
+        self.machine.check()
+        return commands
+
+    def tick(self, after_s: float = 0.0) -> list[MasterCommand]:
+        """Let time pass, in steps that no driver would oversleep, and return what came of it."""
+        end, commands = self.now + after_s, []
+        while (deadline := self.machine.next_deadline()) is not None and self.now < deadline < end:
+            self.now = deadline
+            commands += self.do(Tick(self.now))
+        self.now = end
+        return commands + self.do(Tick(self.now))
+
+    # --- workers and agents -----------------------------------------------------------------------
+
+    def hears(
+        self, peer: bytes, message: WorkerMessage, envelope: Envelope
+    ) -> list[MasterCommand]:
+        return self.do(Arrived(self.now, peer, "local", envelope, message))
+
+    def hello(
+        self,
+        name: str = "w1",
+        peer: bytes = b"p1",
+        *,
+        agent: str = "local",
+        token: str = "token",
+        resume: int = 0,
+        epoch: int = EPOCH,
+        pid: int | None = None,
+        release: str = RELEASE,
+        machine: str = "",
+        ack: int = 0,
+        given_up: int = 0,
+    ) -> list[MasterCommand]:
+        pid = int(name[1:]) if pid is None else pid
+        hello = Hello(
+            name, agent, token, epoch if resume else 0, resume, pid, "host", machine, release
+        )
+        run, life_epoch = (RUN, EPOCH) if given_up else ("", 0)
+        return self.hears(peer, hello, Envelope(run, life_epoch, name, given_up, 0, ack))
+
+    def agent_hello(
+        self,
+        agent_id: str = "far",
+        peer: bytes = b"a1",
+        *,
+        token: str = "token",
+        resume: int = 0,
+        release: str = RELEASE,
+        given_up: int = 0,
+    ) -> list[MasterCommand]:
+        hello = AgentHello(
+            agent_id, token, EPOCH if resume else 0, resume, 7, "far host", 2, release
+        )
+        run, epoch = (RUN, EPOCH) if given_up else ("", 0)
+        return self.hears(peer, hello, Envelope(run, epoch, agent_id, given_up, 0, 0))
+
+    def join(self, name: str = "w1", peer: bytes = b"p1", **hello: str) -> int:
+        """Let a worker in; return its incarnation."""
+        commands = self.hello(name, peer, **hello)  # type: ignore[arg-type]
+        life = self.worker(name).incarnation
+        assert AnnounceWorker(life, name, "joined") in commands
+        self.seqs[peer] = 0
+        return life
+
+    def says(
+        self, peer: bytes, message: WorkerMessage, *, ack: int | None = None, seq: int | None = None
+    ) -> list[MasterCommand]:
+        """Let a member say its next message (or `seq`), acknowledging everything (or `ack`)."""
+        member = self.machine.roster.by_peer[peer]
+        if seq is None:
+            seq = self.seqs[peer] = self.seqs.get(peer, 0) + 1
+        if ack is None:
+            ack = member.link._last_sent
+        name, life = member.member_id, member.incarnation
+        return self.hears(peer, message, Envelope(RUN, EPOCH, name, life, seq, ack))
+
+    def ends(self, peer: bytes, *results: JobResult) -> list[MasterCommand]:
+        return self.says(peer, JobsEnded(results))
+
+    def disconnect(self, peer: bytes = b"p1") -> list[MasterCommand]:
+        return self.do(Disconnected(self.now, peer))
+
+    def exits(
+        self,
+        name: str = "w1",
+        code: int = -9,
+        running: tuple[int, int] = (0, 0),
+        *,
+        pid: int | None = None,
+        agent: str = "local",
+        stderr: str = "",
+    ) -> list[MasterCommand]:
+        pid = int(name[1:]) if pid is None else pid
+        return self.do(
+            ProcessEnded(self.now, agent, ProcessExited(name, pid, code, *running, stderr))
+        )
+
+    # --- jobs -------------------------------------------------------------------------------------
+
+    def open(
+        self,
+        phase: int = 1,
+        *jobs: int,
+        options: JobOptions | None = None,
+        after: int | None = None,
+        keep: bool = False,
+        close: bool = True,
+    ) -> list[MasterCommand]:
+        """Open a phase with these jobs; return what the jobs' coming brought about."""
+        spec = PhaseSpec(phase, f"phase {phase}", options or JobOptions(), after, keep)
+        commands = self.do(PhaseOpened(self.now, spec))
+        commands += self.do(JobsSubmitted(self.now, phase, specs(*jobs)))
+        if close:
+            commands += self.do(PhaseClosed(self.now, phase))
+        return commands
+
+    # --- what the machine says --------------------------------------------------------------------
+
+    def sends(
+        self, message: MasterMessage, peer: bytes = b"p1", *, seq: int = 0, ack: int = 0
+    ) -> Send:
+        """Say how a message to a living member looks as a command."""
+        member = self.machine.roster.by_peer[peer]
+        envelope = Envelope(RUN, EPOCH, member.member_id, member.incarnation, seq, ack)
+        return Send(peer, envelope, message)
+
+
+def welcome(name: str, peer: bytes, life: int, *, resumed: bool = False, ack: int = 0) -> Send:
+    return Send(peer, Envelope(RUN, EPOCH, name, life, 0, ack), Welcome(f"session {life}", resumed))
+
+
+def granted(commands: list[MasterCommand]) -> dict[bytes, list[tuple[int, int]]]:
+    """Return what was granted over which connection, in order."""
+    found: dict[bytes, list[tuple[int, int]]] = {}
+    for command in commands:
+        if type(command) is Send and type(command.message) is GrantJobs:
+            found.setdefault(command.peer, []).extend(g[:2] for g in command.message.grants)
+    return found
