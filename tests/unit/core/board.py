@@ -53,7 +53,12 @@ def grant(job: int, attempt: int = 1, inputs: tuple[Payload, ...] = ()) -> JobGr
 
 
 def result(
-    job: int, attempt: int = 1, outcome: Outcome = Outcome.OK, *, seconds: float = 1.0, detail: int = 0
+    job: int,
+    attempt: int = 1,
+    outcome: Outcome = Outcome.OK,
+    *,
+    seconds: float = 1.0,
+    detail: int = 0,
 ) -> JobResult:
     body = payload(f"result {job}.{attempt}")
     return JobResult(job, attempt, outcome, int(seconds * 1e6), body, detail)
@@ -111,9 +116,7 @@ class Board:
 
     # --- workers and agents -----------------------------------------------------------------------
 
-    def hears(
-        self, peer: bytes, message: WorkerMessage, envelope: Envelope
-    ) -> list[MasterCommand]:
+    def hears(self, peer: bytes, message: WorkerMessage, envelope: Envelope) -> list[MasterCommand]:
         return self.do(Arrived(self.now, peer, "local", envelope, message))
 
     def hello(

@@ -45,7 +45,9 @@ def test_a_job_goes_where_the_table_says_and_nowhere_else(state: JobState, step:
         with pytest.raises(InvalidTransition) as caught:
             job.step(step)
         assert f"Job 5 cannot {step.name} while {state.name}" in str(caught.value)
-        assert caught.value.story == (f"0 tries: 0 errors, 0 timeouts, 0 workers lost; now {state.name}",)
+        assert caught.value.story == (
+            f"0 tries: 0 errors, 0 timeouts, 0 workers lost; now {state.name}",
+        )
         assert job.state is state
     else:
         job.step(step)
@@ -142,5 +144,11 @@ def test_results_come_in_the_order_of_the_jobs() -> None:
 
 def test_options_are_those_of_a_plain_function_unless_said_otherwise() -> None:
     assert JobOptions() == JobOptions(
-        max_failures=1, max_timeouts=2, max_lost=3, timeout_s=None, lease_s=None, priority=0, pure=False
+        max_failures=1,
+        max_timeouts=2,
+        max_lost=3,
+        timeout_s=None,
+        lease_s=None,
+        priority=0,
+        pure=False,
     )

@@ -30,9 +30,7 @@ def job(of: Phase, affinity: str | None = None) -> Job:
 def workers(*loads: int) -> deque[Worker]:
     roster = Roster(lambda: "token")
     agent = roster.agent("a", "token")
-    made = deque(
-        roster.join(0.0, f"w{index}", agent, b"%d" % index) for index in range(len(loads))
-    )
+    made = deque(roster.join(0.0, f"w{index}", agent, b"%d" % index) for index in range(len(loads)))
     for worker, load in zip(made, loads, strict=True):
         for number in range(load):
             attempt = Attempt(job(phase()), number, worker.incarnation, is_backup=False)

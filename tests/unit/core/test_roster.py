@@ -209,7 +209,17 @@ def test_losses_in_a_row_bring_growing_quarantine() -> None:
         assert agent.note_loss(now)
         waits.append(agent.quarantined_until - now)
         now = agent.quarantined_until
-    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, COOL_DOWN_MAX_S, COOL_DOWN_MAX_S, COOL_DOWN_MAX_S]
+    assert waits == [
+        1.0,
+        2.0,
+        4.0,
+        8.0,
+        16.0,
+        32.0,
+        COOL_DOWN_MAX_S,
+        COOL_DOWN_MAX_S,
+        COOL_DOWN_MAX_S,
+    ]
 
 
 def test_a_job_that_ends_well_ends_the_row() -> None:
