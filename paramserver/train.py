@@ -22,6 +22,7 @@ from paramserver.errors import ConfigError, ParamServerError
 
 if TYPE_CHECKING:
     from paramserver.data.datasets import Dataset
+    from paramserver.training.learner import Learner
     from paramserver.training.session import AsyncSGD, Averaging, Progress, TrainingResult
 
 EXIT_FAILED = 1
@@ -51,6 +52,13 @@ def train(
         Mode, typer.Option(help="Rounds of averaging, or asynchronous pushes of gradients.")
     ],
     data: Annotated[str, typer.Option(help="Name of a data set on this machine.")] = "digits",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="softmax, logistic, hinge, ridge or mlp; by default softmax for classes, ridge "
+            "for numbers."
+        ),
+    ] = "auto",
     workers: Annotated[
         int | None, typer.Option(help="Worker processes; by default one for each core.")
     ] = None,
@@ -110,12 +118,14 @@ def train(
     say(f"paramserver {paramserver.__version__}: training on '{data}', --mode {mode.value}")
 
     from paramserver.data.datasets import load
+    from paramserver.models.named import make_model
     from paramserver.training.session import AsyncSGD, Averaging
 
     dataset = load(data, seed=seed)
+    learner, model_name = make_model(model, dataset.n_features, dataset.n_classes, l2)
     say(
         f"data: {len(dataset.y_train):,} examples to train on, {len(dataset.y_test):,} held out, "
-        f"{dataset.n_features} features, {dataset.n_classes} classes"
+        f"{dataset.n_features} features, {dataset.n_classes or 'no'} classes"
     )
     for note in dataset.notes:
         say(f"      {note}")
@@ -137,11 +147,12 @@ def train(
             n_partitions=partitions,
         )
     ends = _Ends(say, "rounds" if mode is Mode.AVG else "updates", target_score, time_limit)
-    result, n_workers = _fit(dataset, settings, workers, batch_size, lr, l2, seed, say, ends)
-    _report(result, say)
+    say(f"model: {model_name}, {learner.size:,} weights in {learner.dtype}")
+    result, n_workers = _fit(learner, dataset, settings, workers, batch_size, lr, seed, say, ends)
+    _report(result, dataset.metric, say)
     summary = _summary(result, dataset, n_workers)
     if baseline:
-        summary |= _compare(dataset, result, l2, seed, say)
+        summary |= _compare(dataset, result, model_name, l2, seed, say)
     if as_json:
         print(json.dumps(summary), flush=True)
 
@@ -184,21 +195,19 @@ class _Ends:
 
 
 def _fit(
+    learner: Learner,
     dataset: Dataset,
     mode: Averaging | AsyncSGD,
     workers: int | None,
     batch_size: int,
     lr: float | None,
-    l2: float,
     seed: int,
     say: Callable[[str], None],
     ends: _Ends,
 ) -> tuple[TrainingResult, int]:
     from paramserver.cluster import LocalCluster
-    from paramserver.models.softmax import Softmax
     from paramserver.training.session import fit
 
-    learner = Softmax(dataset.n_features, dataset.n_classes, l2, dataset.X_train.dtype.name)
     with LocalCluster(workers) as cluster:
         n_workers = cluster.n_workers
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -217,11 +226,11 @@ def _fit(
     return result, n_workers
 
 
-def _report(result: TrainingResult, say: Callable[[str], None]) -> None:
+def _report(result: TrainingResult, metric: str, say: Callable[[str], None]) -> None:
     rate = result.examples / result.wall_s
     last = result.history[-1]
     say(
-        f"done: held-out accuracy {last.test_score:.4f} after {result.epochs:.1f} epochs in "
+        f"done: held-out {metric} {last.test_score:.4f} after {result.epochs:.1f} epochs in "
         f"{result.wall_s:.2f} s ({rate:,.0f} examples/s), learning rate {result.lr:.4g}"
     )
     say(
@@ -277,7 +286,7 @@ def _summary(result: TrainingResult, dataset: Dataset, n_workers: int) -> dict[s
         "examples_per_s": result.examples / result.wall_s,
         "train_loss": last.train_loss,
         "test_score": last.test_score,
-        "metric": "accuracy",
+        "metric": dataset.metric,
         "staleness": None if is_averaging else staleness_summary(result),
         "rejected": {reason: n for reason, n in result.rejected.items() if n},
         "workers_lost": result.workers_lost,
@@ -288,33 +297,33 @@ def _summary(result: TrainingResult, dataset: Dataset, n_workers: int) -> dict[s
 
 
 def _compare(
-    dataset: Dataset, result: TrainingResult, l2: float, seed: int, say: Callable[[str], None]
+    dataset: Dataset,
+    result: TrainingResult,
+    model_name: str,
+    l2: float,
+    seed: int,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Train scikit-learn's own model in this process to the same score, and compare the times."""
-    from sklearn.linear_model import SGDClassifier
-
     target = result.history[-1].test_score
     assert target is not None
-    name = "SGDClassifier(loss='log_loss')"
-    model = SGDClassifier(loss="log_loss", alpha=l2, random_state=seed)
-    classes = list(range(dataset.n_classes))
-    spent_s, score, epoch = 0.0, 0.0, 0
+    name, model = _baseline(model_name, dataset.n_classes, l2, seed)
+    extra = {"classes": list(range(dataset.n_classes))} if dataset.n_classes else {}
+    spent_s, score, epoch = 0.0, float("-inf"), 0
     while score < target and spent_s < BASELINE_MAX_S and epoch < BASELINE_MAX_EPOCHS:
         began = time.perf_counter()
-        model.partial_fit(dataset.X_train, dataset.y_train, classes=classes)
+        model.partial_fit(dataset.X_train, dataset.y_train, **extra)
         spent_s += time.perf_counter() - began
         score = max(score, float(model.score(dataset.X_test, dataset.y_test)))
         epoch += 1
     speedup: float | None = None
-    reached_s = next(p.wall_s for p in result.history if (p.test_score or 0.0) >= target)
+    reached = next(p for p in result.history if p.test_score is not None and p.test_score >= target)
     if score >= target:
-        speedup = spent_s / reached_s
-        verdict = (
-            f"{speedup:.1f} times faster" if speedup >= 1 else f"{1 / speedup:.1f} times SLOWER"
-        )
+        speedup = spent_s / reached.wall_s
+        times = f"{speedup:.1f} times faster" if speedup >= 1 else f"{1 / speedup:.1f} times SLOWER"
         say(
             f"compared with one scikit-learn process: {name} reaches {score:.4f} in "
-            f"{spent_s:.2f} s ({epoch} epochs); this run, in {reached_s:.2f} s, is {verdict}"
+            f"{spent_s:.2f} s ({epoch} epochs); this run, in {reached.wall_s:.2f} s, is {times}"
         )
     else:
         say(
@@ -325,6 +334,21 @@ def _compare(
         "baseline": {"name": name, "wall_s": spent_s, "score": score},
         "speedup": speedup,
     }
+
+
+def _baseline(model_name: str, n_classes: int, l2: float, seed: int) -> tuple[str, Any]:
+    """Return scikit-learn's counterpart, and what to call it."""
+    if model_name == "mlp":
+        from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+        kind = MLPClassifier if n_classes else MLPRegressor
+        return f"{kind.__name__}((128,))", kind((128,), alpha=l2, random_state=seed)
+    from sklearn.linear_model import SGDClassifier, SGDRegressor
+
+    if not n_classes:
+        return "SGDRegressor()", SGDRegressor(alpha=l2, random_state=seed)
+    loss = "hinge" if model_name == "hinge" else "log_loss"
+    return f"SGDClassifier(loss='{loss}')", SGDClassifier(loss=loss, alpha=l2, random_state=seed)
 
 
 def _say(line: str) -> None:

@@ -7,16 +7,21 @@ Rule 2: nothing here imports scikit-learn: that takes two seconds, and its small
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import ConfigError, DataError
+
+FASHION_MNIST: Final = Path("/usr/share/datasets/fashion-mnist")
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,9 @@ class Dataset:
     name : str
     X_train, X_test : ndarray of shape (n, n_features)
     y_train, y_test : ndarray of shape (n,)
-        Class numbers from 0.
+        Class numbers from 0, or (for regression) the numbers to predict.
     n_classes : int
+        0 for regression.
     notes : tuple of str
         What was done to the data, in words.
     """
@@ -46,6 +52,15 @@ class Dataset:
     def n_features(self) -> int:
         """Columns of X."""
         return int(self.X_train.shape[1])
+
+    @property
+    def metric(self) -> str:
+        """What a score of it is called."""
+        return "accuracy" if self.n_classes else "R2"
+
+
+Loader: TypeAlias = Callable[[int, npt.DTypeLike], Dataset]
+"""(seed of the split, dtype of X) -> data set"""
 
 
 def load(name: str, *, seed: int = 0, dtype: npt.DTypeLike = np.float32) -> Dataset:
@@ -98,17 +113,59 @@ def standardise(
         X *= factor.astype(X.dtype)
 
 
-def _digits(seed: int, dtype: npt.DTypeLike) -> Dataset:
-    rows = _read_sklearn_csv("digits.csv.gz")
-    X, y = rows[:, :-1].astype(dtype), rows[:, -1].astype(np.int64)
+def _small(
+    name: str, X: npt.NDArray[Any], y: npt.NDArray[Any], n_classes: int, seed: int
+) -> Dataset:
+    """Split and standardise one of the small tables."""
     X_train, y_train, X_test, y_test = split(X, y, seed=seed)
     standardise(X_train, X_test)
-    notes = ("each column standardised by its mean and deviation over the training rows",)
-    return Dataset("digits", X_train, y_train, X_test, y_test, 10, notes)
+    notes = ["each column standardised by its mean and deviation over the training rows"]
+    if not n_classes:
+        scale = y_train.std()
+        mean = y_train.mean()
+        y_train, y_test = (y_train - mean) / scale, (y_test - mean) / scale
+        notes.append("the numbers to predict standardised in the same way")
+    return Dataset(name, X_train, y_train, X_test, y_test, n_classes, tuple(notes))
 
 
-def _read_sklearn_csv(name: str) -> npt.NDArray[np.float64]:
-    """Read one of scikit-learn's own csv files."""
+def _digits(seed: int, dtype: npt.DTypeLike) -> Dataset:
+    rows = _read_sklearn_table("digits.csv.gz")
+    return _small("digits", rows[:, :-1].astype(dtype), rows[:, -1].astype(np.int64), 10, seed)
+
+
+def _with_header(name: str, file: str, n_classes: int) -> Loader:
+    """Return the loader of a table whose first line says what it holds."""
+
+    def load_it(seed: int, dtype: npt.DTypeLike) -> Dataset:
+        rows = _read_sklearn_table(file, skiprows=1)
+        X, y = rows[:, :-1].astype(dtype), rows[:, -1].astype(np.int64)
+        return _small(name, X, y, n_classes, seed)
+
+    return load_it
+
+
+def _diabetes(seed: int, dtype: npt.DTypeLike) -> Dataset:
+    X = _read_sklearn_table("diabetes_data_raw.csv.gz", delimiter=None).astype(dtype)
+    y = _read_sklearn_table("diabetes_target.csv.gz", delimiter=None).astype(dtype)
+    return _small("diabetes", X, y, 0, seed)
+
+
+def _fashion_mnist(seed: int, dtype: npt.DTypeLike) -> Dataset:
+    """60,000 + 10,000 images of clothes; the test set is the one that was published."""
+    images, labels = (
+        [_read_idx(FASHION_MNIST / f"{part}-{kind}-ubyte.gz") for part in ("train", "t10k")]
+        for kind in ("images-idx3", "labels-idx1")
+    )
+    X_train, X_test = (np.multiply(x.reshape(len(x), -1), 1 / 255, dtype=dtype) for x in images)
+    y_train, y_test = (y.astype(np.int64) for y in labels)
+    notes = ("pixels divided by 255",)
+    return Dataset("fashion-mnist", X_train, y_train, X_test, y_test, 10, notes)
+
+
+def _read_sklearn_table(
+    name: str, *, delimiter: str | None = ",", skiprows: int = 0
+) -> npt.NDArray[np.float64]:
+    """Read one of scikit-learn's own tables."""
     spec = find_spec("sklearn")  # finds the package without running it
     if spec is None or spec.origin is None:
         raise DataError(
@@ -123,8 +180,37 @@ def _read_sklearn_csv(name: str) -> npt.NDArray[np.float64]:
             "python -m pip install --force-reinstall scikit-learn",
             path=str(path),
         )
-    return np.loadtxt(path, delimiter=",")
+    return np.loadtxt(path, delimiter=delimiter, skiprows=skiprows)
 
 
-LOADERS: dict[str, Callable[[int, npt.DTypeLike], Dataset]] = {"digits": _digits}
+def _read_idx(path: Path) -> npt.NDArray[np.uint8]:
+    """Read a file of bytes in the format of the MNIST family."""
+    if not path.is_file():
+        raise DataError(
+            f"{path} is not there. On Debian and Ubuntu: apt install dataset-fashion-mnist",
+            path=str(path),
+        )
+    try:
+        with gzip.open(path) as file:
+            data = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is damaged: {error}. Install it anew.", path=str(path)) from error
+    n_axes = data[3] if len(data) > 3 else 0
+    start = 4 + 4 * n_axes
+    shape = tuple(np.frombuffer(data[4:start], ">u4").astype(int))
+    if data[:3] != b"\0\0\x08" or len(data) - start != prod(shape):
+        raise DataError(
+            f"{path} is no IDX file of bytes, or is cut short. Install it anew.", path=str(path)
+        )
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+LOADERS: dict[str, Loader] = {
+    "breast-cancer": _with_header("breast-cancer", "breast_cancer.csv", 2),
+    "diabetes": _diabetes,
+    "digits": _digits,
+    "fashion-mnist": _fashion_mnist,
+    "iris": _with_header("iris", "iris.csv", 3),
+    "wine": _with_header("wine", "wine_data.csv", 3),
+}
 """By name."""

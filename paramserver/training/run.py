@@ -29,9 +29,6 @@ from paramserver.runtime.internals import Internals
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.vector import FloatVector
 
-SNAPSHOT_S = 0.05
-"""Least time between two copies of the weights for the user's thread, the last one apart."""
-
 
 class Snapshot(NamedTuple):
     """The weights at one moment.
@@ -104,8 +101,15 @@ class TrainingRun:
         """End the training at the next good moment."""
         self._master.ask(lambda _: self._guard(self._stop))
 
-    def wait(self, timeout_s: float, *, look: bool) -> Snapshot | None:
+    def wait(self, timeout_s: float, *, look: bool, not_before_s: float = 0.0) -> Snapshot | None:
         """Wait for the end or (with `look`) for a copy of the weights, whatever comes first.
+
+        Parameters
+        ----------
+        timeout_s : float
+        look : bool
+        not_before_s : float
+            No copy before so much time has passed.
 
         Returns
         -------
@@ -118,6 +122,7 @@ class TrainingRun:
             What ended the training before its time.
         """
         with self._changed:
+            self._snapshot_at = self._master.clock() + not_before_s
             self._wants_snapshot = look
             self._changed.wait_for(lambda: self._snapshot or self._has_ended, timeout_s)
             if self._error is not None:
@@ -249,8 +254,7 @@ class TrainingRun:
                 self._end()
         elif self._wants_snapshot:
             now = self._master.clock()
-            if now - self._snapshot_at >= SNAPSHOT_S:
-                self._snapshot_at = now
+            if now >= self._snapshot_at:
                 with self._changed:
                     self._wants_snapshot = False
                     self._snapshot = Snapshot(w.copy(), unit, self.examples, now)

@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +34,12 @@ from paramserver.training.vector import FloatVector, fingerprint
 if TYPE_CHECKING:
     from paramserver.cluster import Cluster
 
-LR_SAMPLE = 2_000
-"""Rows from which the learning rate is chosen."""
+SAMPLE_ROWS = 2_000
+"""Rows from which the learning rate is chosen, and by which the loss is watched on the way."""
+SNAPSHOT_S = 0.05
+"""Least time between two looks at the weights while training goes on."""
+LOOK_FACTOR = 20
+"""... and how many times as long as a look itself takes."""
 NUDGE_S = 2.5
 """A synchronous step that has waited for absent learners for two of these goes on without them."""
 
@@ -119,6 +124,7 @@ class Progress:
     wall_s : float
         Since the training began; evaluation runs beside it.
     train_loss : float
+        On a sample of the rows; at the end, on all of them.
     test_score : float or None
     """
 
@@ -220,7 +226,8 @@ def fit(
     batch_size : int, default=32
     lr : float or "auto"
         Learning rate. "auto" takes ``1 / L``, where L bounds the curvature of the loss on a seeded
-        sample of the rows; the learner must be able to tell it (`curvature`).
+        sample of the rows, where the learner can tell it (`curvature`), and the learner's
+        `default_lr` where it cannot.
     seed : int
         Of everything that is left to chance.
     on_progress : callable, optional
@@ -262,7 +269,7 @@ def fit(
 
 
 def choose_lr(learner: Learner, rows: Batch, seed: int) -> float:
-    """Return ``1 / L`` from a seeded sample of the rows.
+    """Return ``1 / L`` from a seeded sample of the rows, or the learner's own default.
 
     Raises
     ------
@@ -270,15 +277,21 @@ def choose_lr(learner: Learner, rows: Batch, seed: int) -> float:
         If the learner cannot tell its curvature.
     """
     curvature = getattr(learner, "curvature", None)
+    if curvature is None and (default := getattr(learner, "default_lr", None)) is not None:
+        return float(default)
     if curvature is None:
         raise ConfigError(
-            f"{type(learner).__name__} has no method 'curvature', so no learning rate can be "
-            "chosen for it: give one (lr=...).",
+            f"{type(learner).__name__} has neither a method 'curvature' nor a 'default_lr', so no "
+            "learning rate can be chosen for it: give one (lr=...).",
             field="lr",
             value="auto",
         )
-    chosen = np.random.default_rng(seed).permutation(rows.n)[:LR_SAMPLE]
-    return 1.0 / float(curvature(Batch(rows.X[chosen], rows.y[chosen])))
+    return 1.0 / float(curvature(_sample(rows, seed)))
+
+
+def _sample(rows: Batch, seed: int) -> Batch:
+    chosen = np.random.default_rng(seed).permutation(rows.n)[:SAMPLE_ROWS]
+    return Batch(rows.X[chosen], rows.y[chosen])
 
 
 def split_rows(n: int, p: int, seed: int) -> list[npt.NDArray[np.intp]]:
@@ -343,21 +356,27 @@ def _watch(
     held_out: Batch | None,
     on_progress: Callable[[Progress], object] | None,
 ) -> list[Progress]:
-    """Wait for the end; evaluate what comes by."""
+    """Wait for the end; evaluate what comes by (the loss on a sample) and what is left."""
+    sample = _sample(rows, run.plan.seed)
     history: list[Progress] = []
+    pause_s = 0.0
     run.start()
     while run.final is None:
-        snapshot = run.wait(NUDGE_S, look=on_progress is not None)
+        snapshot = run.wait(NUDGE_S, look=on_progress is not None, not_before_s=pause_s)
         if snapshot is None:
             run.nudge()
         elif on_progress is not None:
-            history.append(_evaluate(run, snapshot, learner, rows, held_out))
+            began = perf_counter()
+            history.append(_evaluate(run, snapshot, learner, sample, held_out))
             if on_progress(history[-1]):
                 run.stop()
-    if not history or history[-1].unit != run.final.unit:
-        history.append(_evaluate(run, run.final, learner, rows, held_out))
-        if on_progress is not None:
-            on_progress(history[-1])
+            # The cores are for the learners: no more than a twentieth of the time of one is ours.
+            pause_s = max(SNAPSHOT_S, LOOK_FACTOR * (perf_counter() - began))
+    if history and history[-1].unit == run.final.unit:
+        history.pop()
+    history.append(_evaluate(run, run.final, learner, rows, held_out))
+    if on_progress is not None:
+        on_progress(history[-1])
     return history
 
 
@@ -366,7 +385,7 @@ def _evaluate(
 ) -> Progress:
     return Progress(
         snapshot.unit,
-        snapshot.examples / rows.n,
+        snapshot.examples / sum(run.plan.rows.n_examples),
         snapshot.at - run.began_at,
         learner.loss(snapshot.w, rows),
         None if held_out is None else learner.score(snapshot.w, held_out),
