@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from paramserver.core.batches import batches
 from paramserver.core.commands import (
     AnnounceWorker,
     CallService,
@@ -517,7 +518,8 @@ class MasterMachine:
         for incarnation, keys in scheduler.take_unwanted(now).items():
             self._send_to(now, incarnation, TakeBack(tuple(keys)), out)
         for incarnation, grants in scheduler.assign(now).items():
-            self._send_to(now, incarnation, GrantJobs(tuple(grants)), out)
+            for batch in batches(grants):
+                self._send_to(now, incarnation, GrantJobs(batch), out)
         if scheduler.review_at is not None and scheduler.review_at <= now:
             take_back, backups = scheduler.review(now)
             for incarnation, keys in take_back.items():

@@ -124,3 +124,16 @@ def run_chunk_until_error(
     except Exception as error:  # noqa: BLE001 - it is raised where the results are read
         return results, calls.encode_error(error, trusted=True), current().worker_id
     return results, None, ""
+
+
+def cut_chunk(
+    value: tuple[list[Any], tuple[int, Any, Any] | None, str], worker_id: str
+) -> tuple[list[Any], tuple[int, Any, Any] | None, str]:
+    """Cut the value of `run_chunk_until_error` at the first result that cannot be sent."""
+    results, error, _ = value
+    for n, result in enumerate(results):
+        try:
+            calls.encode_value(result, trusted=True)
+        except Exception as trouble:  # noqa: BLE001 - it is raised where that result is read
+            return results[:n], calls.encode_error(trouble, trusted=True), worker_id
+    return results, error, worker_id

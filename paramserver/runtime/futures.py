@@ -90,9 +90,8 @@ class FutureOwner:
     def settle(self, ended: SettleJob) -> None:
         """Give a future its result or its error."""
         try:
-            future = self._futures.get(ended.job)
-            if future is not None:
-                settle_future(future, ended, trusted=self._trusted)
+            if ended.job in self._futures:
+                settle_future(self._futures[ended.job], ended, trusted=self._trusted)
         finally:  # whoever has waited until all are settled finds them so
             self._drop(ended.job)
 
@@ -114,14 +113,17 @@ class FutureOwner:
 
 def settle_future(future: Future[Any], ended: SettleJob, *, trusted: bool) -> None:
     """Give a future what its job ended with, unless its owner has cancelled or filled it."""
-    if ended.verdict is Verdict.CANCELLED:
-        future.cancel()
-    if not future.running() and not _start(future):
-        return
-    if ended.verdict is Verdict.SUCCEEDED:
-        _give(future, *_result_of(ended, trusted=trusted))
-    else:
-        _give(future, None, job_error(ended, trusted=trusted))
+    try:
+        if ended.verdict is Verdict.CANCELLED:
+            future.cancel()
+        if not future.running() and not _start(future):
+            return
+        if ended.verdict is Verdict.SUCCEEDED:
+            _give(future, *_result_of(ended, trusted=trusted))
+        else:
+            _give(future, None, job_error(ended, trusted=trusted))
+    finally:
+        del future  # an error's traceback leads to this frame, and must not lead to its future
 
 
 def _start(future: Future[Any]) -> bool:
@@ -142,7 +144,6 @@ def _give(future: Future[Any], result: Any, error: BaseException | None) -> None
 
 
 def _result_of(ended: SettleJob, *, trusted: bool) -> tuple[Any, BaseException | None]:
-    # In a function of its own, so that the error's traceback does not lead back to its future.
     assert ended.payload is not None
     try:
         return calls.decode_value(ended.payload, trusted=trusted), None

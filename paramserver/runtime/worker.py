@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from paramserver.core.commands import DeliverReply, Exit, Say, StartJob, WorkerCommand
 from paramserver.core.events import (
@@ -35,6 +35,7 @@ from paramserver.core.worker_life import WorkerLife
 from paramserver.errors import ParamServerError, ProtocolError, TransportError
 from paramserver.protocol import calls, codec
 from paramserver.protocol.functions import find_function
+from paramserver.protocol.limits import check_size
 from paramserver.protocol.messages import Buffer, Hello, JobGrant, Outcome, Payload
 from paramserver.runtime import context as job_context
 from paramserver.runtime.flight_recorder import FlightRecorder
@@ -68,6 +69,7 @@ class Worker:
         self._config = config
         self._transport = transport
         self._recorder = recorder
+        self._pid = os.getpid()
         self._life = WorkerLife(config.worker_id, config.token, self._make_hello)
         self._lock = threading.Lock()
         self._job: JobGrant | None = None
@@ -155,7 +157,7 @@ class Worker:
             try:
                 context = _Context(self, grant)
                 value = job_context.run_in(context, fn, args, kwargs)
-                payload = calls.encode_value(value, trusted=trusted).snapshot()
+                payload = self._encode_result(fn, value)
                 outcome = Outcome.OK
                 del value
             except job_context.LostInput as lost:
@@ -164,9 +166,23 @@ class Worker:
             except BaseException as error:  # noqa: BLE001 - user code: also SystemExit is a result
                 outcome = Outcome.ERROR
                 payload = calls.encode_error(error, trusted=trusted)
+        if os.getpid() != self._pid:  # a child that the job has forked comes back here, too
+            _leave_forked()
         self._recorder.ended()
         ended = clock()
         return JobEnded(ended, outcome, int((ended - started) * 1e6), payload, detail)
+
+    def _encode_result(self, fn: Callable[..., Any], value: Any) -> Payload:
+        trusted = self._transport.trusted
+        try:
+            payload = calls.encode_value(value, trusted=trusted)
+        except Exception:
+            if fn is not job_context.run_chunk_until_error:
+                raise
+            value = job_context.cut_chunk(value, self._config.worker_id)
+            payload = calls.encode_value(value, trusted=trusted)
+        check_size(payload, "a result")
+        return payload.snapshot()  # the next job may change an array that this one has returned
 
     # --- with the lock held, by any thread --------------------------------------------------------
 
@@ -350,6 +366,14 @@ class _Context:
 
     def call(self, service: str, method: str, body: Payload) -> Payload:
         return self._worker.call_service(service, method, body)
+
+
+def _leave_forked() -> NoReturn:
+    """End a forked child as multiprocessing does: nothing of its parent's is closed by it."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(0)
 
 
 def _connect(config: ChildConfig) -> WorkerTransport:
