@@ -13,6 +13,7 @@ import secrets
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -161,6 +162,13 @@ class Cluster(JobExecutor):
     def scratch_folder(self) -> Path:
         """A private folder on this machine that ends with the cluster."""
         return self._parts.scratch.disk
+
+    def share_folder(self, path: str | os.PathLike[str]) -> AbstractContextManager[None]:
+        """Let jobs on other machines reach the files of a folder, for the time of a with block.
+
+        They read and write them by `paramserver.runtime.relay`, over their connections.
+        """
+        return self._parts.relay.share(path)
 
     @property
     def n_workers(self) -> int:

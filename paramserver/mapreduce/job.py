@@ -8,7 +8,6 @@ Rule 3: folders are made by the driver. A late attempt finds its folder gone, an
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from paramserver.mapreduce.output import ToLine, as_columns, as_lines, write_par
 from paramserver.mapreduce.pairs import Batch
 from paramserver.mapreduce.reducing import PartReducer
 from paramserver.mapreduce.shuffle import MapOutput, ShuffleWriter, read_piece
+from paramserver.mapreduce.workplace import Workplace
 
 __remote_jobs__ = ("map_job", "reduce_job")
 
@@ -87,13 +87,17 @@ def map_job(
     """
     its = Settings(**settings)
     records = _Records(share, its)
-    with ShuffleWriter(
-        its.folder, job, its.n_parts, its.memory_limit_bytes // 2, trusted=its.trusted
-    ) as writer:
+    with (
+        Workplace(its.folder) as place,
+        ShuffleWriter(
+            place.folder, job, its.n_parts, its.memory_limit_bytes // 2, trusted=its.trusted
+        ) as writer,
+    ):
         sink = PairSink(combiner, writer.add, its.memory_limit_bytes // 4)
         n_bad = _map_all(records, mapper, sink, its.max_bad_records)
         sink.flush()
         output = writer.finish()
+        output = output._replace(path=place.hand_over(output.path, its.folder))
         return {
             "output": list(output),
             "records": records.n_records,
@@ -211,17 +215,20 @@ def reduce_job(
     """
     its = Settings(**settings)
     name = f"part-{part:05d}"
-    engine = PartReducer(
-        reducer, its.folder, f"runs-{name}", its.memory_limit_bytes, trusted=its.trusted
-    )
     encode: Callable[[Batch], bytes] = (
         partial(as_columns, trusted=its.trusted)
         if out_folder is None
         else partial(as_lines, to_line=to_line)
     )
-    path = os.path.join(out_folder or its.folder, unique_name(name))
-    results = engine.reduce(_pieces(inputs, part, its))
-    output = write_part(path, results, encode)
+    final_folder = out_folder or its.folder
+    with Workplace(its.folder) as place:
+        engine = PartReducer(
+            reducer, place.folder, f"runs-{name}", its.memory_limit_bytes, trusted=its.trusted
+        )
+        results = engine.reduce(_pieces(inputs, part, its))
+        path = place.path_for(final_folder, unique_name(name))
+        output = write_part(path, results, encode)
+        output = output._replace(path=place.hand_over(output.path, final_folder))
     return {
         "output": list(output),
         "reduce_pairs": engine.n_pairs,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -37,7 +38,9 @@ class PlanRunner(Protocol):
     """What a map-reduce needs of a cluster.
 
     With an attribute ``trusted`` that is true (all workers are inside the local trust domain),
-    anything that can be pickled can be a value; without, plain values and arrays.
+    anything that can be pickled can be a value; without, plain values and arrays. Where workers are
+    on other machines, a method ``share_folder(path)`` returns a context manager during which they
+    reach the files of that folder by `runtime.relay`.
     """
 
     @property
@@ -227,18 +230,29 @@ def _check_counts(counts: Mapping[str, Any]) -> None:
 
 
 class _ShuffleFolder:
-    """A folder for the files of one run, removed at its end."""
+    """A folder for the files of one run, shared with other machines, and removed at its end."""
 
     def __init__(self, cluster: PlanRunner) -> None:
+        self._share = share_of(cluster)
         self._path = os.path.join(os.fspath(cluster.scratch_folder), unique_name("mapreduce"))
 
     def __enter__(self) -> str:
         with disk_errors(self._path):
             os.mkdir(self._path, 0o700)
+        self._sharing = self._share(self._path)
+        self._sharing.__enter__()
         return self._path
 
     def __exit__(self, *_: object) -> None:
+        self._sharing.__exit__(None, None, None)
         remove_folder(self._path)
+
+
+def share_of(cluster: PlanRunner) -> Callable[[str], AbstractContextManager[Any]]:
+    """Return what shares a folder of this machine with the jobs of a cluster."""
+    share: Callable[[str], AbstractContextManager[Any]]
+    share = getattr(cluster, "share_folder", nullcontext)
+    return share
 
 
 class _Run:
@@ -283,7 +297,8 @@ class _Run:
     ) -> MapReduceResult:
         folder = OutputFolder(out_dir)
         try:
-            maps, reduces = self._phases(mapper, combiner, reducer, folder.temporary, to_line)
+            with share_of(self._cluster)(folder.temporary):
+                maps, reduces = self._phases(mapper, combiner, reducer, folder.temporary, to_line)
             paths = folder.commit([PartOutput(*reduced["output"]) for reduced in reduces])
             return self._result(maps, reduces, None, paths)
         except BaseException:

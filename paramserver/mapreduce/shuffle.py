@@ -18,7 +18,9 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -27,6 +29,7 @@ from paramserver.mapreduce.columns import decode_batches, encode_batch
 from paramserver.mapreduce.files import NewFile, unique_name
 from paramserver.mapreduce.pairs import Batch, Lanes, concatenated_values
 from paramserver.mapreduce.words import Words
+from paramserver.runtime import relay
 from paramserver.runtime.context import LostInput
 
 _ROW: Final = struct.Struct("<QQII")
@@ -171,8 +174,7 @@ def read_piece(
 ) -> Iterator[tuple[Batch, int]]:
     """Yield the batches of one part from the output of one map job, each with its bytes.
 
-    This is the seam for reduce jobs on other machines: they get what `_read_pieces` yields by
-    another way, and everything else stays.
+    A reduce job on a machine that has not the folder of the run gets it from the master.
 
     Raises
     ------
@@ -197,17 +199,27 @@ def _read_pieces(output: MapOutput, part: int) -> Iterator[bytes]:
     row_bytes = output.n_segments * _ROW.size
     if not row_bytes:
         return
-    fd = os.open(output.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        rows = _read(fd, output.index_offset + part * row_bytes, row_bytes)
+    with _opened(output.path) as read:
+        rows = read(output.index_offset + part * row_bytes, row_bytes)
         for start in range(0, row_bytes, _ROW.size):
             offset, n_bytes, crc, row_crc = _ROW.unpack_from(rows, start)
             if zlib.crc32(rows[start : start + _ROW_HEAD.size]) != row_crc:
                 raise ValueError("its index is damaged")
-            piece = _read(fd, offset, n_bytes)
+            piece = read(offset, n_bytes)
             if zlib.crc32(piece) != crc:
                 raise ValueError("a piece is damaged")
             yield piece
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Callable[[int, int], bytes]]:
+    """Return what reads (offset, n_bytes) of a file, wherever it is."""
+    if not relay.is_here(os.path.dirname(path)):
+        yield partial(relay.read_file, path)
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield partial(_read, fd)
     finally:
         os.close(fd)
 

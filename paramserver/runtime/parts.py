@@ -29,6 +29,7 @@ from paramserver.runtime.agent import Agent
 from paramserver.runtime.futures import FutureOwner
 from paramserver.runtime.master import Master
 from paramserver.runtime.membership import Membership
+from paramserver.runtime.relay import SERVICE, FileRelay
 from paramserver.runtime.scratch import Scratch
 from paramserver.runtime.worker_spec import WorkerSpec
 from paramserver.transport.base import MasterTransport
@@ -57,6 +58,8 @@ class ClusterParts:
         self.membership = Membership()
         self.master = Master(machine, transport, kill_worker=self._kill)
         self.master.on_worker.append(self.membership.note)
+        self.relay = FileRelay(self.master.post, self.master.clock, trusted=transport.trusted)
+        self.master.services[SERVICE] = self.relay
         self.address = transport.address
         self._owners: weakref.WeakSet[FutureOwner] = weakref.WeakSet()
         # Of all futures. The master holds them as long as they own a job.
@@ -168,6 +171,7 @@ class ClusterParts:
                 return
             rest.callback(atexit.unregister, self._finish_at_exit)
             rest.callback(self.scratch.close)
+            rest.callback(self.relay.close)
             rest.callback(self.master.close, leave_s=LEAVE_REMOTE_S)
             self.master.post(StopRequested(self.master.clock(), drain=True))
             if self.agent is not None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from paramserver.runtime import relay
 
 
 def add(a: int, b: int) -> int:
@@ -93,3 +96,14 @@ class AnObject:
 
 def count_words(block: bytes) -> Counter[bytes]:
     return Counter(block.lower().split())
+
+
+def read_by_relay(path: str, n_bytes: int) -> bytes:
+    return relay.read_file(path, 0, n_bytes)
+
+
+def write_by_relay(data: bytes, path: str) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        relay.send_file(file.name, path)

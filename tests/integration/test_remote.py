@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 import zmq
+from zmq.utils import garbage
 
 from paramserver.cluster import Cluster
 from paramserver.core.events import JobsSubmitted
@@ -51,6 +52,7 @@ from paramserver.runtime.plan import Call, PhaseCalls
 from paramserver.runtime.release import release
 from paramserver.transport.security import load_worker_keys, make_keys
 from tests.integration import remote_jobs as jobs
+from tests.integration.far_worker import FAR_AGENT
 from tests.integration.remote import PATIENCE_S, ROOT, AgentProcess, Puppet, wait_until
 
 GRACE_S = 0.5
@@ -62,6 +64,13 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keys")
     folder.chmod(0o700)
     return make_keys(folder)
+
+
+@pytest.fixture(autouse=True)
+def _no_lending_thread() -> Iterator[None]:
+    """End the thread that pyzmq starts, once in a process, for frames lent to ZeroMQ."""
+    yield
+    garbage.gc.stop()
 
 
 @pytest.fixture
@@ -189,6 +198,64 @@ def test_a_map_reduce_counts_exactly_though_a_worker_is_killed(
     )
     assert dict(counted) == Counter(text.split())
     assert lost
+
+
+@pytest.mark.parametrize("into_files", [False, True], ids=["into memory", "into files"])
+def test_a_map_reduce_needs_no_common_folder(
+    cluster: Cluster, agents: StartAgent, tmp_path: Path, into_files: bool
+) -> None:
+    """Whether a map job or a reduce job runs near or far is left to chance."""
+    text = b"\n".join(b"line %d of %d" % (k, k * k) for k in range(40_000))
+    (tmp_path / "text").write_bytes(text)
+    agents(cluster, 1, program=("-c", FAR_AGENT))
+    cluster.wait_for_workers(1, PATIENCE_S)
+    options: dict[str, Any] = {"out_dir": tmp_path / "out"} if into_files else {}
+    program = MapReduce(jobs.count_words, sum, unit="words")
+
+    def add_a_near_one(phase: str, n_done: int, _: int) -> None:
+        if (phase, n_done) == ("map", 5) and cluster.n_workers == 1:
+            agents(cluster, 1)
+            cluster.wait_for_workers(2, PATIENCE_S)
+
+    inputs = str(tmp_path / "text")
+    counted = program.run(
+        inputs, cluster, 10, 20, memory_limit_bytes=1 << 16, on_progress=add_a_near_one, **options
+    )
+    truth = Counter(text.split())
+    if into_files:
+        lines = [line.split(b"\t") for p in counted.paths for line in p.read_bytes().splitlines()]
+        assert {word: int(count) for word, count in lines} == truth
+        assert len(lines) == len(truth)
+    else:
+        assert dict(counted) == truth
+    assert counted.counters["spilled_runs"] > 0
+    assert not list(cluster.scratch_folder.glob("mapreduce*"))
+
+
+def test_the_relay_reaches_only_what_is_shared(cluster: Cluster, agents: StartAgent) -> None:
+    agents(cluster, 1)
+    folder = cluster.scratch_folder
+    (folder / "mine").write_text("secret")
+    (folder / "link").symlink_to("/etc/passwd")
+    for path in (folder / "mine", "/etc/passwd", folder / ".." / "x"):
+        with pytest.raises(JobFailed, match="not in a folder that is shared"):
+            cluster.submit(jobs.read_by_relay, str(path), 6).result(PATIENCE_S)
+    with cluster.share_folder(folder):
+        read = cluster.submit(jobs.read_by_relay, str(folder / "mine"), 6)
+        assert read.result(PATIENCE_S) == b"secret"
+        for name, words in (("link", "symbolic link"), ("..", "not in"), ("absent", "no file")):
+            with pytest.raises(JobFailed, match=words):
+                cluster.submit(jobs.read_by_relay, f"{folder}/{name}", 1).result(PATIENCE_S)
+        with pytest.raises(JobFailed, match="cut off"):
+            cluster.submit(jobs.read_by_relay, str(folder / "mine"), 7).result(PATIENCE_S)
+        with pytest.raises(JobFailed, match="File exists"):
+            cluster.submit(jobs.write_by_relay, b"x", str(folder / "mine")).result(PATIENCE_S)
+        large = os.urandom((5 << 20) // 2)
+        cluster.submit(jobs.write_by_relay, large, str(folder / "new")).result(PATIENCE_S)
+        assert (folder / "new").read_bytes() == large
+        cluster.submit(jobs.write_by_relay, b"", str(folder / "empty")).result(PATIENCE_S)
+        assert (folder / "empty").read_bytes() == b""
+    assert (folder / "mine").read_text() == "secret"
 
 
 def test_code_travels_only_where_both_sides_were_told_so(keys: Path, agents: StartAgent) -> None:
