@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -150,6 +152,74 @@ class AgentProcess:
                 self._popen.wait(PATIENCE_S)
         self._out.close()
         sweep()  # what one that was killed has left is for the next start to remove
+
+
+class Wire:
+    """A TCP relay between workers and a master, which the test can cut and mend."""
+
+    def __init__(self, address: str) -> None:
+        host, port = address.removeprefix("tcp://").rsplit(":", 1)
+        self._target = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._lock = threading.Lock()
+        self._ends: list[socket.socket] = []
+        self._is_cut = self._is_closed = False
+        self._threads = [threading.Thread(target=self._accept, name="wire")]
+        self._threads[0].start()
+
+    def cut(self) -> None:
+        """End all connections, as a switch does that restarts; new ones are refused."""
+        with self._lock:
+            self._is_cut = True
+            for end in self._ends:
+                with suppress(OSError):  # it has ended by itself
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        with self._lock:
+            self._is_cut = False
+
+    def close(self) -> None:
+        self._is_closed = True
+        self.cut()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(PATIENCE_S)
+        self._listener.close()
+        for end in self._ends:
+            end.close()
+
+    def _accept(self) -> None:
+        while not self._is_closed:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:  # closed
+                return
+            with self._lock:
+                if self._is_cut:
+                    near.close()
+                    continue
+                far = socket.create_connection(self._target)
+                self._ends += [near, far]
+                for pair in ((near, far), (far, near)):
+                    thread = threading.Thread(target=self._carry, args=pair, name="wire")
+                    self._threads.append(thread)
+                    thread.start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):  # either end has closed
+            while data := source.recv(65536):
+                target.sendall(data)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Puppet:

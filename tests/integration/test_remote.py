@@ -53,7 +53,7 @@ from paramserver.runtime.release import release
 from paramserver.transport.security import load_worker_keys, make_keys
 from tests.integration import remote_jobs as jobs
 from tests.integration.far_worker import FAR_AGENT
-from tests.integration.remote import PATIENCE_S, ROOT, AgentProcess, Puppet, wait_until
+from tests.integration.remote import PATIENCE_S, ROOT, AgentProcess, Puppet, Wire, wait_until
 
 GRACE_S = 0.5
 StartAgent = Callable[..., AgentProcess]
@@ -465,6 +465,53 @@ def test_a_machine_that_stops_loses_its_work_and_works_on_when_it_returns(
     counters = cluster.status().counters
     assert counters["workers_joined"] == 3
     assert counters["agents_lost"] == 1
+
+
+def test_a_connection_that_breaks_and_mends_costs_nothing(keys: Path, tmp_path: Path) -> None:
+    """The worker resumes its life: what it runs goes on, and its results are said again."""
+    with (
+        listening(keys, grace_s=PATIENCE_S) as cluster,
+        Wire(cluster.address) as wire,
+        AgentProcess(wire.address, keys, 2) as agent,
+    ):
+        cluster.wait_for_workers(2, PATIENCE_S)
+        before = pids(cluster)
+        for n in range(1, 4):
+            go = tmp_path / f"go{n}"
+            note = str(tmp_path / f"note{n}")
+            futures = [cluster.submit(jobs.note_and_wait, note, str(go)) for _ in range(2)]
+            wait_until(lambda n=n: len(list(tmp_path.glob(f"note{n}.*"))) == 2, "they run")  # type: ignore[misc]
+            wire.cut()
+            agent.expect("the connection to the master is lost")
+            wait_until(lambda: all(w.state == "suspect" for w in cluster.status().workers), "seen")
+            go.touch()  # so they end while nobody hears of it
+            wire.mend()
+            assert {future.result(PATIENCE_S) for future in futures} == before
+            agent.expect("connected to the master again")
+            agent.forget()
+        counters = cluster.status().counters
+        assert (counters["workers_joined"], counters["attempts"]) == (2, 6)
+
+
+def test_the_masters_own_pause_is_nobodys_fault(keys: Path) -> None:
+    master = subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.paused_master", str(keys)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with master:
+        assert master.stdout is not None
+        assert master.stdin is not None
+        with AgentProcess(master.stdout.readline().strip(), keys, 2) as agent:
+            assert master.stdout.readline() == "running\n"
+            master.send_signal(signal.SIGSTOP)
+            agent.expect("the connection to the master is lost")
+            master.send_signal(signal.SIGCONT)
+            said, _ = master.communicate(timeout=PATIENCE_S)
+            assert "60 results, joined 2, lost 0" in said
+            assert agent.wait() == 0
 
 
 def test_a_job_nobody_waits_for_any_more_ends_with_its_process(
