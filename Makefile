@@ -73,6 +73,7 @@ define run-tests
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(1) $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
+	@rm -f .coverage.*  # what a worker was writing when a test killed it
 	@echo "Branch coverage of the pure code and the protocol (at least $(COVERAGE_PURE) %):"
 	$(BIN)/coverage report --include='$(PURE_FILES)' --fail-under=$(COVERAGE_PURE)
 	@echo "Branch coverage of the rest (at least $(COVERAGE_REST) %):"
