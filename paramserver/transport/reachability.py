@@ -39,5 +39,5 @@ def why_unreachable(address: str, timeout_s: float = 2.0) -> str:
     except OSError as error:
         return _REASONS.get(error.errno or 0, error.strerror or str(error))
     return (
-        "something listens there, but does not answer as a master: it is busy, or another program"
+        "something listens there, but no master answers: it is busy, or another program"
     )
