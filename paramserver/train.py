@@ -75,6 +75,10 @@ def train(
     wait_for: Annotated[
         int | None, typer.Option(help="Average when so many learners are done (--mode avg).")
     ] = None,
+    tail: Annotated[
+        float,
+        typer.Option(help="Return the mean of this last part of the rounds (--mode avg)."),
+    ] = 0.0,
     epochs: Annotated[int, typer.Option(help="Passes over the data (--mode async).")] = 20,
     optimizer: Annotated[
         str,
@@ -137,6 +141,7 @@ def train(
             local_steps=local_steps,
             n_partitions=partitions,
             wait_for=wait_for,
+            tail=tail,
         )
     else:
         settings = AsyncSGD(

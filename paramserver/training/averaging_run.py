@@ -19,10 +19,11 @@ from paramserver.errors import Diverged, LocalProtocolError
 from paramserver.protocol import calls
 from paramserver.protocol.messages import Payload
 from paramserver.runtime.internals import Internals
+from paramserver.training.aggregation import Aggregation, TailMean
 from paramserver.training.averaging import Averaging, Command, Finish, Fold, StartRound
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.run import TrainingRun
-from paramserver.training.vector import FloatVector, Workspace, combine
+from paramserver.training.vector import FloatVector
 from paramserver.training.work import train_round
 from paramserver.transport.shm import SharedVector
 
@@ -37,13 +38,23 @@ class AveragingRun(TrainingRun):
     machine : Averaging
     w : ndarray
         The weights to start from.
+    aggregation : Aggregation
+    tail : TailMean
     """
 
     def __init__(
-        self, internals: Internals, plan: TrainingPlan, machine: Averaging, w: FloatVector
+        self,
+        internals: Internals,
+        plan: TrainingPlan,
+        machine: Averaging,
+        w: FloatVector,
+        aggregation: Aggregation,
+        tail: TailMean,
     ) -> None:
         super().__init__(internals, plan, pure=True)
         self.machine = machine
+        self._aggregation = aggregation
+        self._tail = tail
         learner = plan.learner
         self._folder = Path(plan.folder)
         self._weights = [
@@ -54,7 +65,6 @@ class AveragingRun(TrainingRun):
         self._results: dict[int, str] = {}
         """Name of the result of each partition in the open round."""
         self._slots: dict[str, SharedVector] = {}
-        self._workspace = Workspace(learner.size, learner.dtype)
         self._dead: set[str] = set()
         """Workers that were lost since the round was opened."""
         np.copyto(self._weights[machine.round % 2].array, w)
@@ -89,14 +99,16 @@ class AveragingRun(TrainingRun):
                         self._bury()
                     self._perform(self.machine.folded())
                 case Finish(rounds):
-                    self._offer(self._weights[rounds % 2].array, rounds, is_last=True)
+                    w = self._tail.mean(self._weights[rounds % 2].array)
+                    self._offer(w, rounds, is_last=True)
 
     def _fold(self, fold: Fold) -> None:
         began = perf_counter()
         slots = [self._slot(self._results[partition]) for partition in fold.partitions]
-        new = self._weights[(fold.round + 1) % 2].array
-        if not combine(slots, fold.coefficients, new, self._workspace):
+        old, new = (self._weights[number % 2].array for number in (fold.round, fold.round + 1))
+        if not self._aggregation.fold(old, slots, fold.coefficients, new):
             self._complain(fold, slots)
+        self._tail.add(fold.round, new)
         plan = self.plan
         self.examples += sum(
             min(plan.steps_a_round(k) * plan.batch_size, self._most(k)) for k in fold.partitions
@@ -121,7 +133,7 @@ class AveragingRun(TrainingRun):
         bad = [
             str(partition)
             for partition, slot in zip(fold.partitions, slots, strict=True)
-            if not self._workspace.all_finite(slot)
+            if not self._aggregation.is_finite(slot)
         ]
         raise Diverged(
             f"Round {fold.round}: the weights from partition {', '.join(bad) or '(the sum)'} are "

@@ -20,10 +20,11 @@ import numpy.typing as npt
 
 from paramserver.errors import ConfigError
 from paramserver.runtime.internals import Internals
+from paramserver.training.aggregation import Aggregation, TailMean
 from paramserver.training.averaging import Averaging as AveragingMachine
 from paramserver.training.averaging_run import AveragingRun
 from paramserver.training.learner import Batch, Learner
-from paramserver.training.optimizers import make_optimizer
+from paramserver.training.optimizers import Optimizer, make_optimizer
 from paramserver.training.partitions import SharedRows
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.push_pull import PushPullRules
@@ -60,6 +61,12 @@ class Averaging:
         partitions give other weights, other numbers of workers do not.
     wait_for : int, optional
         Average as soon as so many learners are done; the late ones are told to stop.
+    outer : Optimizer, optional
+        Applied on the master to the averaged change of a round, as if it were a gradient:
+        ``Momentum(0.7, nesterov=True)`` is DiLoCo's. By default the average itself is taken.
+    tail : float, default=0
+        Return the mean of the weights of this last part of the rounds (0.5: the second half)
+        instead of the last weights (Polyak averaging).
     """
 
     rounds: int = 20
@@ -67,9 +74,17 @@ class Averaging:
     local_steps: int | None = None
     n_partitions: int | None = None
     wait_for: int | None = None
+    outer: Optimizer | None = None
+    tail: float = 0.0
 
     def __post_init__(self) -> None:
         _require_positive(self, "rounds", "local_epochs", "local_steps", "n_partitions")
+        if not 0 <= self.tail <= 1:
+            raise ConfigError(
+                f"tail is a part of the rounds, from 0 to 1, not {self.tail}.",
+                field="tail",
+                value=self.tail,
+            )
 
 
 @dataclass(frozen=True)
@@ -344,7 +359,10 @@ def _open_run(
     w = start_weights(plan)
     if isinstance(mode, Averaging):
         machine = AveragingMachine(shared.n_examples, mode.rounds, wait_for=mode.wait_for)
-        return AveragingRun(internals, plan, machine, w)
+        aggregation = Aggregation(w.size, w.dtype, outer=mode.outer)
+        first = mode.rounds - round(mode.tail * mode.rounds)
+        tail = TailMean(w.size if mode.tail else 0, w.dtype, first)
+        return AveragingRun(internals, plan, machine, w, aggregation, tail)
     optimizer = make_optimizer(mode.optimizer, lr)
     return PushPullRun(internals, plan, w, optimizer, mode.epochs, mode.rules())
 

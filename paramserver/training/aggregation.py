@@ -1,0 +1,124 @@
+"""How the results of a round become new weights: a rule, and an outer optimizer. Arithmetic only.
+
+Rule 1: a rule turns p vectors into one; it sees them in the order of the partitions.
+Rule 2: the outer optimizer takes the difference ``old - aggregate`` for a gradient. Without one the
+        aggregate *is* the new vector, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from paramserver.training.optimizers import Optimizer
+from paramserver.training.vector import FloatVector, Workspace, combine
+
+
+class Rule(Protocol):
+    """One way to aggregate."""
+
+    def __call__(
+        self,
+        vectors: Sequence[FloatVector],
+        coefficients: Sequence[float],
+        out: FloatVector,
+        workspace: Workspace,
+    ) -> bool:
+        """Write the aggregate to `out`; return whether it is finite.
+
+        Parameters
+        ----------
+        vectors : sequence of ndarray of shape (d,)
+        coefficients : sequence of float
+            Share of the examples behind each vector; they sum up to 1.
+        out : ndarray of shape (d,)
+            None of the vectors.
+        workspace : Workspace
+        """
+
+
+class Aggregation:
+    """Makes the weights of the next round.
+
+    Parameters
+    ----------
+    d : int
+    dtype : dtype
+    rule : Rule
+        By default the mean, weighted by examples.
+    outer : Optimizer, optional
+        Applied to the aggregate; started here [1]_.
+
+    References
+    ----------
+    .. [1] Reddi et al. (2021), "Adaptive federated optimization"; Douillard et al. (2023),
+       "DiLoCo: distributed low-communication training of language models".
+    """
+
+    def __init__(
+        self,
+        d: int,
+        dtype: npt.DTypeLike,
+        *,
+        rule: Rule = combine,
+        outer: Optimizer | None = None,
+    ) -> None:
+        self._workspace = Workspace(d, dtype)
+        self._rule = rule
+        self._outer = outer
+        self._delta: FloatVector | None = None
+        if outer is not None:
+            outer.start(d, dtype)
+            self._delta = np.empty(d, dtype)
+
+    def fold(
+        self,
+        old: FloatVector,
+        vectors: Sequence[FloatVector],
+        coefficients: Sequence[float],
+        new: FloatVector,
+    ) -> bool:
+        """Write the new weights to `new`; return whether they are finite.
+
+        One pass over each vector, and three more with an outer optimizer.
+        """
+        if self._outer is None or self._delta is None:
+            return self._rule(vectors, coefficients, new, self._workspace)
+        if not self._rule(vectors, coefficients, self._delta, self._workspace):
+            return False
+        np.subtract(old, self._delta, out=self._delta)
+        return self._outer.step(old, self._delta, new)
+
+    def is_finite(self, w: FloatVector) -> bool:
+        """Say whether a vector has neither NaN nor infinity."""
+        return self._workspace.all_finite(w)
+
+
+class TailMean:
+    """The mean of the last weights of a training (Polyak, Ruppert).
+
+    Parameters
+    ----------
+    d : int
+    dtype : dtype
+    first : int
+        Number of the first round that counts.
+    """
+
+    def __init__(self, d: int, dtype: npt.DTypeLike, first: int) -> None:
+        self.n = 0
+        self._first = first
+        self._mean = np.zeros(d, dtype)
+
+    def add(self, round_number: int, w: FloatVector) -> None:
+        """Take in the weights that a round has led to."""
+        if round_number >= self._first:
+            self.n += 1
+            self._mean += (w - self._mean) / self.n
+
+    def mean(self, w: FloatVector) -> FloatVector:
+        """Return the mean; `w` itself as long as no round has counted."""
+        return self._mean if self.n else w
