@@ -65,6 +65,16 @@ def test_neighbours_among_floats_are_in_their_order(number: float, steps: int) -
     assert (encode(near) < encode(number)) == (near < number)
 
 
+@pytest.mark.parametrize("bits", [1, 7, 8, 15, 16, 17, 24, 31, 33, 40, 52])
+@pytest.mark.parametrize("whole", [1, 256, 2**52])
+def test_digits_far_behind_count_in_either_sign(whole: int, bits: int) -> None:
+    """Zero bytes between the digits, where a code must not end too early."""
+    near = whole + Fraction(whole, 2**bits)
+    assert float(near) == near
+    assert encode(float(whole)) < encode(float(near))
+    assert encode(-float(near)) < encode(-float(whole))
+
+
 @given(st.tuples(NUMBERS, st.binary(), st.text()), st.tuples(NUMBERS, st.binary(), st.text()))
 def test_tuples_are_in_their_order(one: Any, other: Any) -> None:
     assert (encode(one) < encode(other)) == (one < other)

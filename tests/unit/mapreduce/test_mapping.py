@@ -62,6 +62,7 @@ def test_without_a_combiner_every_pair_is_handed_on() -> None:
 def test_pairs_of_a_stretch_are_combined_over_records() -> None:
     assert Gatherer("sum").pairs(three(), {"a": 4}) == [("a", 8), ("b", 2)]
     assert Gatherer("max").pairs(three(), {"a": 4}) == [("a", 4), ("b", 2)]
+    assert Gatherer("sum").pairs({"a": 1}, {"a": 2}, {"b": 3}) == [("a", 3), ("b", 3)]
 
 
 def test_a_combiner_of_the_user_gets_the_values_in_order() -> None:

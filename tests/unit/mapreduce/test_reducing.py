@@ -160,3 +160,22 @@ def test_runs_are_merged_whatever_the_size_of_a_chunk(tmp_path: Path) -> None:
     by_key = {n: [r for k, r in found if k == n] for n in range(50)}
     assert all(values == sorted(values) for values in by_key.values())
     assert [key for key, _ in found if key % 2 == 0] == sorted(k for k, _ in found if k % 2 == 0)
+
+
+def test_values_of_a_streamed_key_that_were_left_unread_do_not_come_again(tmp_path: Path) -> None:
+    stretches = [[("hot", "x" * 200), ("zero", "y")] * 100 for _ in range(10)]
+    found, engine = reduce(
+        tmp_path, lambda key, values: next(iter(values))[0], stretches, limit=30_000
+    )
+    assert found == [("hot", "x"), ("zero", "y")]
+    assert engine.n_runs > 3
+
+
+def test_a_sum_of_floats_does_not_depend_on_the_memory_limit(tmp_path: Path) -> None:
+    stretches = [[(n % 3, 0.1 * n + 1e9 / (n + 1)) for n in range(50)] for _ in range(30)]
+    small, engine = reduce(tmp_path, "sum", stretches, 5000)
+    large, _ = reduce(tmp_path, "sum", stretches, 1 << 30)
+    assert engine.n_runs > 3
+    assert small == large
+    early = sum(sum(value for key, value in pairs if key == 0) for pairs in stretches)
+    assert dict(large)[0] != early, "this data would not show it"
