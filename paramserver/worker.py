@@ -53,7 +53,8 @@ def make_command() -> Callable[..., None]:
         """
         print(f"paramserver: connecting to {address}", flush=True)
         from paramserver.errors import ParamServerError
-        from paramserver.runtime.remote_agent import AgentOptions, run_agent
+        from paramserver.runtime.agent_process import run_agent
+        from paramserver.runtime.remote_agent import AgentOptions
 
         options = AgentOptions(
             address=address,

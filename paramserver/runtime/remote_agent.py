@@ -14,16 +14,13 @@ import _thread
 import os
 import re
 import secrets
-import signal
 import socket
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
-from typing import Any
 
 from paramserver.core.agent_life import AgentLife
 from paramserver.core.commands import (
@@ -35,7 +32,7 @@ from paramserver.core.commands import (
     WorkerCommand,
 )
 from paramserver.core.master import describe_exit
-from paramserver.core.worker_life import EXIT_DONE, EXIT_REFUSED, EXIT_RESUMABLE
+from paramserver.core.worker_life import EXIT_DONE, EXIT_REFUSED
 from paramserver.errors import ProtocolError, TransportError
 from paramserver.protocol import codec
 from paramserver.protocol.messages import AgentHello, Buffer, ProcessExited
@@ -45,7 +42,6 @@ from paramserver.runtime.scratch import Scratch
 from paramserver.runtime.worker_spec import WorkerSpec
 from paramserver.transport.base import Sent
 from paramserver.transport.reachability import why_unreachable
-from paramserver.transport.security import load_worker_keys
 from paramserver.transport.zmq import ZmqWorkerTransport
 
 EXIT_FAILED = 1
@@ -96,7 +92,7 @@ class AgentOptions:
 
 
 class RemoteAgent:
-    """One agent process at work; see `run_agent`.
+    """One agent process at work; see `agent_process.run_agent`.
 
     Parameters
     ----------
@@ -390,39 +386,6 @@ class RemoteAgent:
         )
 
 
-def run_agent(options: AgentOptions) -> int:
-    """Be an agent: keep workers for the master at an address. Returns the exit code.
-
-    Raises
-    ------
-    ConfigError, AuthenticationFailed
-        If the address or the keys cannot be used.
-    """
-    keys = None if options.keys_dir is None else load_worker_keys(options.keys_dir)
-    with Scratch.create() as scratch:
-        transport = ZmqWorkerTransport.connect(options.address, keys)
-        agent = RemoteAgent(options, transport, scratch, tell)
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
-            numbers.append(signal.SIGHUP)
-        handlers: dict[signal.Signals, Any] = {
-            number: signal.signal(number, agent.leave) for number in numbers
-        }
-        try:
-            return agent.run()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-
-
-def tell(text: str) -> None:
-    """Print one line of the story."""
-    try:
-        print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
-    except OSError:  # whoever read along is gone; the work is not
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process's life
-
-
 def _new_agent_id() -> str:
     host = re.sub(r"[^A-Za-z0-9.-]", "", socket.gethostname())[:40] or "host"
     return f"{host}-{secrets.token_hex(3)}"
@@ -438,6 +401,3 @@ def _sentence(text: str) -> str:
 
 def _spoken(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.3g} min"
-
-
-__all__ = ["EXIT_RESUMABLE", "AgentOptions", "RemoteAgent", "run_agent", "tell"]

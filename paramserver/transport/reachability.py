@@ -38,6 +38,4 @@ def why_unreachable(address: str, timeout_s: float = 2.0) -> str:
         return "that machine is silent: it is down, or a firewall drops the packets"
     except OSError as error:
         return _REASONS.get(error.errno or 0, error.strerror or str(error))
-    return (
-        "something listens there, but no master answers: it is busy, or another program"
-    )
+    return "something listens there, but no master answers: it is busy, or another program"
