@@ -20,6 +20,10 @@ from paramserver.transport.security import WorkerKeys
 _CUT_SHORT_BEFORE_TELLING: Final = 2
 _ENDED_BY_THEM: Final = (errno.EPIPE, errno.ECONNRESET)
 """Whoever is paused or busy runs into our time limit instead, which is EAGAIN."""
+_GIVE_KEYS: Final = (
+    "Give it the folder with worker.secret and master.public of that master (made by: paramserver "
+    "keys DIR)."
+)
 _REDIAL_AFTER_S: Final = 1.0
 
 
@@ -112,11 +116,7 @@ class HandshakeWatch:
     def _of_protocol(self, code: int) -> tuple[str, str]:
         if code == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
             if self._keys is None:
-                return (
-                    "the master asks for keys and this worker has none.",
-                    "Give it the folder with worker.secret and master.public of that master "
-                    "(made by: paramserver keys DIR).",
-                )
+                return "the master asks for keys and this worker has none.", _GIVE_KEYS
             return (
                 "the master uses no keys, and this worker does not talk without.",
                 "Start the master with the keys, or check that the address is the master's.",
@@ -130,7 +130,7 @@ class HandshakeWatch:
 
     def _of_ours(self) -> str:
         if self._keys is None:
-            return "Give this worker the keys of that master (paramserver keys DIR)."
+            return _GIVE_KEYS
         return (
             f"{self._keys.folder}/worker.secret does not belong to the worker.public that the "
             "master knows: copy worker.secret anew from the folder of the master's keys."
@@ -138,7 +138,11 @@ class HandshakeWatch:
 
     def _of_theirs(self) -> str:
         if self._keys is None:
-            return "Check that the address is that of a paramserver master."
+            # It may hang up before its greeting, which asks for keys, has been read.
+            return (
+                "Most likely that master asks for keys and this worker has none. "
+                f"{_GIVE_KEYS} Otherwise check host and port."
+            )
         return (
             f"Most likely {self._keys.folder}/master.public is not the key of the master that "
             "listens there (or that one uses no keys): copy master.public anew from the folder of "

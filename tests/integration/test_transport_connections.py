@@ -75,7 +75,7 @@ def _wait_for_loss(master: ZmqMasterTransport, peer: bytes) -> float:
     start = time.monotonic()
     while not (master.take_disconnected() and not master.is_connected(peer)):
         assert time.monotonic() - start < PATIENCE_S, "the loss was not noticed"
-        master.poll(None)
+        master.poll(PATIENCE_S)
         while master.receive() is not None:
             pass
     return time.monotonic() - start
@@ -143,7 +143,7 @@ def test_a_drop_is_told_again_for_those_who_asked_too_early(
     start = time.monotonic()
     while len(told) < 3:
         assert time.monotonic() - start < PATIENCE_S
-        master.poll(None)  # ends by itself when it is time to tell again
+        master.poll(PATIENCE_S)  # ends by itself when it is time to tell again
         if master.take_disconnected():
             told.append(time.monotonic() - start)
     assert told[1] >= 0.05
@@ -167,7 +167,7 @@ def test_a_worker_dials_again_where_zeromq_has_given_up(
         deadline = time.monotonic() + PATIENCE_S
         while not worker.take_reconnected():
             assert time.monotonic() < deadline, "the worker is cut off for ever"
-            worker.poll(None)
+            worker.poll(PATIENCE_S)
             assert worker.receive() is None
         _send(worker, [b"hello again"])
         second = _receive(master)
@@ -324,7 +324,7 @@ def test_a_wake_may_come_while_an_end_is_closed(address: str) -> None:
         for _ in range(50):
             with ZmqMasterTransport.bind(address) as master:
                 ends[:] = [master]
-                master.poll(None)
+                master.poll(PATIENCE_S)
     finally:
         stop.set()
         ringer.join()

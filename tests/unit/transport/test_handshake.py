@@ -96,6 +96,10 @@ def test_the_words_say_who_lacks_keys(keyed: HandshakeWatch) -> None:
     bare = HandshakeWatch("tcp://host:1", None)
     bare.note(BREACH, mismatch, 0.0)
     assert "this worker has none" in bare.take_failure()
+    hung_up_on = HandshakeWatch("tcp://host:1", None)
+    for _ in range(2):
+        hung_up_on.note(CUT_SHORT, errno.EPIPE, 0.0)
+    assert "this worker has none" in hung_up_on.take_failure()
 
 
 def test_no_words_hold_a_key(keyed: HandshakeWatch) -> None:
