@@ -57,13 +57,13 @@ class Deadlines:
                 passed.append(attempt)
         return passed
 
-    def extend(self, seconds: float) -> None:
+    def extend(self, seconds: float, not_before: float = 0.0) -> None:
         """Give every attempt that much more time, and forget those that have ended."""
         heap = []
         for worker in self._roster.workers.values():
             for attempt in worker.held.values():
                 if attempt.deadline is not None:
-                    attempt.deadline += seconds
+                    attempt.deadline = max(attempt.deadline + seconds, not_before)
                     heap.append((attempt.deadline, attempt.incarnation, *attempt.key))
         heapq.heapify(heap)
         self._heap = heap

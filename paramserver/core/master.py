@@ -503,7 +503,7 @@ class MasterMachine:
     def _tick(self, now: float, out: list[MasterCommand]) -> None:
         scheduler = self.scheduler
         if self._wake_at is not None and now - self._wake_at > LATE_S:
-            self._forgive(now - self._wake_at)
+            self._forgive(now - self._wake_at, now + LATE_S)
         for attempt in scheduler.expired(now):
             late = self.roster.by_incarnation.get(attempt.incarnation)
             if late is None:
@@ -541,15 +541,19 @@ class MasterMachine:
                 self.roster.part(suspect)
                 self.counters["agents_lost"] += 1
 
-    def _forgive(self, lateness: float) -> None:
-        """The master was paused: nobody else is to blame for that time."""
+    def _forgive(self, lateness: float, not_before: float) -> None:
+        """The master was paused: nobody else is to blame for that time.
+
+        What had come meanwhile is not all taken in yet, so that nobody's time is over at once.
+        """
         self.counters["master_pauses"] += 1
-        self.scheduler.extend_deadlines(lateness)
+        self.scheduler.extend_deadlines(lateness, not_before)
         for member in self.roster.suspects:
             if member.suspect_until is not None:
-                member.suspect_until += lateness
+                member.suspect_until = max(member.suspect_until + lateness, not_before)
         if self._alone_since is not None:
-            self._alone_since += lateness
+            earliest = not_before - self.no_workers_timeout_s
+            self._alone_since = max(self._alone_since + lateness, earliest)
 
     def _tend_links(self, now: float, out: list[MasterCommand]) -> None:
         self._links_at = None

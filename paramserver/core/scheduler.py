@@ -207,7 +207,7 @@ class Scheduler:
         """Grant queued jobs; return the grants for each incarnation, in order."""
         grants: dict[int, list[JobGrant]] = {}
         if self.n_ready:
-            rooms = deque(self._roster.takers(now))
+            rooms = deque(w for w in self._roster.takers(now) if not _is_stuck(w, now))
             while rooms and (job := self._next_ready()) is not None:
                 worker = placement.choose(job, rooms)
                 if worker is None:
@@ -363,9 +363,9 @@ class Scheduler:
             )
             self._settle(job, Step.FAIL, out, command)
 
-    def extend_deadlines(self, lateness: float) -> None:
+    def extend_deadlines(self, lateness: float, not_before: float) -> None:
         """Forgive the workers the master's own pause."""
-        self._deadlines.extend(lateness)
+        self._deadlines.extend(lateness, not_before)
 
     # --- idle workers ----------------------------------------------------------------------------
 
@@ -394,8 +394,8 @@ class Scheduler:
             again_at = now + max(REVIEW_S, REVIEW_FRACTION * ran_s)
             if len(worker.held) > 1:
                 self._review_by(again_at)
-                if ran_s >= STUCK_BEHIND_S and (stuck := _stuck(worker, len(idle))):
-                    take_back[worker.incarnation] = stuck
+                if _is_stuck(worker, now) and (behind := _take_behind(worker, len(idle))):
+                    take_back[worker.incarnation] = behind
             phase = head.job.phase
             if phase.has_inputs and phase.spec.options.pure and head.job.attempts == (head,):
                 number = phase.spec.phase
@@ -619,7 +619,15 @@ class Scheduler:
                 assert self.phases[phase.spec.after].is_complete
 
 
-def _stuck(worker: Worker, n_idle: int) -> Keys:
+def _is_stuck(worker: Worker, now: float) -> bool:
+    """Say whether its job runs longer than those that are granted ahead: nothing goes behind it."""
+    head = worker.head
+    if head is None or head.started_at is None:
+        return False
+    return now - head.started_at >= STUCK_BEHIND_S
+
+
+def _take_behind(worker: Worker, n_idle: int) -> Keys:
     """Choose what of a worker's queue shall be taken back for so many idle ones; mark it."""
     if not n_idle:
         return []

@@ -106,13 +106,15 @@ class Board:
         return commands
 
     def tick(self, after_s: float = 0.0) -> list[MasterCommand]:
-        """Let time pass, in steps that no driver would oversleep, and return what came of it."""
-        end, commands = self.now + after_s, []
-        while (deadline := self.machine.next_deadline()) is not None and self.now < deadline < end:
-            self.now = deadline
+        """Tick now, as a driver does after events, and whenever due until some time has passed."""
+        commands, end = self.do(Tick(self.now)), self.now + after_s
+        while (deadline := self.machine.next_deadline()) is not None and deadline < end:
+            self.now = max(deadline, self.now)
             commands += self.do(Tick(self.now))
-        self.now = end
-        return commands + self.do(Tick(self.now))
+        if after_s:
+            self.now = end
+            commands += self.do(Tick(self.now))
+        return commands
 
     # --- workers and agents -----------------------------------------------------------------------
 

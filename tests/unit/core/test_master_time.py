@@ -1,0 +1,437 @@
+"""What time brings: deadlines, leases, stragglers, repeats, loneliness, pauses."""
+
+from __future__ import annotations
+
+import pytest
+
+from paramserver.core.commands import AnnounceWorker, KillWorker, MasterCommand, Send, SettleJob
+from paramserver.core.events import CancelRequested, PhaseDropped, Tick
+from paramserver.core.jobs import JobOptions, JobState, Verdict
+from paramserver.core.link import ACK_DELAY_S, RETRANSMIT_S
+from paramserver.core.master import LATE_S, LINKS_S
+from paramserver.core.roster import COOL_DOWN_S
+from paramserver.core.scheduler import REVIEW_FRACTION, REVIEW_S, STUCK_BEHIND_S, USELESS_S
+from paramserver.protocol.messages import (
+    Ack,
+    GrantJobs,
+    JobProgressed,
+    JobsReturned,
+    Outcome,
+    TakeBack,
+)
+from tests.unit.core.board import Board, grant, granted, result, succeeded
+
+DEADLINE = JobOptions(timeout_s=10.0, max_timeouts=2)
+LEASE = JobOptions(lease_s=3.0, max_timeouts=1)
+PURE = JobOptions(pure=True)
+
+
+@pytest.fixture
+def board() -> Board:
+    board = Board()
+    board.join("w1", b"p1")
+    return board
+
+
+def killed(name: str, life: int, reason: str) -> list[MasterCommand]:
+    return [KillWorker("local", name, reason), AnnounceWorker(life, name, "lost", reason)]
+
+
+PASSED = "its job passed the deadline"
+USELESS = "nobody needs what it runs any more"
+
+
+def calm(board: Board, seconds: float) -> list[MasterCommand]:
+    """Let time pass while every member acknowledges what it was sent."""
+    for peer in list(board.machine.roster.by_peer):
+        board.says(peer, Ack(), seq=0)
+    commands = board.tick(seconds)
+    return [c for c in commands if not (type(c) is Send and type(c.message) is Ack)]
+
+
+# --- deadlines
+
+
+def test_a_job_that_passes_its_deadline_costs_its_worker_and_is_tried_again(board: Board) -> None:
+    board.open(1, 7, options=DEADLINE)
+    board.tick()
+    assert board.machine.next_deadline() == board.now + LINKS_S
+    assert not set(killed("w1", 1, PASSED)) & set(calm(board, 9.9))
+    assert calm(board, 0.2) == killed("w1", 1, PASSED)
+    job = board.machine.scheduler.jobs[7]
+    assert (job.n_timeouts, job.n_lost, job.last_incarnation) == (1, 0, 1)
+    assert board.counters["timeouts"] == 1
+    assert "quarantines" not in board.counters
+
+
+def test_a_job_that_passes_its_deadline_on_every_try_fails(board: Board) -> None:
+    board.open(1, 7, options=DEADLINE)
+    board.tick()
+    calm(board, 10.1)
+    board.join("w2", b"p2")
+    board.tick()
+    assert calm(board, 10.1) == [
+        SettleJob(7, Verdict.TIMEOUT, None, "w2", 2, text="10.0"),
+        *killed("w2", 2, PASSED),
+    ]
+
+
+def test_two_deadlines_of_one_worker_kill_it_once(board: Board) -> None:
+    """The second attempt is one that nobody wants any more, behind the first."""
+    board.open(1, 1, 2, 3)
+    board.tick()
+    board.ends(b"p1", result(1, seconds=0.001))
+    board.tick()
+    board.do(CancelRequested(board.now, (3,)))
+    board.tick()
+    board.do(CancelRequested(board.now, (2,)))
+    assert "w1" not in board.machine.roster.workers
+
+
+def test_a_lease_is_renewed_by_progress_only(board: Board) -> None:
+    board.open(1, 7, options=LEASE)
+    board.tick()
+    for _ in range(3):
+        calm(board, 2.9)
+        board.says(b"p1", JobProgressed(7, 1, 1, 2))
+    assert calm(board, 3.1) == [
+        SettleJob(7, Verdict.TIMEOUT, None, "w1", 1, text="3.0"),
+        *killed("w1", 1, PASSED),
+    ]
+
+
+def test_progress_does_not_prolong_a_deadline(board: Board) -> None:
+    board.open(1, 7, options=DEADLINE)
+    board.tick()
+    calm(board, 9.0)
+    board.says(b"p1", JobProgressed(7, 1, 1, 2))
+    assert set(killed("w1", 1, PASSED)) <= set(calm(board, 1.1))
+
+
+def test_the_earlier_of_lease_and_deadline_counts(board: Board) -> None:
+    board.open(1, 7, options=JobOptions(timeout_s=5.0, lease_s=3.0))
+    board.tick()
+    calm(board, 2.5)
+    board.says(b"p1", JobProgressed(7, 1, 1, 2))
+    assert set(killed("w1", 1, PASSED)) <= set(calm(board, 2.6))
+
+
+def test_progress_of_an_attempt_that_does_not_count_is_counted(board: Board) -> None:
+    board.says(b"p1", JobProgressed(7, 1, 1, 2))
+    assert board.counters["stale"] == 1
+
+
+def test_the_deadline_of_a_job_that_ended_means_nothing(board: Board) -> None:
+    board.open(1, 7, options=DEADLINE)
+    board.tick()
+    assert board.ends(b"p1", result(7)) == [succeeded(7)]
+    assert not set(killed("w1", 1, PASSED)) & set(calm(board, 20.0))
+
+
+# --- what nobody wants any more
+
+
+def start_backup(board: Board, options: JobOptions = PURE) -> None:
+    """Let w1 straggle with job 3 of phase 1, and w2 run a backup copy of it."""
+    board.open(1, 1, 2, 3, options=options)
+    board.join("w2", b"p2")
+    board.tick()
+    board.now += 1.0
+    board.ends(b"p2", result(2, seconds=2.0))
+    board.tick()
+    board.now += 1.0
+    board.ends(b"p2", result(3, seconds=2.0))
+    board.tick()
+
+
+def test_a_straggler_gets_one_backup_copy_and_the_first_result_counts(board: Board) -> None:
+    start_backup(board)
+    assert granted(calm(board, 0.4)) == {}
+    assert granted(calm(board, 0.2)) == {b"p2": [(1, 2)]}
+    assert board.counters["backups"] == 1
+    assert granted(calm(board, 5.0)) == {}
+    assert board.ends(b"p2", result(1, 2)) == [succeeded(1, 2, "w2", 2)]
+    assert board.tick(0.0) == [board.sends(TakeBack(((1, 1),)), seq=2)]
+
+
+def test_a_straggler_that_nobody_waits_for_may_go_on(board: Board) -> None:
+    start_backup(board)
+    calm(board, 0.6)
+    board.ends(b"p2", result(1, 2))
+    board.tick()
+    assert not set(killed("w1", 1, USELESS)) & set(calm(board, 60.0))
+    assert board.ends(b"p1", result(1)) == []
+    assert board.counters["duplicate"] == 1
+
+
+def test_a_straggler_that_is_needed_is_ended_after_a_while(board: Board) -> None:
+    start_backup(board)
+    calm(board, 0.6)
+    board.ends(b"p2", result(1, 2))
+    board.tick()
+    calm(board, 3 * USELESS_S)
+    board.open(2, 21, 22)
+    assert set(killed("w1", 1, USELESS)) <= set(calm(board, 1.1 * USELESS_S))
+
+
+def test_progress_does_not_prolong_what_nobody_wants(board: Board) -> None:
+    start_backup(board, JobOptions(pure=True, lease_s=30.0))
+    calm(board, 0.6)
+    board.ends(b"p2", result(1, 2))
+    board.tick()
+    board.open(2, 21, 22)
+    board.tick()
+    board.says(b"p1", JobProgressed(1, 1, 1, 2))
+    assert set(killed("w1", 1, USELESS)) <= set(calm(board, 1.1 * USELESS_S))
+
+
+def test_both_copies_may_fail_before_the_job_is_tried_again(board: Board) -> None:
+    start_backup(board, JobOptions(pure=True, max_failures=4))
+    calm(board, 0.6)
+    board.ends(b"p1", result(1, 1, Outcome.ERROR))
+    assert board.machine.scheduler.jobs[1].state is JobState.GRANTED
+    board.exits("w2", -9, (1, 2))
+    assert board.machine.scheduler.jobs[1].state is JobState.READY
+    assert granted(board.tick()) == {b"p1": [(1, 3)]}
+
+
+def test_of_several_stragglers_the_slowest_gets_the_idle_worker(board: Board) -> None:
+    board.join("w2", b"p2")
+    board.join("w3", b"p3")
+    board.open(1, *range(1, 7), options=PURE)
+    for at, peer, job in ((0.5, b"p2", 2), (1.0, b"p3", 3), (2.0, b"p3", 5), (3.2, b"p3", 6)):
+        board.tick()
+        board.now = 100.0 + at
+        board.ends(peer, result(job, seconds=2.0))
+    copies = granted(board.tick(REVIEW_S))[b"p3"]
+    assert copies == [(1, 2)], "job 4 has run half a second less"
+
+
+def test_a_job_whose_inputs_are_made_again_gets_no_backup_copy(board: Board) -> None:
+    board.join("w2", b"p2")
+    board.open(1, 1, 2, options=JobOptions(), keep=True)
+    board.open(2, *range(11, 17), options=PURE, after=1)
+    board.tick()
+    board.ends(b"p1", result(1))
+    board.ends(b"p2", result(2))
+    for job in (12, 13, 14):
+        board.tick()
+        board.ends(b"p2", result(job))
+    board.tick()
+    board.ends(b"p2", result(15, 1, Outcome.LOST_INPUT, detail=1))
+    assert granted(board.tick()) == {b"p2": [(2, 2)]}
+    board.join("w3", b"p3")
+    assert granted(calm(board, 30.0)) == {}, "job 11 takes long, but its copy could not read"
+    board.ends(b"p2", result(2, 2))
+    assert granted(board.tick()) == {b"p2": [(15, 2)], b"p3": [(16, 1)]}
+
+
+# --- jobs stuck behind a long one
+
+
+def hold_many(board: Board) -> None:
+    """Let w1 run job 2 with 3 to 7 behind it; w2 comes, idle."""
+    board.open(1, *range(1, 8))
+    board.tick()
+    board.ends(b"p1", result(1, seconds=0.001))
+    assert granted(board.tick()) == {b"p1": [(job, 1) for job in range(2, 8)]}
+    board.join("w2", b"p2")
+
+
+def test_what_is_stuck_behind_a_long_job_is_taken_back_for_the_idle(board: Board) -> None:
+    hold_many(board)
+    commands = board.tick(REVIEW_S + 0.001)
+    assert commands == [board.sends(TakeBack(((5, 1), (6, 1), (7, 1))), seq=3, ack=1)]
+    board.says(b"p1", JobsReturned(((5, 1), (6, 1), (7, 1)), draining=False))
+    assert granted(board.tick()) == {b"p2": [(5, 2), (6, 2), (7, 2)]}
+
+
+def test_what_was_asked_back_is_not_asked_again(board: Board) -> None:
+    hold_many(board)
+    board.tick(REVIEW_S + 0.001)
+    assert board.tick(REVIEW_S) == [board.sends(TakeBack(((4, 1),)), seq=4, ack=1)]
+    assert board.tick(REVIEW_S) == [board.sends(TakeBack(((3, 1),)), seq=5, ack=1)]
+    assert board.tick(REVIEW_S) == []
+
+
+def test_a_job_that_had_begun_when_it_was_asked_back_does_not_shield_the_next(
+    board: Board,
+) -> None:
+    """The asked-back job 3 becomes the long one; job 4 behind it must still be taken back."""
+    board.open(1, 1, 2, 3)
+    board.tick()
+    board.ends(b"p1", result(1, seconds=0.001))
+    board.tick()
+    board.join("w2", b"p2")
+    assert board.tick(REVIEW_S + 0.001) == [board.sends(TakeBack(((3, 1),)), seq=3, ack=1)]
+    board.says(b"p2", JobsReturned((), draining=True))
+    board.ends(b"p1", result(2, seconds=0.001))
+    board.open(2, 4)
+    board.machine.scheduler.phases[2].add_duration(0.001)
+    assert granted(board.tick()) == {b"p1": [(4, 1)]}
+    board.join("w3", b"p3")
+    commands = calm(board, 2 * REVIEW_S)
+    assert board.sends(TakeBack(((4, 1),)), seq=5, ack=2) in commands
+
+
+def test_nothing_is_taken_back_while_the_job_in_front_is_young(board: Board) -> None:
+    hold_many(board)
+    assert STUCK_BEHIND_S < REVIEW_S
+    board.now += REVIEW_S
+    board.ends(b"p1", result(2, seconds=0.001))
+    assert [c for c in board.tick() if getattr(c, "message", None) == TakeBack] == []
+    held = board.worker().held.values()
+    assert not any(attempt.taking_back for attempt in held)
+
+
+def test_the_longer_a_job_has_run_the_more_rarely_it_is_looked_at(board: Board) -> None:
+    board.open(1, 7, 8, 9, options=PURE)
+    board.tick()
+    scheduler = board.machine.scheduler
+    assert scheduler.review_at == board.now + REVIEW_S
+    calm(board, 100.0)
+    before = scheduler.review_at
+    assert before is not None
+    board.now = before
+    board.tick()
+    assert scheduler.review_at == pytest.approx(before + REVIEW_FRACTION * (before - 100.0))
+
+
+def test_when_nothing_can_be_put_to_use_nothing_is_looked_at(board: Board) -> None:
+    board.open(1, 7)
+    board.tick()
+    assert board.machine.scheduler.review_at is None
+    board.open(2, 8, options=PURE)
+    board.ends(b"p1", result(7))
+    board.tick()
+    board.ends(b"p1", result(8))
+    calm(board, 1.0)
+    assert board.machine.scheduler.review_at is None
+
+
+# --- links
+
+
+def test_what_came_is_acknowledged_after_a_moment(board: Board) -> None:
+    board.says(b"p1", JobsReturned((), draining=False))
+    assert board.tick(ACK_DELAY_S - 0.01) == []
+    assert board.tick(0.02) == [board.sends(Ack(), ack=1)]
+    assert board.machine.next_deadline() is None
+
+
+def test_what_is_not_acknowledged_is_sent_again(board: Board) -> None:
+    board.open(1, 7)
+    board.tick()
+    again = board.sends(GrantJobs((grant(7),)), seq=1)
+    assert board.tick(RETRANSMIT_S - 0.01) == []
+    assert board.tick(0.02) == [again]
+    assert board.tick(2 * RETRANSMIT_S) == [again]
+    assert board.counters["retransmits"] == 2
+
+
+def test_links_are_looked_at_when_something_is_due_and_not_before(board: Board) -> None:
+    board.open(1, 7)
+    board.tick()
+    board.tick(LINKS_S)
+    assert board.machine.next_deadline() == pytest.approx(board.now + RETRANSMIT_S - LINKS_S)
+    board.says(b"p1", JobsReturned((), draining=False), ack=0)
+    board.tick()
+    assert board.machine.next_deadline() == pytest.approx(board.now + LINKS_S)
+
+
+# --- nobody there
+
+
+def test_jobs_that_nobody_comes_for_end(board: Board) -> None:
+    board.exits("w1")
+    board.open(1, 7, 8, keep=True)
+    board.open(2, 9, after=1)
+    assert board.tick(59.0) == []
+    assert board.machine.next_deadline() == pytest.approx(board.now + 1.0)
+    assert board.tick(1.0) == [
+        SettleJob(7, Verdict.NO_WORKERS, text="60.0"),
+        SettleJob(9, Verdict.CANCELLED, text="phase before failed"),
+        SettleJob(8, Verdict.NO_WORKERS, text="60.0"),
+    ]
+    assert board.machine.next_deadline() is None
+
+
+def test_who_comes_in_time_ends_the_waiting(board: Board) -> None:
+    board.exits("w1")
+    board.open(1, 7)
+    board.tick(59.0)
+    board.join("w2", b"p2")
+    board.tick()
+    board.exits("w2")
+    board.tick()
+    assert board.tick(59.0) == []
+
+
+def test_without_jobs_nobody_is_missed(board: Board) -> None:
+    board.exits("w1")
+    assert board.tick() == []
+    assert board.machine.next_deadline() is None
+
+
+# --- quarantine
+
+
+def test_when_a_quarantine_ends_jobs_are_looked_at(board: Board) -> None:
+    board.worker().agent.quarantined_until = board.now + COOL_DOWN_S
+    board.open(1, 7)
+    board.tick()
+    deadline = board.machine.next_deadline()
+    assert deadline is not None
+    assert deadline <= board.now + COOL_DOWN_S
+
+
+# --- pauses of the master itself
+
+
+def test_after_its_own_pause_the_master_gives_everyone_that_much_more_time(board: Board) -> None:
+    board.open(1, 7, options=DEADLINE)
+    board.tick()
+    for peer in (b"p1",):
+        board.says(peer, Ack(), seq=0)
+    board.tick(1.0)
+    deadline = board.machine.next_deadline()
+    assert deadline is not None
+    board.now = deadline + 20.0
+    assert board.do(Tick(board.now)) == []
+    assert board.counters["master_pauses"] == 1
+    (attempt,) = board.worker().held.values()
+    assert attempt.deadline is not None
+    assert attempt.deadline > board.now
+
+
+def test_a_suspect_and_lonely_jobs_are_given_that_time_too(board: Board) -> None:
+    board.disconnect()
+    board.tick(1.0)
+    board.now += 4.0 + 20.0
+    assert board.do(Tick(board.now)) == [], "silent for 5 s, but for 20 s nobody listened"
+    board.tick(1.0)
+    board.exits("w1")
+    board.open(1, 7)
+    board.tick(1.0)
+    board.now += 59.0 + 20.0
+    assert board.do(Tick(board.now)) == []
+
+
+def test_a_tick_that_is_a_little_late_is_no_pause(board: Board) -> None:
+    board.disconnect()
+    board.tick()
+    deadline = board.machine.next_deadline()
+    assert deadline is not None
+    board.now = deadline + 0.9 * LATE_S
+    assert board.do(Tick(board.now)) == [AnnounceWorker(1, "w1", "lost", "silent for 5 s")]
+    assert "master_pauses" not in board.counters
+
+
+def test_when_all_is_dropped_no_deadline_is_left(board: Board) -> None:
+    board.open(1, 7, 8, options=DEADLINE)
+    board.tick()
+    board.ends(b"p1", result(7))
+    board.do(PhaseDropped(board.now, 1))
+    calm(board, 1.0)
+    assert len(board.machine.scheduler._deadlines) == 0
+    assert board.machine.next_deadline() is None
