@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from paramserver.cluster import Cluster
+from paramserver.core.master import MasterMachine
 from paramserver.transport.security import make_keys
 from tests.integration import remote_jobs as jobs
 from tests.integration.remote import PATIENCE_S, ROOT, AgentProcess, wait_until
@@ -243,6 +244,34 @@ def test_workers_that_never_come_up_end_the_agent_with_their_last_words(
         assert agent.wait() == 1
         assert "No module named tests.nothing" in agent.said
         assert "No worker of agent" in agent.said
+
+
+def test_workers_for_whom_there_is_no_room_are_told_and_not_replaced(
+    keys: Path, cluster: Cluster
+) -> None:
+    limit_members(cluster, 2)
+    with AgentProcess(cluster.address, keys, 3) as agent:
+        agent.expect("1 worker up")
+        assert agent.said.count("it is not replaced") == 2
+        assert "it has room for 2 workers and agents" in agent.said
+        assert cluster.submit(jobs.add, 1, 1).result(PATIENCE_S) == 2
+
+
+def test_an_agent_whose_workers_are_all_refused_ends_with_their_words(
+    keys: Path, cluster: Cluster
+) -> None:
+    limit_members(cluster, 1)
+    with AgentProcess(cluster.address, keys, 2) as agent:
+        assert agent.wait() == 77
+        assert agent.said.count("it is not replaced") == 2
+        assert agent.said.rstrip().endswith("raise the limit where the master runs (ulimit -n).")
+
+
+def limit_members(cluster: Cluster, n: int) -> None:
+    def limit(machine: MasterMachine) -> None:
+        machine.max_members = n
+
+    cluster.internals().master.ask(limit)
 
 
 # --- how it ends ----------------------------------------------------------------------------------
