@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import assert_never
 
 from paramserver.core.batches import batches
 from paramserver.core.commands import (
@@ -162,6 +163,8 @@ class MasterMachine:
                 self._retire(now, worker_ids, out)
             case StopRequested(now, drain):
                 self._stop(now, drain, out)
+            case _:
+                assert_never(event)
         return out
 
     def next_deadline(self) -> float | None:
@@ -505,9 +508,7 @@ class MasterMachine:
         if self._wake_at is not None and now - self._wake_at > LATE_S:
             self._forgive(now - self._wake_at, now + LATE_S)
         for attempt in scheduler.expired(now):
-            late = self.roster.by_incarnation.get(attempt.incarnation)
-            if late is None:
-                continue  # two deadlines of one worker came together
+            late = self.roster.by_incarnation[attempt.incarnation]
             if attempt in attempt.job.attempts:
                 scheduler.charge_timeout(attempt, late, out)
                 self._kill(now, late, "its job passed the deadline", out)
@@ -533,11 +534,11 @@ class MasterMachine:
 
     def _give_up_suspects(self, now: float, out: list[MasterCommand]) -> None:
         for suspect in sorted(self.roster.suspects, key=lambda member: member.incarnation):
-            if suspect.suspect_until is None or suspect.suspect_until > now:
+            if _due(suspect) > now:
                 continue
-            if type(suspect) is Worker:
+            if isinstance(suspect, Worker):
                 self._lose(now, suspect, Loss(f"silent for {self.grace_s:g} s"), out)
-            elif type(suspect) is Agent:
+            else:
                 self.roster.part(suspect)
                 self.counters["agents_lost"] += 1
 
@@ -549,8 +550,7 @@ class MasterMachine:
         self.counters["master_pauses"] += 1
         self.scheduler.extend_deadlines(lateness, not_before)
         for member in self.roster.suspects:
-            if member.suspect_until is not None:
-                member.suspect_until = max(member.suspect_until + lateness, not_before)
+            member.suspect_until = max(_due(member) + lateness, not_before)
         if self._alone_since is not None:
             earliest = not_before - self.no_workers_timeout_s
             self._alone_since = max(self._alone_since + lateness, earliest)
@@ -589,8 +589,7 @@ class MasterMachine:
     def _find_wake_at(self, now: float) -> float | None:
         scheduler, roster = self.scheduler, self.roster
         ends = [end for end in (scheduler.next_deadline(), self._links_at) if end is not None]
-        for member in roster.suspects:
-            ends += () if member.suspect_until is None else (member.suspect_until,)
+        ends += [_due(member) for member in roster.suspects]
         if self._alone_since is not None:
             ends.append(self._alone_since + self.no_workers_timeout_s)
         if scheduler.n_unsettled:
@@ -657,6 +656,11 @@ SIGNALS = {
     9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 24: "SIGXCPU",
 }  # fmt: skip
 """The numbers that Linux and macOS share, by hand: the module `signal` is not for pure code."""
+
+
+def _due(suspect: Member) -> float:
+    assert suspect.suspect_until is not None
+    return suspect.suspect_until
 
 
 def _is_same_process(worker: Worker, hello: Hello) -> bool:

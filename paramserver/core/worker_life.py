@@ -10,6 +10,7 @@ Rule 4: results wait for company no longer than FLUSH_S.
 from __future__ import annotations
 
 from collections import deque
+from typing import assert_never
 
 from paramserver.core.commands import DeliverReply, Exit, StartJob, WorkerCommand
 from paramserver.core.events import (
@@ -107,6 +108,8 @@ class WorkerLife:
                 return out
             case Tick(now):
                 return self._tick(now)
+            case _:
+                assert_never(event)
 
     def next_deadline(self) -> float | None:
         """When `Tick` is due even if nothing happens; None for never."""
@@ -157,7 +160,7 @@ class WorkerLife:
                 else:
                     out.append(Exit(EXIT_DONE, "told to stop at once"))
             case _:
-                pass  # an acknowledgement; or a message that is not for workers: nothing to do
+                pass  # not for workers: a newer master may say more than this one understands
 
     def _take_back(
         self, now: float, keys: tuple[tuple[int, int], ...], out: list[WorkerCommand]

@@ -185,6 +185,25 @@ def test_progress_does_not_prolong_what_nobody_wants(board: Board) -> None:
     assert set(killed("w1", 1, USELESS)) <= set(calm(board, 1.1 * USELESS_S))
 
 
+def test_the_loss_of_one_copy_leaves_the_other_running(board: Board) -> None:
+    start_backup(board)
+    calm(board, 0.6)
+    board.exits("w1", -9, (1, 1))
+    assert board.machine.scheduler.jobs[1].state is JobState.GRANTED
+    assert board.ends(b"p2", result(1, 2)) == [succeeded(1, 2, "w2", 2)]
+
+
+def test_a_deadline_that_comes_before_is_kept_when_the_job_is_settled(board: Board) -> None:
+    start_backup(board, JobOptions(pure=True, timeout_s=3.0))
+    calm(board, 0.6)
+    board.ends(b"p2", result(1, 2))
+    board.tick()
+    (straggling,) = board.worker("w1").held.values()
+    assert straggling.deadline == 103.0
+    board.open(2, 21, 22)
+    assert set(killed("w1", 1, USELESS)) <= set(calm(board, 0.5))
+
+
 def test_both_copies_may_fail_before_the_job_is_tried_again(board: Board) -> None:
     start_backup(board, JobOptions(pure=True, max_failures=4))
     calm(board, 0.6)

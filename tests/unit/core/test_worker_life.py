@@ -42,6 +42,7 @@ from paramserver.protocol.messages import (
     ServiceReply,
     Stop,
     TakeBack,
+    WorkerJoined,
 )
 from tests.unit.core.board import grant, payload
 from tests.unit.core.far_side import (
@@ -173,6 +174,10 @@ def test_progress_of_the_running_job_is_reported(far: Far) -> None:
     assert far.life.handle(ProgressMade(0.0, 1, 9)) == [], "nothing runs"
     far.gets(1)
     assert far.life.handle(ProgressMade(0.0, 3, 9)) == [said(JobProgressed(1, 1, 3, 9), 1, ack=1)]
+
+
+def test_a_message_that_is_not_for_workers_changes_nothing(far: Far) -> None:
+    assert far.told(WorkerJoined("w2")) == []
 
 
 # --- services
