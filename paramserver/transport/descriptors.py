@@ -2,8 +2,8 @@
 
 Rule 1: at the limit it is too late. libzmq 4.3 ends the *process* when it finds no descriptor for
         a connection over ipc, and spins for as long as there is none over tcp.
-Rule 2: half of the limit is kept free of workers: after a pause of the master's all of them
-        connect anew, and for a moment each connection is there twice.
+Rule 2: whoever lets workers in, by name, stops at half of the limit and says so; this is the last
+        defence below that, at three quarters, and it cannot speak.
 Rule 3: nothing is counted: POSIX gives out the lowest free number, so a new descriptor tells.
 """
 
@@ -38,19 +38,6 @@ def next_descriptor(any_open: int) -> int:
     return newest
 
 
-def is_crowded(newest: int) -> bool:
-    """Say whether a descriptor lies in the half that is kept free: time to refuse, in words."""
-    return newest >= most_descriptors() // 2
-
-
 def is_scarce(newest: int) -> bool:
-    """Say whether a descriptor lies in the last quarter: nobody else may even connect."""
+    """Say whether a descriptor lies in the last quarter: nobody else may connect."""
     return newest >= most_descriptors() * 3 // 4
-
-
-def advice() -> str:
-    """Return the words for whoever is refused."""
-    return (
-        f"The master may open {most_descriptors()} files, and keeps half of them free. Start it "
-        f"again after `ulimit -n {4 * most_descriptors()}`, or use fewer workers."
-    )

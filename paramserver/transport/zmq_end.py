@@ -131,8 +131,9 @@ class ZmqEnd:
     def _on_ready(self, item: Any) -> None:
         if item is self._monitor:
             self._read_monitor()
-        else:
+        elif item == self._bell.fileno():
             self._bell.clear()
+        # else it has been unwatched by one that was ready before it
 
     def watch(self, fd: int, on_ready: Callable[[], None]) -> None:
         """Let `poll` call `on_ready` whenever a descriptor can be read."""

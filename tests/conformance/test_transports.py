@@ -238,7 +238,7 @@ _KEPT: list[int] = []
 def test_a_transport_that_breaks_a_promise_is_caught(
     spoil_master: Spoiler, spoil_worker: Spoiler, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conformance, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(conformance, "PATIENCE_S", 3.0)
     hub = _Hub(spoil_master, spoil_worker)
     try:
         with pytest.raises((AssertionError, TransportError), match=words):

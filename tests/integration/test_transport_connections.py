@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import signal
@@ -338,6 +339,40 @@ def test_an_address_in_use_is_told_in_words() -> None:
                 ZmqMasterTransport.bind(master.address, allow_insecure=True)
             with pytest.raises(TransportError, match="Cannot listen at"):
                 ZmqMasterTransport.bind("tcp://192.0.2.1:0", allow_insecure=True)
+
+
+# --- other descriptors ----------------------------------------------------------------------------
+
+
+def test_a_watched_descriptor_may_be_unwatched_by_another_that_is_ready(
+    master: ZmqMasterTransport,
+) -> None:
+    ends = [os.pipe() for _ in range(2)]
+    readable = [end[0] for end in ends]
+    heard: list[int] = []
+
+    def hear(mine: int, others: int) -> None:
+        heard.append(mine)
+        os.read(mine, 1)
+        master.unwatch(others)
+
+    try:
+        for mine, others in (readable, readable[::-1]):
+            master.watch(mine, functools.partial(hear, mine, others))
+        for _, writable in ends:
+            os.write(writable, b"x")
+        master.poll(0.1)
+        assert len(heard) == 1
+        master.unwatch(heard[0])
+        master.wake()
+        start = time.monotonic()
+        master.poll(PATIENCE_S)
+        assert time.monotonic() - start < PATIENCE_S / 2
+        assert len(heard) == 1
+    finally:
+        for end in ends:
+            for fd in end:
+                os.close(fd)
 
 
 # --- other processes ------------------------------------------------------------------------------
