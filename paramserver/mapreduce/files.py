@@ -92,6 +92,10 @@ class NewFile:
         """Read back a part of it."""
         return os.pread(self._fd, n_bytes, offset)
 
+    def empty(self) -> None:
+        """Give back the space that it takes."""
+        os.ftruncate(self._fd, 0)
+
     def __enter__(self) -> Self:
         return self
 

@@ -19,7 +19,12 @@ from paramserver.mapreduce.files import NewFile, unique_name
 from paramserver.mapreduce.keys import encode
 from paramserver.mapreduce.pairs import Batch, into_lanes
 
-_CHUNK_PAIRS: Final = 4096
+FAN_IN: Final = 64
+"""So many runs are merged into one before more are written: that many chunks are in memory then."""
+_PAIRS: Final = (32, 4096)
+"""Least and most pairs of a chunk."""
+_COPIES: Final = 4
+"""A chunk is there as columns, as lists, and in the groups that are made of it."""
 
 
 class _Chunk(NamedTuple):
@@ -37,12 +42,15 @@ class SortedRuns:
     folder : str
         The run's own, on this machine.
     name : str
+    memory_limit_bytes : int
+        What the chunks of `FAN_IN` runs may need together.
     trusted : bool
         See `columns`.
     """
 
-    def __init__(self, folder: str, name: str, *, trusted: bool) -> None:
+    def __init__(self, folder: str, name: str, memory_limit_bytes: int, *, trusted: bool) -> None:
         self._file = NewFile(os.path.join(folder, unique_name(name)))
+        self._chunk_bytes = memory_limit_bytes // (FAN_IN * _COPIES)
         self._trusted = trusted
         self._runs: list[list[_Chunk]] = []
         self._kinds: set[type] = set()
@@ -67,7 +75,8 @@ class SortedRuns:
         pair_bytes : int
             What a pair is taken to need in memory; sets the size of a chunk.
         """
-        chunk_pairs = max(1, min(_CHUNK_PAIRS, (1 << 20) // max(1, pair_bytes)))
+        least, most = _PAIRS if pair_bytes < 1 << 12 else (1, 32)
+        chunk_pairs = max(least, min(most, self._chunk_bytes // max(1, pair_bytes)))
         chunks: list[_Chunk] = []
         keys: list[Any] = []
         values: list[Any] = []
@@ -125,6 +134,11 @@ class SortedRuns:
     def __exit__(self, *error: Any) -> None:
         self._file.__exit__(*error)
         self._file.remove()
+
+    def discard(self) -> None:
+        """Give the space back; the runs cannot be read any more."""
+        self._runs.clear()
+        self._file.empty()
 
 
 def _as_it_is(key: Any) -> Any:

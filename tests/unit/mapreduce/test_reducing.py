@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from paramserver.mapreduce.folding import Fold
 from paramserver.mapreduce.keys import encode
 from paramserver.mapreduce.pairs import Batch, into_lanes
 from paramserver.mapreduce.reducing import PartReducer
-from paramserver.mapreduce.runs import SortedRuns
+from paramserver.mapreduce.runs import FAN_IN, SortedRuns
 
 KEYS = st.one_of(
     st.sampled_from([b"a", b"b", "a", b"l" * 30, 1, 2.5, None, (1, "x")]), st.integers()
@@ -123,7 +125,7 @@ def test_the_values_of_one_key_are_streamed_when_they_are_too_many(tmp_path: Pat
         return sum(1 for _ in values)
 
     stretches = [[("hot", "x" * 100)] * 500 for _ in range(40)]
-    found, engine = reduce(tmp_path, count, stretches, 200_000)
+    found, engine = reduce(tmp_path, count, stretches, 600_000)
     assert found == [("hot", 20_000)]
     assert engine.n_runs > 5
     assert list not in held
@@ -131,9 +133,31 @@ def test_the_values_of_one_key_are_streamed_when_they_are_too_many(tmp_path: Pat
 
 def test_ints_are_folded_early_and_then_need_no_runs(tmp_path: Path) -> None:
     stretches = [[(b"%d" % (n % 10), 1) for n in range(1000)] for _ in range(50)]
-    found, engine = reduce(tmp_path, "sum", stretches, 200_000)
+    found, engine = reduce(tmp_path, "sum", stretches, 600_000)
     assert found == [(b"%d" % n, 5000) for n in range(10)]
     assert engine.n_runs == 0
+
+
+@pytest.mark.parametrize("fold", ["sum", join])
+def test_memory_stays_within_its_limit(tmp_path: Path, fold: Fold) -> None:
+    """As Python and numpy count it; all pairs at once would need five times as much."""
+    limit = 4 << 20
+    engine = PartReducer(fold, str(tmp_path), "runs", limit, trusted=True)
+
+    def batches() -> Iterator[Batch]:
+        for n in range(120):
+            keys = [b"%d" % (n * 997 + m * 31) for m in range(1000)]
+            yield from into_lanes(keys, list(range(1000)))
+
+    tracemalloc.start()
+    try:
+        n_results = sum(len(batch.value_list()) for batch in engine.reduce(batches()))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert engine.n_runs >= 3
+    assert n_results == engine.n_groups > 50_000
+    assert peak < limit
 
 
 def test_runs_are_removed_when_a_reducer_fails(tmp_path: Path) -> None:
@@ -145,37 +169,31 @@ def test_runs_are_removed_when_a_reducer_fails(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_runs_are_merged_whatever_the_size_of_a_chunk(tmp_path: Path) -> None:
-    with SortedRuns(str(tmp_path), "runs", trusted=True) as runs:
+@pytest.mark.parametrize("pair_bytes", [1, 100, 1 << 20])
+def test_runs_are_merged_whatever_the_size_of_a_chunk(tmp_path: Path, pair_bytes: int) -> None:
+    with SortedRuns(str(tmp_path), "runs", 1 << 20, trusted=True) as runs:
         for run in range(4):
-            runs.write(((n, [run] * 3) for n in range(run, 50, 2)), pair_bytes=1 << 19)
-        found: list[tuple[Any, Any]] = []
+            runs.write(((n, [run] * 3) for n in range(run, 50, 2)), pair_bytes)
+        steps: list[list[tuple[Any, Any]]] = []
         for merged in runs.merged():
             if isinstance(merged, list):
-                for batch in merged:
-                    found += zip(batch.key_list(), batch.value_list(), strict=True)
+                steps.append(
+                    [p for b in merged for p in zip(b.key_list(), b.value_list(), strict=True)]
+                )
             else:
-                found += [(merged[0], value) for value in merged[1]]
+                steps.append([(merged[0], value) for value in merged[1]])
+    found = [pair for step in steps for pair in step]
     assert sorted(found) == sorted((n, r) for r in range(4) for n in range(r, 50, 2) for _ in "123")
-    by_key = {n: [r for k, r in found if k == n] for n in range(50)}
-    assert all(values == sorted(values) for values in by_key.values())
-    assert [key for key, _ in found if key % 2 == 0] == sorted(k for k, _ in found if k % 2 == 0)
+    for n in range(50):
+        values = [r for key, r in found if key == n]
+        assert values == sorted(values), "runs are not in their order"
+    for one, next_one in pairwise(steps):
+        assert max(one)[0] < min(next_one)[0], "a step goes back"
 
 
-def test_values_of_a_streamed_key_that_were_left_unread_do_not_come_again(tmp_path: Path) -> None:
-    stretches = [[("hot", "x" * 200), ("zero", "y")] * 100 for _ in range(10)]
-    found, engine = reduce(
-        tmp_path, lambda key, values: next(iter(values))[0], stretches, limit=30_000
-    )
-    assert found == [("hot", "x"), ("zero", "y")]
-    assert engine.n_runs > 3
-
-
-def test_a_sum_of_floats_does_not_depend_on_the_memory_limit(tmp_path: Path) -> None:
-    stretches = [[(n % 3, 0.1 * n + 1e9 / (n + 1)) for n in range(50)] for _ in range(30)]
-    small, engine = reduce(tmp_path, "sum", stretches, 5000)
-    large, _ = reduce(tmp_path, "sum", stretches, 1 << 30)
-    assert engine.n_runs > 3
-    assert small == large
-    early = sum(sum(value for key, value in pairs if key == 0) for pairs in stretches)
-    assert dict(large)[0] != early, "this data would not show it"
+def test_very_many_runs_are_merged_on_the_way_and_nothing_changes(tmp_path: Path) -> None:
+    stretches = [[(n % 7, n), ("hot", n), (b"%d" % n, n)] for n in range(3 * FAN_IN)]
+    found, engine = reduce(tmp_path, join, stretches, 1)
+    assert engine.n_runs > 3 * FAN_IN
+    assert found == expected(lambda values: join(None, values), stretches)
+    assert os.listdir(tmp_path) == []
