@@ -455,6 +455,7 @@ def test_a_crowd_beyond_the_limit_of_open_files_does_not_end_the_master(
                 try:
                     if scheme == "ipc":
                         crowd[-1].connect(address.removeprefix("ipc://"))
+                        crowd[-1].recv(1)  # greeted: so it has taken its descriptor
                     else:
                         crowd[-1].connect(("127.0.0.1", int(address.rpartition(":")[2])))
                 except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError):
@@ -467,5 +468,5 @@ def test_a_crowd_beyond_the_limit_of_open_files_does_not_end_the_master(
             raw.close()
         _, stderr = process.communicate("left\n" if process.poll() is None else None, timeout=60)
     assert process.returncode == 0, stderr
-    assert n_refused > 100 or scheme == "tcp"
+    assert n_refused > 80 or scheme == "tcp"
     assert os.listdir(tmp_path) == ["keys"], "the socket was left behind"
