@@ -354,7 +354,9 @@ class Agent:
         now = time.monotonic()
         started = self._processes[process.worker_id][1]
         death = process.reap(self._relay, now - started)
-        expected = self._policy.exited(process.worker_id, now, death.n_ended)
+        # Whoever was killed on purpose had a useful life: that is no crash loop.
+        n_ended = max(1, death.n_ended) if death.killed_for else death.n_ended
+        expected = self._policy.exited(process.worker_id, now, n_ended)
         if not expected:
             self._note_launch_failure(death.exited.exit_code, death.exited.stderr_tail)
         with self._lock:

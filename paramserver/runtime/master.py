@@ -247,6 +247,7 @@ class Master:
         finally:
             self._has_ended = True
             self._refuse_inbox()
+            self._break_off_owners(ClusterClosed("The cluster has been shut down."))
 
     def _see_off(self, end_at: float) -> None:
         """Wait for the last goodbye of those who are within reach."""
@@ -261,17 +262,18 @@ class Master:
     def _turn(self) -> None:
         """Deliver all there is, then let the machine decide."""
         inbox, machine = self._inbox, self._machine
-        while inbox:
-            event = inbox.popleft()
-            if isinstance(event, _Question):
-                event.put_to(machine)
-            else:
-                self._perform(machine.handle(event))
+        # First what has arrived: a result counts although its worker's death is known already.
         for _ in range(MESSAGES_A_TURN):
             received = self._transport.receive()
             if received is None:
                 break
             self._take_in(received)
+        for _ in range(len(inbox)):
+            event = inbox.popleft()
+            if isinstance(event, _Question):
+                event.put_to(machine)
+            else:
+                self._perform(machine.handle(event))
         if self._transport.take_disconnected():
             self._probe_peers()
         for reason, n in self._transport.take_counters().items():
@@ -420,10 +422,13 @@ class Master:
         problem = InternalError(f"{text}. This is a bug in paramserver; please report it.")
         problem.__cause__ = error
         self._settled.clear()
+        self._break_off_owners(problem)
+
+    def _break_off_owners(self, problem: BaseException) -> None:
+        """Tell those whose jobs nobody will settle any more. Who comes later sees `has_ended`."""
         owners, self._owners = self._owners, {}
         for job, owner in owners.items():
             self._tell(job, partial(owner.break_off, job, problem))
-        self._refuse_inbox()
 
     def _refuse_inbox(self) -> None:
         """Answer questions that came too late; events that came too late change nothing."""
