@@ -7,16 +7,26 @@ Rule 1: every message gets the next number of its direction and is kept until th
 Rule 2: what arrives is handed on in order, each number once.
 Rule 3: nothing is sent again because of time alone before `RETRANSMIT_S`: on a living connection
         the transport loses nothing, so a repeat is for a connection that was replaced, and for a
-        frame that was dropped. Each fruitless repeat doubles the wait.
+        frame that was dropped. Each fruitless repeat doubles the wait, and much data waits longer.
+Rule 4: over the same connection only the first few are sent again, which the other side waits for:
+        a slow peer is not buried under repeats of what it has not come to yet.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Generic, TypeVar
 
-from paramserver.protocol.messages import MasterMessage, WorkerMessage
+from paramserver.protocol.messages import (
+    GrantJobs,
+    JobsEnded,
+    MasterMessage,
+    ServiceCall,
+    ServiceReply,
+    WorkerMessage,
+)
 
 OutT = TypeVar("OutT", WorkerMessage, MasterMessage)
 InT = TypeVar("InT", WorkerMessage, MasterMessage)
@@ -25,6 +35,10 @@ RETRANSMIT_S = 2.0
 """First wait for an acknowledgement. A peer that computes with the interpreter lock held answers
 late, and repeats only cost bytes, so this is far above any round trip."""
 RETRANSMIT_MAX_S = 30.0
+RESEND_MAX = 16
+"""Messages sent again at a time over the same connection."""
+SLOW_BYTES_S = 5e6
+"""As slow as a connection may be without its data being sent again while it is on its way."""
 ACK_DELAY_S = 0.2
 """How long an acknowledgement may wait for a message to ride on."""
 ACK_EVERY = 64
@@ -39,8 +53,11 @@ class Link(Generic[OutT, InT]):
     __slots__ = (
         "_ack_due_at",
         "_early",
+        "_is_patient",
+        "_is_resumed",
         "_last_sent",
         "_received",
+        "_recover_to",
         "_retransmit_at",
         "_retransmit_s",
         "_unacked",
@@ -59,6 +76,12 @@ class Link(Generic[OutT, InT]):
         self._unreported = 0
         self._retransmit_at: float | None = None
         self._retransmit_s = RETRANSMIT_S
+        self._recover_to = 0
+        """Last message there was when some were sent again: up to it, others may lack as well."""
+        self._is_resumed = False
+        """The connection is new: whatever is not confirmed has to be sent again."""
+        self._is_patient = False
+        """So much is on its way that it has been given more time."""
         self.n_repeated = 0
         """Messages dropped because they had come before."""
         self.n_gaps = 0
@@ -145,7 +168,13 @@ class Link(Generic[OutT, InT]):
         while unacked and unacked[0][0] <= ack:
             unacked.popleft()
         self._retransmit_s = RETRANSMIT_S
-        self._retransmit_at = now + RETRANSMIT_S if unacked else None
+        self._is_patient = False
+        if not unacked:
+            self._retransmit_at = None
+        elif unacked[0][0] <= self._recover_to:
+            self._retransmit_at = now  # the next ones
+        else:
+            self._retransmit_at = now + RETRANSMIT_S
 
     def amend(self, change: Callable[[OutT], OutT]) -> None:
         """Change what would be sent again: what was left out when a message was first sent."""
@@ -157,17 +186,37 @@ class Link(Generic[OutT, InT]):
         if self._unacked:
             self._retransmit_s = RETRANSMIT_S
             self._retransmit_at = now
+            self._is_resumed = True
         self._ack_due_at = now
 
     def take_due(self, now: float) -> tuple[tuple[int, OutT], ...]:
         """Return the messages to send again now, with their numbers."""
         if self._retransmit_at is None or now < self._retransmit_at:
             return ()
+        if self._is_resumed:
+            due = tuple(self._unacked)
+        elif self._has_to_wait(now):
+            return ()
+        else:
+            due = tuple(islice(self._unacked, RESEND_MAX))
+        self._is_resumed = False
+        self._recover_to = self._last_sent
         self._retransmit_at = now + self._retransmit_s
         self._retransmit_s = min(2 * self._retransmit_s, RETRANSMIT_MAX_S)
-        self.n_retransmits += len(self._unacked)
+        self.n_retransmits += len(due)
         self.acknowledged_now()
-        return tuple(self._unacked)
+        return due
+
+    def _has_to_wait(self, now: float) -> bool:
+        """Say whether so much is on its way that it may still arrive; give it the time, once."""
+        if self._is_patient:
+            return False
+        needed_s = sum(size_bytes(message) for _, message in self._unacked) / SLOW_BYTES_S
+        if needed_s <= self._retransmit_s:
+            return False
+        self._is_patient = True
+        self._retransmit_at = now + needed_s
+        return True
 
     def must_ack(self, now: float) -> bool:
         """Say whether an acknowledgement of its own has to be sent now."""
@@ -180,3 +229,17 @@ class Link(Generic[OutT, InT]):
         if self._retransmit_at is None:
             return self._ack_due_at
         return min(self._ack_due_at, self._retransmit_at)
+
+
+def size_bytes(message: WorkerMessage | MasterMessage) -> int:
+    """Add up the payloads of a message: what takes long on a slow connection."""
+    match message:
+        case JobsEnded(results):
+            return sum(result.payload.n_bytes for result in results)
+        case GrantJobs(grants):
+            payloads = (payload for grant in grants for payload in (grant.payload, *grant.inputs))
+            return sum(payload.n_bytes for payload in payloads)
+        case ServiceCall() | ServiceReply():
+            return message.body.n_bytes
+        case _:
+            return 0

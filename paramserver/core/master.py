@@ -202,10 +202,10 @@ class MasterMachine:
             member.last_heard = now
         link = member.link
         ready = link.receive(now, envelope.seq, envelope.ack, message)
-        if envelope.seq:
+        if envelope.seq or link.n_unacked:
             self._tend_links_by(now + LINKS_S)
-            if not ready:
-                self._count_undelivered(member)
+        if envelope.seq and not ready:
+            self._count_undelivered(member)
         for each in ready:
             self._deliver(now, member, each, out)
 
@@ -341,6 +341,9 @@ class MasterMachine:
                 self._refuse(event, "another process has come and taken its name", out)
             else:
                 self._fence(event, None, out)
+            return
+        if live.peer == event.peer and live.suspect_until is None:
+            self._welcome(live, out, resumed=True)  # its greeting came twice
             return
         self.roster.rebind(live, event.peer)
         if live.suspect_until is not None:

@@ -154,7 +154,8 @@ class Session:
             if self.state is not SessionState.GREETING or self._resuming:
                 return False, [], ()  # nobody asked that master for a new life
             known = (0, 0)
-        if life < known or (life == known and (self._life_is_over or not resumed)):
+        asked_for = self.state is not SessionState.IN and resumed and not self._life_is_over
+        if life < known or (life == known and not asked_for):
             return False, [], ()  # an old or repeated welcome
         self.state = SessionState.IN
         self._probe_at = now + PROBE_S

@@ -36,7 +36,7 @@ from paramserver.testing.workload import Workload
 
 CALM_S = 400.0
 """Virtual seconds, after the last fault and besides the work itself, until everything has ended."""
-MAX_EVENTS = 400_000
+MAX_EVENTS = 100_000
 
 
 class SimulationFailed(AssertionError):

@@ -10,11 +10,28 @@ from paramserver.core.link import (
     ACK_DELAY_S,
     ACK_EVERY,
     REORDER_LIMIT,
+    RESEND_MAX,
     RETRANSMIT_MAX_S,
     RETRANSMIT_S,
+    SLOW_BYTES_S,
     Link,
+    size_bytes,
 )
-from paramserver.protocol.messages import Goodbye, MasterMessage, Stop, WorkerMessage
+from paramserver.protocol.messages import (
+    Goodbye,
+    GrantJobs,
+    JobGrant,
+    JobResult,
+    JobsEnded,
+    MasterMessage,
+    Outcome,
+    Payload,
+    PayloadKind,
+    ServiceCall,
+    ServiceReply,
+    Stop,
+    WorkerMessage,
+)
 
 
 def word(text: object) -> WorkerMessage:
@@ -125,14 +142,75 @@ def test_what_is_not_acknowledged_is_sent_again_with_doubling_waits(link: Link) 
     assert link.n_retransmits == 12
 
 
+def test_over_the_same_connection_only_the_first_few_are_sent_again(link: Link) -> None:
+    for number in range(1, 100):
+        link.send(0.0, word(number))
+    again = link.take_due(RETRANSMIT_S)
+    assert [seq for seq, _ in again] == list(range(1, RESEND_MAX + 1))
+
+
+def test_where_some_were_missing_the_next_ones_follow_at_once(link: Link) -> None:
+    for number in range(1, 31):
+        link.send(0.0, word(number))
+    link.take_due(2.0)
+    link.send(2.0, word("later"))
+    link.receive(2.1, 0, 16, word("x"))
+    assert link.next_deadline() == 2.1
+    assert [seq for seq, _ in link.take_due(2.1)] == list(range(17, 32))
+    link.send(2.2, word("later still"))
+    link.receive(2.3, 0, 31, word("x"))
+    assert link.next_deadline() == 2.3 + RETRANSMIT_S
+
+
+def test_over_a_new_connection_everything_is_sent_again(link: Link) -> None:
+    for number in range(1, 100):
+        link.send(0.0, word(number))
+    link.resume(1.0, 0)
+    assert len(link.take_due(1.0)) == 99
+    assert len(link.take_due(3.0)) == RESEND_MAX
+
+
+LARGE = Payload(PayloadKind.PLAIN, b"", (bytes(50_000_000),))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        ServiceCall(1, 1, 1, "weights", "push", LARGE),
+        ServiceReply(1, True, LARGE),
+        JobsEnded((JobResult(1, 1, Outcome.OK, 1, LARGE),)),
+        GrantJobs((JobGrant(1, 1, Payload(PayloadKind.PLAIN, b""), (LARGE,)),)),
+    ],
+)
+def test_much_data_is_given_the_time_that_a_slow_connection_needs(message: object) -> None:
+    link: Link = Link()
+    link.send(0.0, message)
+    assert size_bytes(message) == 50_000_000  # type: ignore[arg-type]
+    assert link.take_due(2.0) == ()
+    assert link.next_deadline() == 2.0 + 50e6 / SLOW_BYTES_S
+    assert link.take_due(12.0) == ((1, message),)
+    assert link.take_due(14.0) == ((1, message),), "once"
+
+
+def test_an_acknowledgement_renews_the_patience() -> None:
+    link: Link = Link()
+    for call in (1, 2):
+        link.send(0.0, ServiceCall(call, 1, 1, "weights", "push", LARGE))
+    assert link.take_due(2.0) == ()
+    link.receive(9.0, 0, 1, word("x"))
+    assert link.take_due(11.0) == ()
+    assert link.next_deadline() == 11.0 + 50e6 / SLOW_BYTES_S
+
+
 def test_an_acknowledgement_shortens_the_wait_again(link: Link) -> None:
     link.send(0.0, word("a"))
     link.send(0.0, word("b"))
     link.take_due(2.0)
     link.take_due(4.0)
-    link.receive(5.0, 0, 1, word("x"))
+    link.send(4.5, word("c"))
+    link.receive(5.0, 0, 2, word("x"))
     assert link.next_deadline() == 5.0 + RETRANSMIT_S
-    link.receive(6.0, 0, 2, word("x"))
+    link.receive(6.0, 0, 3, word("x"))
     assert link.next_deadline() is None
     assert link.take_due(1e9) == ()
 

@@ -209,6 +209,18 @@ def test_a_life_is_resumed_over_another_connection(board: Board) -> None:
     assert board.tick() == [board.sends(GrantJobs((grant(7),)), b"p2", seq=1, ack=1)]
 
 
+def test_a_repeated_greeting_to_resume_sends_nothing_again(board: Board) -> None:
+    board.join("w1", b"p1")
+    board.open(1, 7)
+    board.tick()
+    board.hello("w1", b"p2", resume=1, token="session 1")
+    assert board.tick() == [board.sends(GrantJobs((grant(7),)), b"p2", seq=1)]
+    assert board.hello("w1", b"p2", resume=1, token="session 1") == [
+        welcome("w1", b"p2", 1, resumed=True)
+    ]
+    assert board.tick() == []
+
+
 def test_a_life_resumed_with_everything_received_gets_nothing_again(board: Board) -> None:
     board.join("w1", b"p1")
     board.open(1, 7)

@@ -133,6 +133,13 @@ def test_over_a_new_connection_the_life_is_resumed(inside: Session) -> None:
     )
 
 
+def test_a_repeated_welcome_to_resume_sends_nothing_again(inside: Session) -> None:
+    inside.say(0.0, WORD)
+    inside.greet(1.0, resume=True)
+    assert inside.hear(1.2, *welcome(5, resumed=True)) == (False, [said(WORD, 1)], ())
+    assert inside.hear(1.3, *welcome(5, resumed=True)) == (False, [], ())
+
+
 def test_an_unanswered_greeting_to_resume_is_said_again_as_such(inside: Session) -> None:
     inside.greet(1.0, resume=True)
     assert inside.tend(1.0 + HELLO_AGAIN_S) == [resuming(5)]
