@@ -15,6 +15,7 @@ from typing import Any
 
 from paramserver.errors import DataError
 from paramserver.mapreduce.blocks import LINES, WORDS, FileRange, read_blocks
+from paramserver.mapreduce.far import read_far
 from paramserver.mapreduce.files import unique_name
 from paramserver.mapreduce.folding import Fold
 from paramserver.mapreduce.mapping import PairSink
@@ -23,6 +24,7 @@ from paramserver.mapreduce.pairs import Batch
 from paramserver.mapreduce.reducing import PartReducer
 from paramserver.mapreduce.shuffle import MapOutput, ShuffleWriter, read_piece
 from paramserver.mapreduce.workplace import Workplace
+from paramserver.runtime import relay
 
 __remote_jobs__ = ("map_job", "reduce_job")
 
@@ -239,9 +241,12 @@ def reduce_job(
 
 
 def _pieces(inputs: Sequence[dict[str, Any]], part: int, settings: Settings) -> Iterable[Batch]:
-    for job, given in enumerate(inputs):
-        output = MapOutput(*given["output"])
-        if part >= settings.n_parts:
-            raise DataError(f"There is no part {part}.", path=output.path)
+    outputs = [MapOutput(*given["output"]) for given in inputs]
+    if part >= settings.n_parts:
+        raise DataError(f"There is no part {part}.", path=settings.folder)
+    if not relay.is_here(settings.folder):
+        yield from read_far(outputs, part, trusted=settings.trusted)
+        return
+    for job, output in enumerate(outputs):
         for batch, _ in read_piece(output, part, job=job, trusted=settings.trusted):
             yield batch

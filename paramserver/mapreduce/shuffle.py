@@ -18,9 +18,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -29,7 +27,6 @@ from paramserver.mapreduce.columns import decode_batches, encode_batch
 from paramserver.mapreduce.files import NewFile, unique_name
 from paramserver.mapreduce.pairs import Batch, Lanes, concatenated_values
 from paramserver.mapreduce.words import Words
-from paramserver.runtime import relay
 from paramserver.runtime.context import LostInput
 
 _ROW: Final = struct.Struct("<QQII")
@@ -174,7 +171,7 @@ def read_piece(
 ) -> Iterator[tuple[Batch, int]]:
     """Yield the batches of one part from the output of one map job, each with its bytes.
 
-    A reduce job on a machine that has not the folder of the run gets it from the master.
+    Only on the machine of the files; elsewhere see `far`.
 
     Raises
     ------
@@ -196,32 +193,36 @@ def read_piece(
 
 def _read_pieces(output: MapOutput, part: int) -> Iterator[bytes]:
     """Yield the pieces of one part, checked; OSError or ValueError where that fails."""
-    row_bytes = output.n_segments * _ROW.size
-    if not row_bytes:
+    if not output.n_segments:
         return
-    with _opened(output.path) as read:
-        rows = read(output.index_offset + part * row_bytes, row_bytes)
-        for start in range(0, row_bytes, _ROW.size):
-            offset, n_bytes, crc, row_crc = _ROW.unpack_from(rows, start)
-            if zlib.crc32(rows[start : start + _ROW_HEAD.size]) != row_crc:
-                raise ValueError("its index is damaged")
-            piece = read(offset, n_bytes)
-            if zlib.crc32(piece) != crc:
-                raise ValueError("a piece is damaged")
-            yield piece
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[Callable[[int, int], bytes]]:
-    """Return what reads (offset, n_bytes) of a file, wherever it is."""
-    if not relay.is_here(os.path.dirname(path)):
-        yield partial(relay.read_file, path)
-        return
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(output.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        yield partial(_read, fd)
+        for offset, n_bytes, crc in placed(_read(fd, *rows_of(output, part))):
+            yield checked(_read(fd, offset, n_bytes), crc)
     finally:
         os.close(fd)
+
+
+def rows_of(output: MapOutput, part: int) -> tuple[int, int]:
+    """Return where the rows of a part are: their offset and their bytes."""
+    row_bytes = output.n_segments * _ROW.size
+    return output.index_offset + part * row_bytes, row_bytes
+
+
+def placed(rows: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield offset, bytes and checksum of the piece of each row; ValueError for a damaged one."""
+    for start in range(0, len(rows), _ROW.size):
+        offset, n_bytes, crc, row_crc = _ROW.unpack_from(rows, start)
+        if zlib.crc32(rows[start : start + _ROW_HEAD.size]) != row_crc:
+            raise ValueError("its index is damaged")
+        yield offset, n_bytes, crc
+
+
+def checked(piece: bytes, crc: int) -> bytes:
+    """Return a piece; ValueError if it is not the one of that checksum."""
+    if zlib.crc32(piece) != crc:
+        raise ValueError("a piece is damaged")
+    return piece
 
 
 def _read(fd: int, offset: int, n_bytes: int) -> bytes:

@@ -16,9 +16,9 @@ import os
 import re
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from paramserver.core.commands import CallService
 from paramserver.core.events import ServiceReplied
@@ -29,6 +29,8 @@ from paramserver.runtime.context import current
 SERVICE: Final = "relay"
 PIECE_BYTES: Final = 1 << 20
 """What is asked for or sent at once: some milliseconds of an encrypted connection."""
+MANY: Final = 1024
+"""Spans of files in one question."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")
 
 
@@ -127,14 +129,30 @@ class FileRelay:
         now = self._clock()
         return ServiceReplied(now, command.incarnation, command.call, ok, body)
 
-    def _do(self, method: str, asked: object) -> bytes | None:
+    def _do(self, method: str, asked: object) -> bytes | list[bytes | None] | None:
         match method, asked:
             case "read", (str(path), int(offset), int(n_bytes)) if 0 <= n_bytes <= PIECE_BYTES:
                 return _read(self._checked(path), offset, n_bytes)
+            case "read_many", (list(wanted) | tuple(wanted),):
+                return self._read_many(wanted)
             case "write", (str(path), int(offset), bytes(data)):
                 _write(self._checked(path), offset, data)
                 return None
         raise RemoteProtocolError(f"the relay does not know the call {method!r:.40}", peer="")
+
+    def _read_many(self, wanted: Sequence[Any]) -> list[bytes | None]:
+        if len(wanted) > MANY:
+            raise RemoteProtocolError(f"{len(wanted)} files at once are too many", peer="")
+        answers: list[bytes | None] = []
+        left = PIECE_BYTES
+        for each in wanted:
+            match each:
+                case (str(path), int(offset), int(n_bytes)) if 0 <= n_bytes <= left:
+                    left -= n_bytes
+                    answers.append(_read(self._checked(path), offset, n_bytes))
+                case _:
+                    raise RemoteProtocolError("what is wanted is too much, or no span", peer="")
+        return answers
 
     def _checked(self, path: str) -> str:
         folder, name = os.path.split(path)
@@ -207,6 +225,30 @@ def read_file(path: str, offset: int, n_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
+def read_many(wanted: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
+    """Read several parts of files of the master's machine in one round trip, from within a job.
+
+    Parameters
+    ----------
+    wanted : sequence of (path, offset, n_bytes)
+        At most `MANY`, of `PIECE_BYTES` together; a single one may be of any size.
+
+    Returns
+    -------
+    list of bytes or None
+        None for a file that is not there; fewer bytes for one that ends before.
+    """
+    if len(wanted) == 1:
+        try:
+            return [read_file(*wanted[0])]
+        except FileNotFoundError:
+            return [None]
+        except ValueError:
+            return [b""]
+    answers: list[bytes | None] = _ask("read_many", (tuple(wanted),))
+    return answers
+
+
 def send_file(source: str, path: str) -> None:
     """Copy a file of this machine to a new one on the master's, from within a job.
 
@@ -226,10 +268,7 @@ def send_file(source: str, path: str) -> None:
             offset += len(piece)
 
 
-def _ask(method: str, body: tuple[object, ...]) -> bytes | None:
+def _ask(method: str, body: tuple[object, ...]) -> Any:
     context = current()
     sent = calls.encode_value(body, trusted=context.trusted)
-    value: bytes | None = calls.decode_value(
-        context.call(SERVICE, method, sent), trusted=context.trusted
-    )
-    return value
+    return calls.decode_value(context.call(SERVICE, method, sent), trusted=context.trusted)

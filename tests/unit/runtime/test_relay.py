@@ -15,7 +15,7 @@ from paramserver.core.commands import CallService
 from paramserver.core.events import ServiceReplied
 from paramserver.errors import JobFailed
 from paramserver.protocol import calls
-from paramserver.runtime.relay import PIECE_BYTES, FileRelay
+from paramserver.runtime.relay import MANY, PIECE_BYTES, FileRelay
 
 
 class Station:
@@ -115,3 +115,35 @@ def test_without_a_call_there_is_no_thread_and_after_the_end_no_answer(tmp_path:
     assert list(station.relay.call(CallService(1, 1, 1, 1, "relay", "read", payload), 0.0)) == []
     assert list(station.relay.worker_gone(1, 0.0)) == []
     assert threading.active_count() == before
+
+
+def test_many_parts_come_in_one_answer(station: Station, tmp_path: Path) -> None:
+    path = str(tmp_path / "file")
+    (tmp_path / "file").write_bytes(b"0123456789")
+    wanted = ((path, 2, 3), (f"{path}x", 0, 1), (path, 8, 5), (path, 0, 0))
+    with station.relay.share(tmp_path):
+        assert station.ask("read_many", wanted) == [b"234", None, b"89", b""]
+        assert station.ask("read_many", ()) == []
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        (("file", 0, PIECE_BYTES), ("file", 0, 1)),
+        (("file", 0, -1),),
+        (("file", 0),),
+        ((b"file", 0, 1),),
+        (("file", 0, 0),) * (MANY + 1),
+        (("../file", 0, 1),),
+    ],
+)
+def test_too_much_or_too_little_in_one_question_is_an_error(
+    station: Station, tmp_path: Path, wanted: Any
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    spans = tuple(
+        (f"{tmp_path}/{each[0]}", *each[1:]) if isinstance(each[0], str) else each
+        for each in wanted
+    )
+    with station.relay.share(tmp_path), pytest.raises(JobFailed):
+        station.ask("read_many", spans)
