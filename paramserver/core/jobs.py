@@ -277,7 +277,7 @@ class Phase:
     def __init__(self, spec: PhaseSpec) -> None:
         self.spec = spec
         self.jobs: dict[int, Job] = {}
-        """Those not settled, or all of them if the phase keeps them."""
+        """Those not settled, or all of them if the phase keeps them; see `lists_jobs`."""
         self.order: list[int] = []
         """Numbers of all jobs in the order of their hand-in, if the phase keeps them."""
         self.counts = [0] * len(JobState)
@@ -295,6 +295,11 @@ class Phase:
         self.counts[job.state] -= 1
         job.step(step)
         self.counts[job.state] += 1
+
+    @property
+    def lists_jobs(self) -> bool:
+        """Its jobs are looked for by phase; others are spared the 100 bytes of an entry each."""
+        return self.spec.keep or self.spec.after is not None
 
     @property
     def has_inputs(self) -> bool:

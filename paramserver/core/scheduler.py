@@ -111,7 +111,9 @@ class Scheduler:
             phase.n_jobs += 1
             phase.counts[JobState.WAITING] += 1
             self.n_unsettled += 1
-            self.jobs[job.number] = phase.jobs[job.number] = job
+            self.jobs[job.number] = job
+            if phase.lists_jobs:
+                phase.jobs[job.number] = job
             if keep:
                 phase.order.append(job.number)
             if phase.is_doomed:
@@ -132,11 +134,11 @@ class Scheduler:
         phase = self.phases.get(number)
         if phase is None:
             return ()
-        busy = self.cancel(now, tuple(phase.jobs), out)
+        busy = self.cancel(now, self._numbers_of(phase), out)
         for dependent in self._dependents.pop(number, ()):
             if dependent.inputs is None:
                 self._doom(dependent, out)
-        for job_number in phase.jobs:
+        for job_number in phase.jobs if phase.spec.keep else ():
             del self.jobs[job_number]
         phase.jobs.clear()
         del self.phases[number]
@@ -145,6 +147,11 @@ class Scheduler:
         if not self.phases:
             self._deadlines.extend(0.0)  # forgets those of attempts that have ended
         return busy
+
+    def _numbers_of(self, phase: Phase) -> tuple[int, ...]:
+        if phase.lists_jobs:
+            return tuple(phase.jobs)
+        return tuple(number for number, job in self.jobs.items() if job.phase is phase)
 
     def _stop_waiting(self, phase: Phase) -> None:
         after = phase.spec.after
@@ -433,7 +440,7 @@ class Scheduler:
         phase = job.phase
         if not phase.spec.keep:
             del self.jobs[job.number]
-            del phase.jobs[job.number]
+            phase.jobs.pop(job.number, None)
         out.append(command)
         if step is not Step.SUCCEED:
             for dependent in self._dependents.get(phase.spec.phase, ()):
