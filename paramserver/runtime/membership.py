@@ -9,6 +9,8 @@ from collections.abc import Callable
 from paramserver.core.commands import AnnounceWorker
 from paramserver.errors import NoWorkers, ParamServerError
 
+LOOK_S = 0.25
+"""How often those who wait look for a failure."""
 REMIND_S = 5.0
 """A wait is said after this time, and again after twice as long, and so on."""
 
@@ -82,5 +84,5 @@ class Membership:
             left = end_at - time.monotonic()
             if left <= 0:
                 return False
-            self._changed.wait(left)
+            self._changed.wait(min(left, LOOK_S))  # not every failure rings here
         return True

@@ -284,6 +284,9 @@ def _make_lock(root: Path, path: Path) -> int | None:
                 return found
         except (BlockingIOError, FileNotFoundError):  # a sweep has taken the nameless one away
             os.close(fd)
+        except BaseException:
+            os.close(fd)
+            raise
         finally:
             new.unlink(missing_ok=True)
 
