@@ -61,8 +61,17 @@ class AgentProcess:
         *options: str,
         allow: Iterable[str] = ("tests",),
         program: Iterable[str] = ("-m", "paramserver.worker"),
+        prefix: Iterable[str] = (),
     ) -> None:
-        words = [sys.executable, *program, address, "--n-workers", str(n_workers), *options]
+        words = [
+            *prefix,
+            sys.executable,
+            *program,
+            address,
+            "--n-workers",
+            str(n_workers),
+            *options,
+        ]
         if keys is not None:
             words += ["--keys", str(keys)]
         for package in allow:

@@ -232,6 +232,26 @@ def test_a_map_reduce_needs_no_common_folder(
     assert not list(cluster.scratch_folder.glob("mapreduce*"))
 
 
+@pytest.mark.full
+def test_a_map_reduce_runs_where_the_masters_folders_do_not_exist(
+    cluster: Cluster, agents: StartAgent, tmp_path: Path
+) -> None:
+    """In a mount namespace of its own, the agent's machine has other scratch folders."""
+    text = b" ".join(b"word%d" % (k * k % 997) for k in range(50_000))
+    (tmp_path / "text").write_bytes(text)
+    disk = cluster.scratch_folder.parent
+    hide = f"mount -t tmpfs -o mode=0700 none {disk} && mount -t tmpfs none /dev/shm"
+    prefix = ("unshare", "--mount", "sh", "-c", f'{hide} && exec "$@"', "sh")
+    agents(cluster, 2, prefix=prefix)
+    cluster.wait_for_workers(2, PATIENCE_S)
+    far_folder = cluster.submit(jobs.scratch_folder).result(PATIENCE_S)
+    assert Path(far_folder).parent == disk
+    assert not Path(far_folder).exists()
+    program = MapReduce(jobs.count_words, sum, unit="words")
+    counted = program.run(str(tmp_path / "text"), cluster, 6, 10)
+    assert dict(counted) == Counter(text.split())
+
+
 def test_the_relay_reaches_only_what_is_shared(cluster: Cluster, agents: StartAgent) -> None:
     agents(cluster, 1)
     folder = cluster.scratch_folder
