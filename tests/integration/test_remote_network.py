@@ -91,7 +91,8 @@ def test_a_pulled_cable_costs_the_work_of_that_machine_and_no_result(
             cable.put_back()
             far.expect("connected to the master again", 60.0)
             wait_until(lambda: far_pids <= pids(cluster), "both are back", 60.0)
-            near.forget()
+            near.signal(signal.SIGTERM)
+            assert near.wait() == 0
         wait_until(lambda: pids(cluster) == far_pids, "the near machine has left")
         squares = cluster.map(jobs.slow_square, range(20))
         assert list(squares) == [k * k for k in range(20)]
