@@ -30,10 +30,13 @@ def _has_command(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name) is not None
 
 
-def _may_make_network_namespaces() -> bool:
-    if shutil.which("unshare") is None:
-        return False
-    return subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode == 0
+def _may_make_namespaces(kind: str) -> Callable[[], bool]:
+    def may() -> bool:
+        if shutil.which("unshare") is None:
+            return False
+        return subprocess.run(["unshare", kind, "true"], capture_output=True).returncode == 0
+
+    return may
 
 
 def _has_memory() -> bool:
@@ -55,7 +58,13 @@ PREREQUISITES = (
         "the right to make network namespaces",
         "master and workers in network namespaces",
         "run as root (a container needs CAP_SYS_ADMIN and CAP_NET_ADMIN)",
-        _may_make_network_namespaces,
+        _may_make_namespaces("--net"),
+    ),
+    Prerequisite(
+        "the right to make mount namespaces",
+        "workers that do not see the master's folders",
+        "run as root (a container needs CAP_SYS_ADMIN)",
+        _may_make_namespaces("--mount"),
     ),
     Prerequisite(
         "4 GB of free memory", "the soak and the large word counts", "end something", _has_memory
