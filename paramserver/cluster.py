@@ -348,13 +348,9 @@ class Cluster(JobExecutor):
             self._parts.finish_aside()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if (
-            kind is not None
-            and not issubclass(kind, Exception)
-            and self._master.is_own_process
-            and not self._parts.is_closed
-        ):  # Ctrl-C: nobody wants to wait
-            self._parts.give_up()
+        is_ctrl_c = kind is not None and issubclass(kind, KeyboardInterrupt)
+        if is_ctrl_c and self._master.is_own_process and not self._parts.is_closed:
+            self._parts.give_up()  # nobody wants to wait
         self.shutdown(wait=True)
 
     # --- how it looks -----------------------------------------------------------------------------

@@ -438,6 +438,14 @@ def test_a_view_keeps_its_cluster() -> None:
     until(lambda: not folder.exists(), "the cluster has ended")
 
 
+@pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit(), ValueError()])
+def test_a_with_block_that_is_left_by_an_error_waits_for_its_jobs(error: BaseException) -> None:
+    with pytest.raises(type(error)), ps.LocalCluster(1) as cluster:
+        futures = [cluster.submit(time.sleep, 0.05) for _ in range(4)]
+        raise error
+    assert all(future.exception(0) is None for future in futures)
+
+
 # --- size -----------------------------------------------------------------------------------------
 
 
