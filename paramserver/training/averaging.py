@@ -24,7 +24,10 @@ from paramserver.errors import ConfigError, InvalidTransition
 
 @dataclass(frozen=True, slots=True)
 class StartRound:
-    """Have each of these partitions trained from the current weights."""
+    """Have each of these partitions trained from the current weights.
+
+    Those that are still at work for an earlier round come later, each on its own.
+    """
 
     round: int
     partitions: tuple[int, ...]
@@ -38,7 +41,7 @@ class Fold:
     partitions: tuple[int, ...]
     coefficients: tuple[float, ...]
     late: tuple[int, ...]
-    """Partitions that were not waited for: cancel them."""
+    """Partitions that were not waited for; what they are doing is of no use any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ class Averaging:
         self.counters: Counter[str] = Counter()
         self._quorum = p if wait_for is None else wait_for
         self._done: set[int] = set()
+        self._running: dict[int, int] = {}
+        """Round that each partition is at work for: a late one sits out until it is back."""
         self._is_open = False
         self._stops = False
 
@@ -104,18 +109,19 @@ class Averaging:
         """Open the first round."""
         if self.round >= self.rounds:
             return [Finish(self.round)]
-        self._is_open = True
-        return [StartRound(self.round, tuple(range(len(self.n_examples))))]
+        return [self._open()]
 
     def stop(self) -> None:
         """Let the open round be the last one."""
         self._stops = True
 
     def done(self, round: int, partition: int) -> list[Command]:  # noqa: A002 - the word for it
-        """Take in that a partition's result of a round is there."""
+        """Take in that a partition's work for a round has ended."""
+        if self._running.get(partition) == round:
+            del self._running[partition]
         if round != self.round or not self._is_open:
             self.counters["late"] += 1
-            return []
+            return self._let_in(partition)
         if partition in self._done:
             self.counters["duplicate"] += 1
             return []
@@ -142,5 +148,17 @@ class Averaging:
         self.round += 1
         if self._stops or self.round >= self.rounds:
             return [Finish(self.round)]
+        return [self._open()]
+
+    def _open(self) -> StartRound:
         self._is_open = True
-        return [StartRound(self.round, tuple(range(len(self.n_examples))))]
+        free = tuple(k for k in range(len(self.n_examples)) if k not in self._running)
+        self._running.update(dict.fromkeys(free, self.round))
+        return StartRound(self.round, free)
+
+    def _let_in(self, partition: int) -> list[Command]:
+        """Let a partition that is back from an earlier round take part in this one."""
+        if not self._is_open or partition in self._running or partition in self._done:
+            return []
+        self._running[partition] = self.round
+        return [StartRound(self.round, (partition,))]

@@ -82,7 +82,7 @@ class AveragingRun(TrainingRun):
         number, partition = what
         name, compute_s = calls.decode_value(payload, trusted=self._internals.trusted)
         self.compute_s += compute_s
-        if name:
+        if name and number == self.machine.round:
             self._results[partition] = name
         self._perform(self.machine.done(number, partition))
 
@@ -90,15 +90,16 @@ class AveragingRun(TrainingRun):
         for command in commands:
             match command:
                 case StartRound(number, partitions):
-                    self._results.clear()
                     self._round.array[0] = number
                     self._submit(train_round, number, partitions, f"w{number % 2}")
                 case Fold():
                     self._fold(command)
+                    self._results.clear()
                     if self._dead:
                         self._bury()
                     self._perform(self.machine.folded())
                 case Finish(rounds):
+                    self._round.array[0] = rounds  # who is still at work may stop
                     w = self._tail.mean(self._weights[rounds % 2].array)
                     self._offer(w, rounds, is_last=True)
 

@@ -390,11 +390,13 @@ def _watch(
                 run.stop()
             # The cores are for the learners: no more than a twentieth of the time of one is ours.
             pause_s = max(SNAPSHOT_S, LOOK_FACTOR * (perf_counter() - began))
-    if history and history[-1].unit == run.final.unit:
-        history.pop()
-    history.append(_evaluate(run, run.final, learner, rows, held_out))
+    last = _evaluate(run, run.final, learner, rows, held_out)
+    if history and history[-1].unit == last.unit:
+        history[-1] = last
+        return history
+    history.append(last)
     if on_progress is not None:
-        on_progress(history[-1])
+        on_progress(last)
     return history
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 import paramserver as ps
+from paramserver.errors import TrainingError
 from paramserver.training.session import Progress
-from tests.numerics.learners import LeastSquares, Ledger
+from tests.numerics.learners import Lame, LeastSquares, Ledger, Poisoned
 
 
 @pytest.fixture
@@ -102,3 +104,91 @@ def test_the_shared_memory_of_a_training_is_gone_when_it_ends(cluster: ps.LocalC
     before = sorted(folder.iterdir())
     ps.fit(LeastSquares(7), least_squares_data(), mode=ps.AsyncSGD(epochs=1), cluster=cluster)
     assert sorted(folder.iterdir()) == before
+
+
+def numbered_data(n: int) -> tuple[np.ndarray, np.ndarray]:
+    numbers = np.arange(n)
+    return numbers[:, None].astype(np.float64), numbers
+
+
+@pytest.mark.parametrize("mode", [ps.Averaging(rounds=3), ps.AsyncSGD(epochs=1)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e308])
+def test_what_is_not_finite_ends_the_training_in_words(
+    cluster: ps.LocalCluster, mode: ps.Averaging | ps.AsyncSGD, value: float
+) -> None:
+    learner = Poisoned(20, bad_row=7, bad_value=value)
+    with pytest.raises(TrainingError, match=r"not finite|nonfinite|overflow"):
+        ps.fit(learner, numbered_data(20), mode=mode, cluster=cluster, lr=100.0, batch_size=3)
+
+
+def test_a_quorum_does_not_wait_for_a_lame_learner(cluster: ps.LocalCluster) -> None:
+    learner = Lame(40, slow_row=3, slow_s=1.0)
+    mode = ps.Averaging(rounds=20, n_partitions=2, wait_for=1)
+    result = ps.fit(learner, numbered_data(40), mode=mode, cluster=cluster, lr=1.0, batch_size=4)
+    assert result.units == 20
+    assert result.wall_s < 10  # twenty rounds that wait take twenty seconds
+    assert result.rejected["cancelled"] >= 20  # the lame one, and who sits out, in each round
+
+
+@pytest.mark.parametrize("bound", [0, 1, 4])
+def test_a_staleness_bound_is_kept_by_real_workers(cluster: ps.LocalCluster, bound: int) -> None:
+    mode = ps.AsyncSGD(epochs=3, staleness_bound=bound, n_partitions=2)
+    result = ps.fit(Ledger(80), numbered_data(80), mode=mode, cluster=cluster, lr=1.0, batch_size=4)
+    assert sum(result.staleness.values()) == 60
+    assert max(result.staleness) <= 2 * bound + 1
+    if bound == 0:
+        assert result.staleness == {0: 60}
+        assert result.units == 30
+        assert np.allclose(result.weights, 1.5)
+    else:
+        assert np.array_equal(result.weights, np.full(80, 3.0))
+
+
+def test_more_partitions_than_workers_are_no_deadlock_for_synchronous_steps(
+    cluster: ps.LocalCluster,
+) -> None:
+    mode = ps.AsyncSGD(epochs=1, staleness_bound=0, n_partitions=5)
+    result = ps.fit(Ledger(50), numbered_data(50), mode=mode, cluster=cluster, lr=1.0, batch_size=5)
+    assert sum(result.staleness.values()) == 10
+    assert (result.weights > 0).all()
+
+
+@pytest.mark.parametrize("mode", [ps.Averaging(rounds=10**6), ps.AsyncSGD(epochs=10**6)])
+def test_training_ends_when_progress_says_so(
+    cluster: ps.LocalCluster, mode: ps.Averaging | ps.AsyncSGD
+) -> None:
+    seen = []
+
+    def enough(progress: Progress) -> bool:
+        seen.append(progress)
+        return len(seen) >= 3
+
+    data = least_squares_data()
+    result = ps.fit(
+        LeastSquares(7), data, mode=mode, cluster=cluster, test=data, on_progress=enough
+    )
+    assert [progress.unit for progress in result.history] == [progress.unit for progress in seen]
+    assert 3 <= len(seen) <= 5
+    assert result.units == seen[-1].unit
+    units = [progress.unit for progress in seen]
+    assert units == sorted(units)
+    # The workers were told, not killed.
+    assert result.workers_lost == 0
+    assert cluster.submit(pow, 2, 5).result() == 32
+
+
+def test_two_trainings_share_a_cluster(cluster: ps.LocalCluster) -> None:
+    data = least_squares_data()
+    alone = ps.fit(LeastSquares(7), data, mode=ps.Averaging(rounds=30), cluster=cluster)
+    results: list[ps.TrainingResult] = []
+
+    def train() -> None:
+        mode = ps.Averaging(rounds=30)
+        results.append(ps.fit(LeastSquares(7), data, mode=mode, cluster=cluster))
+
+    threads = [threading.Thread(target=train) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [result.sha256 for result in results] == [alone.sha256] * 2

@@ -82,6 +82,32 @@ class LeastSquares:
         return float(np.linalg.eigvalsh(data.X.T @ data.X / data.n)[-1])
 
 
+@dataclass(frozen=True)
+class Poisoned(Ledger):
+    """Goes wrong at one row."""
+
+    bad_row: int = 0
+    bad_value: float = float("nan")
+
+    def gradient(self, w: FloatVector, batch: Batch, out: FloatVector) -> None:
+        super().gradient(w, batch, out)
+        if self.bad_row in batch.y:
+            out[0] = self.bad_value
+
+
+@dataclass(frozen=True)
+class Lame(Ledger):
+    """Takes its time over one row, and none over the others."""
+
+    slow_row: int = 0
+    slow_s: float = 1.0
+
+    def gradient(self, w: FloatVector, batch: Batch, out: FloatVector) -> None:
+        super().gradient(w, batch, out)
+        if self.slow_row in batch.y:
+            time.sleep(self.slow_s)
+
+
 def numbered_rows(n: int, p: int) -> list[Batch]:
     """Rows for `Ledger`, in p partitions."""
     numbers = np.arange(n)

@@ -57,6 +57,22 @@ def test_a_quorum_renormalises_and_names_the_late() -> None:
     assert machine.counters["cancelled"] == 1
 
 
+def test_a_late_partition_sits_out_until_it_is_back() -> None:
+    machine = Averaging([1, 1, 2], rounds=9, wait_for=2)
+    assert machine.start() == [StartRound(0, (0, 1, 2))]
+    machine.done(0, 1)
+    machine.done(0, 2)
+    assert machine.folded() == [StartRound(1, (1, 2))]
+    assert machine.done(1, 2) == []
+    assert machine.done(0, 0) == [StartRound(1, (0,))]
+    assert machine.done(1, 0) == [Fold(1, (0, 2), (1 / 3, 2 / 3), (1,))]
+    assert machine.folded() == [StartRound(2, (0, 2))]
+    machine.done(2, 0)
+    machine.done(2, 2)
+    assert machine.done(1, 1) == []  # while the fold is under way: it is free for the next round
+    assert machine.folded() == [StartRound(3, (0, 1, 2))]
+
+
 def test_stop_lets_the_open_round_be_the_last() -> None:
     machine = Averaging([1], rounds=100)
     machine.start()

@@ -240,6 +240,12 @@ def test_a_long_gradient_is_shrunk_to_the_norm_allowed() -> None:
     np.testing.assert_allclose(server.w, [0, -2.4, -1.8], rtol=1e-6)
 
 
+def test_a_short_gradient_is_not_stretched() -> None:
+    server = server_of(rules=PushPullRules(clip_norm=30.0))
+    server.push(FIRST, np.array([0, 4, 3], np.float32), spare())
+    assert server.w.tolist() == [0, -4, -3]
+
+
 @pytest.mark.parametrize("settings", [{"staleness_bound": -1}, {"clip_norm": 0.0}])
 def test_rules_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
