@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from itertools import count, islice
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from paramserver.core.events import CancelRequested, JobsSubmitted, PhaseOpened
 from paramserver.core.jobs import JobOptions, JobSpec, PhaseSpec
@@ -144,7 +144,8 @@ class JobExecutor(Executor):
             Seconds from the call of `map` after which waiting for a result raises TimeoutError.
         chunksize : int, optional
             Items that travel, and are run again, together; by default so many that each worker gets
-            some 32 chunks.
+            some 32 chunks, and one where the options say something for each job (`timeout_s`,
+            `max_failures`).
         buffersize : int, optional
             At most so many items are in flight, and the iterables are read only as far as needed.
 
@@ -164,8 +165,10 @@ class JobExecutor(Executor):
             size = chunksize or self._chunk_size(len(rows))
         else:
             size = min(chunksize or max(1, buffersize // (4 * self._n_workers())), buffersize)
-        if not self._trusted:
-            size = 1
+        options = self._job_options
+        is_for_each = options.timeout_s is not None or options.max_failures > 1
+        if not self._trusted or (is_for_each and chunksize is None):
+            size = 1  # what was asked for each job is meant for each item
         ahead = None if buffersize is None else max(1, buffersize // size)
         return results_in_order(
             _chunked(iter(rows), size),
@@ -202,6 +205,12 @@ class JobExecutor(Executor):
         future.cancel()
         self._master.post(CancelRequested(self._master.clock(), (job,)))
         return True
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a cluster cannot be sent to its workers: let the job return what is to be done, or "
+            "make a cluster inside the job"
+        )
 
     # --- inside -----------------------------------------------------------------------------------
 

@@ -575,6 +575,21 @@ def test_max_failures_tries_again(cluster: ps.LocalCluster, tmp_path: Path) -> N
     assert view.submit(fail_twice, str(mark)).result(PATIENCE_S) == 3
 
 
+def test_what_is_asked_for_each_job_is_kept_for_each_item_of_map(cluster: ps.LocalCluster) -> None:
+    results = cluster.with_options(max_failures=2).map(jobs.fail_at, [70] * 500, range(500))
+    assert [next(results) for _ in range(70)] == list(range(70))
+    with pytest.raises(jobs.PlainError, match="70"):
+        next(results)
+    items = [0.15] * 20  # one chunk of them would pass the deadline
+    hasty = cluster.with_options(timeout_s=1.0)
+    assert list(hasty.map(time.sleep, items, buffersize=160)) == [None] * 20
+
+
+def test_a_cluster_stays_where_it_is(cluster: ps.LocalCluster) -> None:
+    error = cluster.submit(lambda: cluster.status()).exception(PATIENCE_S)
+    assert "a cluster cannot be sent to its workers" in str(error)
+
+
 def test_higher_priority_goes_first(cluster: ps.LocalCluster, tmp_path: Path) -> None:
     order = tmp_path / "order"
 

@@ -440,7 +440,7 @@ def test_a_view_keeps_its_cluster() -> None:
 
 @pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit(), ValueError()])
 def test_a_with_block_that_is_left_by_an_error_waits_for_its_jobs(error: BaseException) -> None:
-    with pytest.raises(type(error)), ps.LocalCluster(1) as cluster:
+    with pytest.raises(type(error)), ps.LocalCluster(1) as cluster:  # noqa: PT012
         futures = [cluster.submit(time.sleep, 0.05) for _ in range(4)]
         raise error
     assert all(future.exception(0) is None for future in futures)
