@@ -51,7 +51,16 @@ def train(
     mode: Annotated[
         Mode, typer.Option(help="Rounds of averaging, or asynchronous pushes of gradients.")
     ],
-    data: Annotated[str, typer.Option(help="Name of a data set on this machine.")] = "digits",
+    data: Annotated[
+        str,
+        typer.Option(help="Name of a data set on this machine, or a file: .csv, .csv.gz, .npz."),
+    ] = "digits",
+    test: Annotated[
+        str | None, typer.Option(help="File with the held-out rows; by default a random fifth.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Column of the label in a CSV file; by default the last.")
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
@@ -121,11 +130,10 @@ def train(
     say = _silence if quiet else _say
     say(f"paramserver {paramserver.__version__}: training on '{data}', --mode {mode.value}")
 
-    from paramserver.data.datasets import load
     from paramserver.models.named import make_model
     from paramserver.training.session import AsyncSGD, Averaging
 
-    dataset = load(data, seed=seed)
+    dataset = _load(data, test, label, seed)
     learner, model_name = make_model(model, dataset.n_features, dataset.n_classes, l2)
     say(
         f"data: {len(dataset.y_train):,} examples to train on, {len(dataset.y_test):,} held out, "
@@ -160,6 +168,23 @@ def train(
         summary |= _compare(dataset, result, model_name, l2, seed, say)
     if as_json:
         print(json.dumps(summary), flush=True)
+
+
+def _load(data: str, test: str | None, label: str | None, seed: int) -> Dataset:
+    from paramserver.data.datasets import LOADERS, load
+    from paramserver.data.readers import read_files
+
+    is_name = data in LOADERS or not ("." in data or os.sep in data)
+    if not is_name:
+        return read_files(data, test, label=label, seed=seed)
+    for name, value in (("test", test), ("label", label)):
+        if value is not None:
+            raise ConfigError(
+                f"--{name} goes with a file, and '{data}' is the name of a data set.",
+                field=name,
+                value=value,
+            )
+    return load(data, seed=seed)
 
 
 def _read_bound(text: str) -> int | None:
