@@ -79,7 +79,8 @@ def train(
         int, typer.Option(help="Passes of each learner in a round (--mode avg).")
     ] = 1,
     local_steps: Annotated[
-        int | None, typer.Option(help="Steps in a round instead of passes (--mode avg).")
+        int | None,
+        typer.Option(help="Steps in a round instead of passes (avg), or behind a push (async)."),
     ] = None,
     wait_for: Annotated[
         int | None, typer.Option(help="Average when so many learners are done (--mode avg).")
@@ -157,6 +158,7 @@ def train(
             optimizer=optimizer,
             staleness_bound=_read_bound(staleness_bound),
             clip_norm=clip_norm,
+            local_steps=1 if local_steps is None else local_steps,
             n_partitions=partitions,
         )
     ends = _Ends(say, "rounds" if mode is Mode.AVG else "updates", target_score, time_limit)
@@ -353,7 +355,8 @@ def _compare(
         times = f"{speedup:.1f} times faster" if speedup >= 1 else f"{1 / speedup:.1f} times SLOWER"
         say(
             f"compared with one scikit-learn process: {name} reaches {score:.4f} in "
-            f"{spent_s:.2f} s ({epoch} epochs); this run, in {reached.wall_s:.2f} s, is {times}"
+            f"{spent_s:.2f} s ({epoch} epochs); this run, in {reached.wall_s:.2f} s, is {times} "
+            "(imports and the start of processes not counted on either side)"
         )
     else:
         say(

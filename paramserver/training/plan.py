@@ -25,9 +25,10 @@ class TrainingPlan:
         Rows of one step; a partition with fewer makes one batch of all it has.
     seed : int
     local_lr : float
-        Learning rate of the steps a learner takes by itself (averaging).
+        Learning rate of the steps a learner takes by itself.
     local_steps : int or None
-        Steps of one round; by default `local_epochs` passes over the partition.
+        Averaging: steps of one round; by default `local_epochs` passes over the partition. Async:
+        steps behind one push; by default one.
     local_epochs : int
     """
 
@@ -37,7 +38,7 @@ class TrainingPlan:
     rows: SharedRows
     batch_size: int
     seed: int
-    local_lr: float = 0.0
+    local_lr: float
     local_steps: int | None = None
     local_epochs: int = 1
 
@@ -45,6 +46,11 @@ class TrainingPlan:
     def n_batches(self) -> tuple[int, ...]:
         """Batches of one epoch, by partition."""
         return tuple(n_batches(n, self.batch_size) for n in self.rows.n_examples)
+
+    @property
+    def push_size(self) -> int:
+        """Rows behind one push."""
+        return self.batch_size * (self.local_steps or 1)
 
     def steps_a_round(self, partition: int) -> int:
         """How many steps a learner takes in one averaging round."""

@@ -68,7 +68,7 @@ class PushPullRun(TrainingRun):
         self._buffers = Rotation(self._folder, w)
         start = self._buffers.array(self._buffers.current)
         n_examples = plan.rows.n_examples
-        self.server = ParameterServer(start, optimizer, n_examples, plan.batch_size, rules)
+        self.server = ParameterServer(start, optimizer, n_examples, plan.push_size, rules)
         self._epochs = epochs
         self._n_running = 0
         self._gradients: dict[int, SharedVector] = {}

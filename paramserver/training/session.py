@@ -105,6 +105,9 @@ class AsyncSGD:
         Divide the learning rate of a gradient by its staleness.
     clip_norm : float, optional
         Shrink gradients whose norm is larger.
+    local_steps : int, default=1
+        Steps a worker takes by itself before it pushes: what they have changed together, divided
+        by the learning rate, is pushed as one gradient.
     n_partitions : int, optional
         By default one for each worker.
     """
@@ -114,10 +117,11 @@ class AsyncSGD:
     staleness_bound: int | None = None
     staleness_aware: bool = False
     clip_norm: float | None = None
+    local_steps: int = 1
     n_partitions: int | None = None
 
     def __post_init__(self) -> None:
-        _require_positive(self, "epochs", "n_partitions")
+        _require_positive(self, "epochs", "local_steps", "n_partitions")
         make_optimizer(self.optimizer, 1.0)
         self.rules()
 
@@ -344,7 +348,6 @@ def _open_run(
         )
     folder = make_folder(internals)
     shared = SharedRows.write(folder, rows.X, rows.y, parts)
-    is_averaging = isinstance(mode, Averaging)
     plan = TrainingPlan(
         service=folder.name,
         folder=os.fspath(folder),
@@ -352,8 +355,8 @@ def _open_run(
         rows=shared,
         batch_size=batch_size,
         seed=seed,
-        local_lr=lr if is_averaging else 0.0,
-        local_steps=mode.local_steps if isinstance(mode, Averaging) else None,
+        local_lr=lr,
+        local_steps=mode.local_steps,
         local_epochs=mode.local_epochs if isinstance(mode, Averaging) else 1,
     )
     w = start_weights(plan)

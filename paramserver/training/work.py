@@ -10,6 +10,7 @@ Rule 2: weights are mapped read-only; results and gradients go to vectors that b
 from __future__ import annotations
 
 import struct
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -23,7 +24,7 @@ from paramserver.runtime.context import JobContext, current
 from paramserver.training.learner import FastLearner
 from paramserver.training.local import take_steps
 from paramserver.training.optimizers import SGD
-from paramserver.training.partitions import Epoch
+from paramserver.training.partitions import Epoch, n_batches
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.push_pull import Verdict
 from paramserver.training.vector import FloatVector
@@ -62,9 +63,8 @@ class Attachment:
         is_fast = plan.local_steps is None and isinstance(learner, FastLearner)
         self.local_epoch = learner.local_epoch if is_fast else None  # type: ignore[attr-defined]
         """The learner's own way through a pass, if it has one and rounds are whole passes."""
-        self.optimizer = SGD(plan.local_lr) if plan.local_lr else None
-        if self.optimizer is not None:
-            self.optimizer.start(learner.size, learner.dtype)
+        self.optimizer = SGD(plan.local_lr)
+        self.optimizer.start(learner.size, learner.dtype)
 
     def weights(self, name: str) -> FloatVector:
         """Map a vector of the master's, to read."""
@@ -89,6 +89,11 @@ class Attachment:
         if self._line is None:
             self._line = Line(self._folder / LINE, REPLY.size)
         return self._line
+
+    @cached_property
+    def local(self) -> FloatVector:
+        """Room for weights of this process alone."""
+        return np.empty(self.plan.learner.size, self.plan.learner.dtype)
 
     def hang_up(self) -> None:
         """Close the line: the next job dials anew."""
@@ -169,14 +174,13 @@ def train_round(
 
 def _take_steps(attached: Attachment, w: FloatVector, round_number: int, partition: int) -> bool:
     """Take the steps of one round; return False if the round is over before they are done."""
-    plan, optimizer = attached.plan, attached.optimizer
-    assert optimizer is not None
+    plan = attached.plan
     open_round, n_steps = attached.open_round(), plan.steps_a_round(partition)
     return take_steps(
         plan.learner,
         w,
         attached.gradient,
-        optimizer,
+        attached.optimizer,
         lambda number: attached.epoch(number, partition),
         range(round_number * n_steps, (round_number + 1) * n_steps),
         lambda: bool(open_round[0] == round_number),  # else the others were enough
@@ -218,13 +222,13 @@ def train_partition(
     joined = context.call(service, "join", asked)
     ticket, incarnation, cursor, seq, version, buffer = JOINED.unpack(joined.data)
     epoch = attached.epoch(epoch_number, partition)
-    gradient = attached.plan.learner.gradient
+    n_pushes = n_batches(epoch.rows.n, attached.plan.push_size)
     g = attached.slot(f"gradient{incarnation}")
     compute_s = 0.0
     ask = attached.line().ask
-    for number in range(cursor, len(epoch)):
+    for number in range(cursor, n_pushes):
         began = perf_counter()
-        gradient(attached.weights(f"w{buffer}"), epoch.batch(number), g)
+        _compute_push(attached, attached.weights(f"w{buffer}"), epoch, number, g)
         compute_s += perf_counter() - began
         seq += 1
         try:
@@ -240,4 +244,28 @@ def train_partition(
                 f"The gradient of batch {number} of partition {partition}, epoch {epoch_number}, "
                 f"was refused by the parameter server: {Verdict(verdict).name.lower()}."
             )
-    return len(epoch) - cursor, compute_s
+    return n_pushes - cursor, compute_s
+
+
+def _compute_push(
+    attached: Attachment, w: FloatVector, epoch: Epoch, number: int, g: FloatVector
+) -> None:
+    """Write to `g` what is to be pushed: a gradient, or what several local steps have changed."""
+    plan = attached.plan
+    h = plan.local_steps or 1
+    if h == 1:
+        plan.learner.gradient(w, epoch.batch(number), g)
+        return
+    local = attached.local
+    np.copyto(local, w)
+    take_steps(
+        plan.learner,
+        local,
+        attached.gradient,
+        attached.optimizer,
+        lambda _: epoch,
+        range(number * h, min(number * h + h, len(epoch))),
+        lambda: True,
+    )
+    np.subtract(w, local, out=g)
+    g *= 1.0 / plan.local_lr

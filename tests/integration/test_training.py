@@ -192,3 +192,31 @@ def test_two_trainings_share_a_cluster(cluster: ps.LocalCluster) -> None:
     for thread in threads:
         thread.join()
     assert [result.sha256 for result in results] == [alone.sha256] * 2
+
+
+@pytest.mark.parametrize("local_steps", [1, 3, 100])
+def test_pushes_of_several_local_steps_apply_every_batch_once(
+    cluster: ps.LocalCluster, local_steps: int
+) -> None:
+    mode = ps.AsyncSGD(epochs=2, local_steps=local_steps, n_partitions=2)
+    result = ps.fit(Ledger(80), numbered_data(80), mode=mode, cluster=cluster, lr=0.5, batch_size=4)
+    assert np.array_equal(result.weights, np.full(80, 1.0))
+    assert result.units == 2 * 2 * -(-10 // local_steps)
+    assert result.examples == 160
+
+
+@pytest.mark.parametrize("local_steps", [1, 4, 1000])
+def test_one_worker_with_any_local_steps_is_sequential_sgd(
+    cluster: ps.LocalCluster, local_steps: int
+) -> None:
+    data = least_squares_data()
+    settings = {"data": data, "cluster": cluster, "lr": 0.1, "batch_size": 8, "seed": 2}
+    pushed = ps.fit(
+        LeastSquares(7),
+        mode=ps.AsyncSGD(epochs=3, local_steps=local_steps, n_partitions=1),
+        **settings,
+    )
+    averaged = ps.fit(LeastSquares(7), mode=ps.Averaging(rounds=3, n_partitions=1), **settings)
+    if local_steps == 1:
+        assert pushed.sha256 == averaged.sha256
+    np.testing.assert_allclose(pushed.weights, averaged.weights, rtol=1e-12)
