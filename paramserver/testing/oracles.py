@@ -5,7 +5,9 @@
 - A job that must succeed succeeds; every other verdict has its cause in the script or the faults.
 - A job that is not pure runs exactly once, as long as no worker was lost and no try failed.
 - A job of a later phase is granted with the results of all jobs before it, in order.
-- No attempt is started twice, and none that was withdrawn is started at all.
+- No attempt is started twice, or in another life than it was granted to; none that was withdrawn
+  is started at all.
+- No worker is lost without a cause.
 - Every message that arrived was handled or counted.
 - When nothing is needed any more, the machine remembers nothing.
 """
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from paramserver.testing.processes import SimulatedWorker
     from paramserver.testing.simulator import Simulation
 
+KILLED = ("its job", "nobody needs")
+"""How the reasons begin for which the master itself ends a worker."""
 DISCARDS = ("repeated", "gap", "unknown", "fenced", "unauthenticated")
 """Counters of messages that are not handed on."""
 
@@ -42,10 +46,16 @@ class RunLog:
         self.n_errors: Counter[int] = Counter()
         """Tries that ended badly for any reason."""
         self.n_lives_lost: Counter[int] = Counter()
-        """Workers lost that the job had been granted to."""
+        """Workers lost that were running the job, or may have been."""
+        self.ran_at_death: dict[int, int] = {}
+        """The job (or 0) that a process was running when it died, by pid, if its agent tells."""
         self._started: set[tuple[int, int, int]] = set()
         self._granted: set[tuple[int, int]] = set()
-        self._granted_to: defaultdict[int, set[int]] = defaultdict(set)
+        self._granted_to: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
+        """Attempts by life."""
+        self._pids: dict[int, int] = {}
+        self.losses: Counter[str] = Counter()
+        """Workers lost, by the reason that the master gave."""
         self._calls: set[tuple[int, int]] = set()
 
     @property
@@ -73,7 +83,7 @@ class RunLog:
         self._granted.add(key)
         results = self._sim.owner.results
         for grant in grants:
-            self._granted_to[envelope.incarnation].add(grant.job)
+            self._granted_to[envelope.incarnation].add(grant[:2])
             makers = self._sim.workload.makers(grant.job)
             expected = tuple(results.get(maker.job) for maker in makers)
             assert grant.inputs == expected, f"job {grant.job} is granted with wrong inputs"
@@ -84,6 +94,8 @@ class RunLog:
         key = (worker.pid, grant.job, grant.attempt)
         assert key not in self._started, f"attempt {grant[:2]} is started twice by {worker.name}"
         self._started.add(key)
+        life = worker.life.session.incarnation
+        assert grant[:2] in self._granted_to[life], f"{grant[:2]} is none of life {life}"
         self.n_started[grant.job] += 1
 
     def ended(self, worker: SimulatedWorker, grant: JobGrant, outcome: Outcome) -> None:
@@ -119,13 +131,21 @@ class RunLog:
 
     def announced(self, command: AnnounceWorker) -> None:
         """A worker has come or gone."""
-        if command.change == "lost":
-            self.n_lives_lost.update(self._granted_to.pop(command.incarnation, ()))
+        life, reason = command.incarnation, command.reason
+        if command.change == "joined":
+            self._pids[life] = self._sim.master.machine.roster.by_incarnation[life].pid
+        elif command.change == "lost":
+            self.losses[reason.split(" (")[0]] += 1
+            if reason.startswith(("signal", "exit code")):
+                self.n_lives_lost[self.ran_at_death[self._pids[life]]] += 1
+            else:
+                self.n_lives_lost.update({job for job, _ in self._granted_to[life]})
 
 
 def judge_results(sim: Simulation) -> None:
     """Judge every verdict, and how often jobs ran."""
     counters = sim.master.machine.counters
+    _judge_losses(sim)
     nothing_lost = not (counters["workers_lost"] or counters["timeouts"])
     for number, script in sim.workload.scripts.items():
         last = sim.log.settles[number][-1]
@@ -171,6 +191,21 @@ def _judge_verdict(sim: Simulation, number: int, last: SettleJob) -> None:
         case Verdict.NO_WORKERS:
             has_cause = not sim.faults.is_quiet
     assert has_cause, f"job {number} ended as {verdict.name} without a cause: {script}, {options}"
+
+
+def _judge_losses(sim: Simulation) -> None:
+    faults, losses = sim.faults, sim.log.losses
+    silences = faults.n_disconnects + faults.n_stops + faults.n_partitions + faults.n_pauses
+    deaths = (
+        faults.n_crashes + faults.n_agent_crashes + faults.all_die + (faults.crash_at is not None)
+    )
+    deaths += faults.n_evicted + faults.n_retired
+    has_poison = any(script.fate is Fate.KILLS for script in sim.workload.scripts.values())
+    if not (silences or deaths or has_poison):
+        by_itself = {reason: n for reason, n in losses.items() if not reason.startswith(KILLED)}
+        assert not by_itself, f"workers were lost without a cause: {by_itself}"
+    if not (silences or faults.same_name or faults.is_noisy):
+        assert "replaced by a newer life" not in losses, "nobody else had the name"
 
 
 def judge_end(sim: Simulation) -> None:

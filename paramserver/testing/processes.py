@@ -441,6 +441,7 @@ class SimulatedAgent(Process):
             return
         running = (worker.job.job, worker.job.attempt) if worker.job is not None else (0, 0)
         exited = ProcessExited(worker.name, worker.pid, code, *running, "")
+        sim.log.ran_at_death[worker.pid] = running[0]
         if is_reported and rng.random() >= sim.faults.unreported:
             sim.at(sim.now + rng.choice((0.0005, 0.002, 0.4)), self._report, exited)
         if worker.is_kept and not self.is_stopping:

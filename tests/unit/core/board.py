@@ -108,9 +108,14 @@ class Board:
     def tick(self, after_s: float = 0.0) -> list[MasterCommand]:
         """Tick now, as a driver does after events, and whenever due until some time has passed."""
         commands, end = self.do(Tick(self.now)), self.now + after_s
-        while (deadline := self.machine.next_deadline()) is not None and deadline < end:
+        for _ in range(10_000):
+            deadline = self.machine.next_deadline()
+            if deadline is None or deadline >= end:
+                break
             self.now = max(deadline, self.now)
             commands += self.do(Tick(self.now))
+        else:
+            raise AssertionError(f"it wants a tick at {deadline} again and again")
         if after_s:
             self.now = end
             commands += self.do(Tick(self.now))
