@@ -74,7 +74,7 @@ class PushPullRun(TrainingRun):
         self._gradients: dict[int, SharedVector] = {}
         self._tickets: dict[int, Ticket] = {}
         self._lines: dict[int, int] = {}
-        """Descriptor of the line of each incarnation."""
+        """Number of the line of each incarnation."""
         self._exchange: Exchange | None = None
         self._is_bulk = rules.staleness_bound == 0
         self._version_at_nudge = -1

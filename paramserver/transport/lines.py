@@ -98,7 +98,8 @@ class Exchange:
         self._watch = watch
         self._unwatch = unwatch
         self._lines: dict[int, socket.socket] = {}
-        """By their descriptor, which is the number of the line."""
+        """By their numbers, which (unlike descriptors) are never used again."""
+        self._n_accepted = 0
         self._parts: dict[int, bytes] = {}
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -123,7 +124,7 @@ class Exchange:
         """Close a line."""
         end = self._lines.pop(line, None)
         if end is not None:
-            self._unwatch(line)
+            self._unwatch(end.fileno())
             self._parts.pop(line, None)
             end.close()
 
@@ -142,9 +143,10 @@ class Exchange:
         with suppress(OSError):  # who dialled may have gone again
             end, _ = self._listener.accept()
             end.setblocking(False)
-            line = end.fileno()
+            self._n_accepted += 1
+            line = self._n_accepted
             self._lines[line] = end
-            self._watch(line, lambda: self._read(line))
+            self._watch(end.fileno(), lambda: self._read(line))
 
     def _read(self, line: int) -> None:
         end = self._lines.get(line)

@@ -120,11 +120,26 @@ def test_a_line_that_its_worker_has_closed_is_forgotten(path: Path, master: Mast
     line = Line(path, 3)
     master.watcher.look()
     assert len(master.exchange) == 1
-    number = next(fd for fd in master.watcher.watched if master.exchange._lines.get(fd))
     line.close()
     master.watcher.look()
     assert len(master.exchange) == 0
-    master.exchange.answer(number, b"yes")  # an answer that came too late is dropped
+    master.exchange.answer(1, b"yes")  # an answer that came too late is dropped
+
+
+def test_the_number_of_a_line_is_never_used_again(path: Path, master: Master) -> None:
+    """A descriptor is, at once: an answer meant for the dead would reach a stranger."""
+    numbers = []
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as end:
+            end.connect(str(path))
+            master.watcher.look()
+            end.send(b"why?")
+            master.watcher.look()
+            [(number, _)] = master.questions
+            master.questions.clear()
+            numbers.append(number)
+            master.exchange.hang_up(number)
+    assert len(set(numbers)) == 3
 
 
 def test_nobody_listens_after_the_exchange_is_closed(path: Path, master: Master) -> None:
