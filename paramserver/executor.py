@@ -233,7 +233,7 @@ class JobExecutor(Executor):
             payload = calls.encode_call(
                 fn, args, kwargs, trusted=self._trusted, ship_code=self._ship_code
             ).snapshot()  # the caller may change an array, and another try must send the same
-            check_size(payload, "a call")
+            check_size(payload, "call")
         except Exception as error:  # noqa: BLE001 - like the standard pools: it is the future's
             future.set_running_or_notify_cancel()
             future.set_exception(error)

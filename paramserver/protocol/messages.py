@@ -193,7 +193,8 @@ class ProcessExited:
     """As in `subprocess`: negative for a signal."""
     job: int
     attempt: int
-    """The attempt that was running when it ended, from the flight recorder; 0, 0 for none."""
+    """The attempt that was begun last, from the flight recorder; 0, 0 for none. It was running, or
+    its result may not have been sent."""
     stderr_tail: str
 
 

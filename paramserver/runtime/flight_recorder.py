@@ -51,6 +51,7 @@ class FlightRecorder:
         self._mmap: mmap.mmap | None = None  # the writer's; to read takes none
         self._words = memoryview(b"")
         self._n_ended = 0
+        self._begun = (0, 0)
 
     @classmethod
     def create(cls) -> Self:
@@ -91,23 +92,33 @@ class FlightRecorder:
 
     def started(self, job: int, attempt: int) -> None:
         """Note that this attempt is about to run."""
+        self._begun = (job, attempt)
         self._write(self._mmap or self._map(), 1, job, attempt)
 
     def ended(self) -> None:
         """Note that the attempt noted last has come to its end, good or bad."""
         page = self._mmap or self._map()
         self._n_ended += 1
-        self._write(page, 0, 0, 0)
+        self._write(page, 0, *self._begun)
 
     def read(self) -> Flight:
         """Return the state in force. Also while the writer lives: a torn read is read again."""
+        busy, job, attempt, n_ended = self._read_slot()
+        return Flight((job, attempt) if busy else None, n_ended)
+
+    def last_begun(self) -> tuple[int, int]:
+        """Return the (job, attempt) that was begun last, whether it has ended or not; or (0, 0)."""
+        _, job, attempt, _ = self._read_slot()
+        return job, attempt
+
+    def _read_slot(self) -> tuple[int, int, int, int]:
         while True:
             page = os.pread(self._fd, _USED_BYTES, 0)
             (sequence,) = _WORD.unpack_from(page, _SEQUENCE_OFFSET)
             if os.pread(self._fd, _WORD.size, _SEQUENCE_OFFSET) == _WORD.pack(sequence):
                 offset = _SLOT_OFFSETS[sequence & 1]
                 busy, job, attempt, n_ended = _SLOT.unpack_from(page, offset)
-                return Flight((job, attempt) if busy else None, n_ended)
+                return busy, job, attempt, n_ended
 
     def running(self) -> tuple[int, int] | None:
         """Return the (job, attempt) that runs, or ran when the worker died; None for none."""

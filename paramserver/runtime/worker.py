@@ -181,7 +181,7 @@ class Worker:
                 raise
             value = job_context.cut_chunk(value, self._config.worker_id)
             payload = calls.encode_value(value, trusted=trusted)
-        check_size(payload, "a result")
+        check_size(payload, "result")
         return payload.snapshot()  # the next job may change an array that this one has returned
 
     # --- with the lock held, by any thread --------------------------------------------------------

@@ -157,8 +157,10 @@ class WorkerProcess:
         self._popen.returncode = exit_.code  # so that Popen does not wait for it, either
         self._drain_stderr(relay)
         flight = self._recorder.read()
+        # Also one that had ended: it may have broken the process so that its result was not sent.
+        # If it was sent, the master does not wait for that attempt any more, and blames nobody.
+        job, attempt = self._recorder.last_begun()
         self.close()
-        job, attempt = flight.running or (0, 0)
         return Death(
             exited=ProcessExited(
                 worker_id=self.worker_id,

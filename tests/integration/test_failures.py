@@ -325,6 +325,7 @@ def test_an_endless_job_fails_alone_after_its_tries(cluster: ps.LocalCluster) ->
         (os._exit, (3,), 3),
         (jobs.crash, (), -signal.SIGSEGV),
         (jobs.kill_myself, (), -signal.SIGKILL),
+        (jobs.close_descriptors, (), -signal.SIGABRT),
     ],
 )
 def test_a_job_that_always_kills_its_worker_fails_alone(

@@ -143,3 +143,16 @@ def test_a_torn_read_is_read_again(
     monkeypatch.setattr(os, "pread", read_while_the_writer_goes_on)
     assert recorder.read() == Flight(running=(2, 1), n_ended=1)
     assert n_reads == 4
+
+
+def test_it_still_knows_what_was_begun_last_when_that_has_ended() -> None:
+    recorder = FlightRecorder.create()
+    try:
+        assert recorder.last_begun() == (0, 0)
+        recorder.started(12, 3)
+        assert recorder.last_begun() == (12, 3)
+        recorder.ended()
+        assert recorder.running() is None
+        assert recorder.last_begun() == (12, 3)
+    finally:
+        recorder.close()
