@@ -263,6 +263,19 @@ def fit(
         If a setting is not allowed.
     Diverged
         If the weights stop being finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import paramserver as ps
+    >>> from paramserver.models.linear import Linear
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((500, 3)).astype("float32")
+    >>> y = X @ np.array([1, -2, 3], "float32") + 4
+    >>> with ps.LocalCluster(2) as cluster:
+    ...     result = ps.fit(Linear(3), (X, y), mode=ps.Averaging(rounds=30), cluster=cluster)
+    >>> result.weights.round(3)
+    array([ 1., -2.,  3.,  4.], dtype=float32)
     """
     X, y = np.ascontiguousarray(data[0]), np.ascontiguousarray(data[1])
     rows = Batch(X, y)
