@@ -532,7 +532,7 @@ def test_a_future_that_the_user_fills_keeps_the_users_value(
     cluster: ps.LocalCluster, tmp_path: Path
 ) -> None:
     with held(cluster, tmp_path) as gate:
-        queued = cluster.submit(abs, -1)
+        queued = cluster.with_options(timeout_s=60).submit(abs, -1)  # not granted ahead
         queued.set_running_or_notify_cancel()
         queued.set_result("mine")
         gate.futures[0].set_result("mine, too")
