@@ -308,9 +308,15 @@ class Phase:
 
     @property
     def is_complete(self) -> bool:
-        """No job will be added, and every one has succeeded."""
-        is_whole = self.closed and not self.is_doomed
-        return is_whole and self.counts[JobState.SUCCEEDED] == self.n_jobs
+        """No job will be added, and every one has succeeded (or there is nothing to wait for)."""
+        if not self.closed or self.is_doomed or self.counts[JobState.SUCCEEDED] < self.n_jobs:
+            return False
+        return self.n_jobs > 0 or self.has_inputs
+
+    @property
+    def is_empty(self) -> bool:
+        """It has no job and will have none: it only passes a barrier on."""
+        return self.closed and not self.n_jobs
 
     @property
     def can_never_be_complete(self) -> bool:

@@ -448,7 +448,7 @@ class Scheduler:
 
     def _doom(self, phase: Phase, out: list[MasterCommand]) -> None:
         """Cancel what waits for inputs that will never be whole, now and later."""
-        if phase.is_doomed:
+        if phase.is_doomed or phase.is_complete:
             return
         phase.is_doomed = True
         for job in list(phase.jobs.values()):
@@ -528,7 +528,7 @@ class Scheduler:
         maker = before.jobs[before.order[index]]
         if maker.state is not JobState.SUCCEEDED or maker.result is not attempt.inputs[index]:
             return True  # somebody else has missed it before
-        if maker.n_remade >= before.spec.options.max_lost:
+        if maker.n_remade >= before.spec.options.max_lost or self._has_lost_its_inputs(before):
             return False
         maker.n_remade += 1
         maker.note(f"output lost, says job {attempt.job.number}")
@@ -538,8 +538,16 @@ class Scheduler:
         self.n_unsettled += 1
         self.counters["reopened"] += 1
         for dependent in self._dependents[before.spec.phase]:
-            dependent.inputs = None
+            if not dependent.is_empty:
+                dependent.inputs = None
         return True
+
+    def _has_lost_its_inputs(self, phase: Phase) -> bool:
+        """Say whether jobs of a phase could not run again, for the phase before has failed."""
+        if phase.has_inputs:
+            return False
+        before = self._phase_before(phase)
+        return before is None or before.can_never_be_complete
 
     def _phase_before(self, phase: Phase) -> Phase | None:
         after = phase.spec.after
@@ -556,6 +564,8 @@ class Scheduler:
                 if job.state is JobState.WAITING:
                     self._move(job, Step.RELEASE)
                     self._queue.add(job)
+            if dependent.is_empty:
+                self._open_dependents(dependent)
 
     # --- looking in ------------------------------------------------------------------------------
 
@@ -623,7 +633,7 @@ class Scheduler:
             if phase.is_doomed:
                 assert not phase.counts[JobState.WAITING] + phase.counts[JobState.READY]
             if phase.inputs is not None and phase.spec.after in self.phases:
-                assert self.phases[phase.spec.after].is_complete
+                assert self.phases[phase.spec.after].is_complete or phase.is_empty
 
 
 def _is_stuck(worker: Worker, now: float) -> bool:

@@ -29,8 +29,8 @@ SUITES = {
         "tests/simulation/test_main_job.py",
         "tests/simulation/test_random_runs.py",
         "--deselect=tests/simulation/test_main_job.py::test_a_worker_may_crash_at_every_event",
-        *(f"--deselect={RANDOM}every_job_is_settled_once_and_rightly[{n}]" for n in range(3, 18)),
-        *(f"--deselect={RANDOM}a_job_without_a_flaw_succeeds[{n}]" for n in range(2, 5)),
+        *(f"--deselect={RANDOM}every_job_is_settled_once_and_rightly[{n}]" for n in range(2, 18)),
+        *(f"--deselect={RANDOM}a_job_without_a_flaw_succeeds[{n}]" for n in range(1, 5)),
     ],
 }
 COPIED = ["paramserver", "tests", "pyproject.toml"]
@@ -119,18 +119,18 @@ MUTANTS = [
         "scheduler.py",
         "                    self._move(job, Step.RELEASE)\n"
         "                    self._queue.add(job)\n"
-        "\n    # --- looking in",
+        "            if dependent.is_empty:\n",
         "                    self._move(job, Step.RELEASE)\n"
         "                    self._queue.add(job)\n"
         "                    break\n"
-        "\n    # --- looking in",
+        "            if dependent.is_empty:\n",
     ),
     Mutant(
         "readers go on with inputs that are lost",
         "spoilt",
         "scheduler.py",
-        "            dependent.inputs = None\n        return True\n",
-        "            pass\n        return True\n",
+        "                dependent.inputs = None\n",
+        "                pass\n",
     ),
     Mutant(
         "an output is made again for every reader that misses it",

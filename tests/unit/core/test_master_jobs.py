@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from paramserver.core.commands import AnnounceWorker, KillWorker, SettleJob
+from paramserver.core.commands import AnnounceWorker, KillWorker, MasterCommand, SettleJob
 from paramserver.core.events import (
     CancelRequested,
     JobsSubmitted,
@@ -412,6 +414,26 @@ def test_what_comes_for_a_phase_that_is_gone_is_cancelled_or_ignored(board: Boar
     assert board.do(PhaseClosed(board.now, 9)) == []
 
 
+def test_a_phase_without_jobs_passes_the_barrier_on(board: Board) -> None:
+    board.join("w1", b"p1")
+    board.open(1, 1, keep=True)
+    board.open(2, after=1, keep=True)
+    board.open(3, 31, after=2)
+    assert granted(board.tick()) == {b"p1": [(1, 1)]}
+    board.ends(b"p1", result(1))
+    assert granted(board.tick()) == {b"p1": [(31, 1)]}
+
+
+def test_a_failure_passes_a_phase_without_jobs(board: Board) -> None:
+    board.open(1, 1, keep=True)
+    board.open(2, after=1, keep=True)
+    board.open(3, 31, after=2)
+    assert board.do(CancelRequested(board.now, (1,))) == [
+        cancelled(1),
+        cancelled(31, FAILED_BEFORE),
+    ]
+
+
 # --- inputs that can no longer be read
 
 
@@ -510,6 +532,68 @@ def test_if_a_lost_input_cannot_be_made_again_nobody_waits_for_it(crew: Board) -
         cancelled(13, FAILED_BEFORE),
     ]
     assert crew.ends(b"p2", lost(12, 1)) == [cancelled(12, FAILED_BEFORE)]
+
+
+def three_phases(board: Board) -> None:
+    """Let w1 run job 21 of the third phase; each phase has one job."""
+    board.join("w1", b"p1")
+    board.open(1, 1, options=TRIES, keep=True)
+    board.open(2, 11, options=TRIES, after=1, keep=True)
+    board.open(3, 21, options=JobOptions(max_failures=2), after=2)
+    for job in (1, 11):
+        board.tick()
+        board.ends(b"p1", result(job))
+    board.tick()
+
+
+def test_a_lost_output_whose_own_input_is_lost_is_made_again_from_the_start(board: Board) -> None:
+    three_phases(board)
+    board.ends(b"p1", lost(21, 0))
+    assert granted(board.tick()) == {b"p1": [(11, 2)]}
+    board.ends(b"p1", lost(11, 0, 2))
+    assert granted(board.tick()) == {b"p1": [(1, 2)]}
+    for job in (1, 11):
+        board.ends(b"p1", result(job, 2 if job == 1 else 3))
+        granted_now = granted(board.tick())
+    assert granted_now == {b"p1": [(21, 2)]}
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda board: board.do(CancelRequested(board.now, (1,))),
+        lambda board: board.do(PhaseDropped(board.now, 1)),
+    ],
+    ids=["failed", "dropped"],
+)
+def test_a_phase_that_is_complete_outlives_the_one_before(
+    board: Board, end: Callable[[Board], list[MasterCommand]]
+) -> None:
+    three_phases(board)
+    board.open(4, 31, after=1)
+    board.join("w2", b"p2")
+    assert granted(board.tick()) == {b"p2": [(31, 1)]}
+    board.ends(b"p2", lost(31, 0))
+    board.tick()
+    assert end(board)[:2] == [cancelled(1), cancelled(31, FAILED_BEFORE)]
+    assert board.ends(b"p1", lost(21, 0)) == [], "charged: its input cannot be made any more"
+    assert granted(board.tick()) == {b"p1": [(21, 2)]}
+    assert board.ends(b"p1", lost(21, 0, 2)) == [error(21, "w1", 2, 2)]
+
+
+def test_a_phase_without_jobs_has_no_inputs_to_lose(board: Board) -> None:
+    board.join("w1", b"p1")
+    board.open(1, 1, keep=True)
+    board.open(2, after=1, keep=True)
+    board.open(3, 31, after=2)
+    board.open(4, 41, after=1)
+    board.tick()
+    board.ends(b"p1", result(1))
+    board.join("w2", b"p2")
+    assert granted(board.tick()) == {b"p1": [(31, 1)], b"p2": [(41, 1)]}
+    board.ends(b"p2", lost(41, 0))
+    assert granted(board.tick()) == {b"p2": [(1, 2)]}
+    assert board.ends(b"p1", result(31)) == [succeeded(31)]
 
 
 def test_all_phases_that_read_a_lost_output_are_held_back(crew: Board) -> None:
