@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from paramserver.errors import ConfigError
+from paramserver.errors import ConfigError, ShapeMismatch
 from paramserver.runtime.internals import Internals
 from paramserver.training.aggregation import Aggregation, TailMean
 from paramserver.training.averaging import Averaging as AveragingMachine
@@ -237,7 +237,7 @@ def fit(
     learner : Learner
         A model of `paramserver.models`, or your own.
     data : (X, y)
-        The rows to train on.
+        The rows to train on; X is converted to the dtype of the learner.
     mode : Averaging or AsyncSGD
     cluster : Cluster
     test : (X, y), optional
@@ -277,9 +277,8 @@ def fit(
     >>> result.weights.round(3)
     array([ 1., -2.,  3.,  4.], dtype=float32)
     """
-    X, y = np.ascontiguousarray(data[0]), np.ascontiguousarray(data[1])
-    rows = Batch(X, y)
-    held_out = None if test is None else Batch(np.asarray(test[0]), np.asarray(test[1]))
+    rows = _as_rows(learner, data, "data")
+    held_out = None if test is None else _as_rows(learner, test, "test")
     if batch_size < 1:
         raise ConfigError(
             f"batch_size must be 1 or more, not {batch_size}.", field="batch_size", value=batch_size
@@ -298,6 +297,19 @@ def fit(
         run.close()
     lost = cluster.status().counters.get("workers_lost", 0) - lost_before
     return _result(run, final, history, learner, step, rows.n, lost)
+
+
+def _as_rows(learner: Learner, data: tuple[npt.ArrayLike, npt.ArrayLike], name: str) -> Batch:
+    """Return rows of the learner's dtype."""
+    X, y = np.asarray(data[0]), np.ascontiguousarray(data[1])
+    if X.ndim < 1 or y.ndim < 1 or len(X) != len(y) or not len(y):
+        raise ShapeMismatch(
+            f"{name} must be a pair (X, y) with as many rows in X as in y, and at least one; X has "
+            f"the shape {X.shape}, y {y.shape}."
+        )
+    if X.dtype.kind not in "fiub":
+        raise ShapeMismatch(f"X of {name} must hold numbers, not {X.dtype}.")
+    return Batch(np.ascontiguousarray(X, learner.dtype), y)
 
 
 def choose_lr(learner: Learner, rows: Batch, seed: int) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import paramserver as ps
-from paramserver.errors import TrainingError
+from paramserver.errors import ShapeMismatch, TrainingError
 from paramserver.training.session import Progress
 from tests.numerics.learners import Lame, LeastSquares, Ledger, Poisoned
 
@@ -220,3 +220,28 @@ def test_one_worker_with_any_local_steps_is_sequential_sgd(
     if local_steps == 1:
         assert pushed.sha256 == averaged.sha256
     np.testing.assert_allclose(pushed.weights, averaged.weights, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "words"),
+    [
+        (np.ones((3, 7)), np.ones(4), "as many rows"),
+        (np.ones((0, 7)), np.ones(0), "at least one"),
+        (np.array([["a"]]), np.ones(1), "must hold numbers"),
+        (np.array([[None]]), np.ones(1), "must hold numbers"),
+    ],
+)
+def test_rows_that_cannot_be_trained_on_are_refused(
+    cluster: ps.LocalCluster, X: np.ndarray, y: np.ndarray, words: str
+) -> None:
+    with pytest.raises(ShapeMismatch, match=words):
+        ps.fit(LeastSquares(7), (X, y), mode=ps.Averaging(), cluster=cluster)
+
+
+def test_rows_are_converted_to_the_dtype_of_the_learner(cluster: ps.LocalCluster) -> None:
+    X, y = least_squares_data()
+    mode = ps.Averaging(rounds=2)
+    single = X.astype(np.float32)
+    one = ps.fit(LeastSquares(7), (single, y), mode=mode, cluster=cluster)
+    two = ps.fit(LeastSquares(7), (single.astype(np.float64), y), mode=mode, cluster=cluster)
+    assert one.sha256 == two.sha256
