@@ -1,1 +1,0 @@
-"""Start, watch and stop worker processes on an engine."""

@@ -1,1 +1,0 @@
-"""Seeing what happens: the run log and what reads it."""
