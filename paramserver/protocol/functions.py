@@ -73,7 +73,7 @@ def find_function(name: str, allowed: Sequence[str]) -> Callable[..., Any]:
         ``module:qualname``, from a peer.
     allowed : sequence of str
         Packages whose functions may be run, with all that is below them. Those of paramserver
-        that declare it always may.
+        that declare it always may, those of the standard library never.
 
     Returns
     -------
@@ -92,6 +92,13 @@ def find_function(name: str, allowed: Sequence[str]) -> Callable[..., Any]:
     if package == _OWN:
         if _is_below(module_name, _CLOSED):
             raise refusal(f"it may not run {name!r}: no job of paramserver lives in that module")
+    elif package in sys.stdlib_module_names:
+        raise refusal(
+            f"it may not run {name!r}: functions of the standard library are run for no other "
+            "machine, since with some of them (eval, os.system) one can run anything. Put a function "
+            "of your own around it into a module that the worker can import, and start the worker "
+            "with --allow THAT_MODULE"
+        )
     elif not _is_below(module_name, allowed):
         raise refusal(
             f"it may not run {name!r}: its operator has not allowed that module. Start the worker "

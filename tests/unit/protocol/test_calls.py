@@ -23,6 +23,12 @@ from paramserver.protocol.messages import Payload, PayloadKind
 CANARY = {"untouched": True}
 
 
+@pytest.fixture(autouse=True)
+def json_stands_for_a_package_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard library itself is closed; see test_functions.py."""
+    monkeypatch.setattr(sys, "stdlib_module_names", sys.stdlib_module_names - {"json"})
+
+
 def sting() -> None:
     CANARY["untouched"] = False
 

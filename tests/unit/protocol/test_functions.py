@@ -269,3 +269,11 @@ def test_a_function_of_a_script_or_of_an_unknown_module_is_refused(module: str) 
     words = "script or notebook" if module == "__main__" else "does not lead back"
     with pytest.raises(LocalProtocolError, match=words):
         name_of(fn)
+
+
+@pytest.mark.parametrize("name", ["builtins:eval", "os:system", "json:dumps", "runpy:run_path"])
+def test_the_standard_library_is_closed_even_when_it_is_allowed(name: str) -> None:
+    package = name.partition(":")[0]
+    with pytest.raises(JobFailed, match="--allow THAT_MODULE") as caught:
+        find_function(name, [package])
+    assert f"--allow {package}" not in str(caught.value)
