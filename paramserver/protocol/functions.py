@@ -95,9 +95,9 @@ def find_function(name: str, allowed: Sequence[str]) -> Callable[..., Any]:
     elif package in sys.stdlib_module_names:
         raise refusal(
             f"it may not run {name!r}: functions of the standard library are run for no other "
-            "machine, since with some of them (eval, os.system) one can run anything. Put a function "
-            "of your own around it into a module that the worker can import, and start the worker "
-            "with --allow THAT_MODULE"
+            "machine, since with some of them (eval, os.system) one can run anything. Put a "
+            "function of your own around it into a module that the worker can import, and start "
+            "the worker with --allow THAT_MODULE"
         )
     elif not _is_below(module_name, allowed):
         raise refusal(
