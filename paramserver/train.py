@@ -46,8 +46,16 @@ app = typer.Typer(
 )
 
 
+ONLY = {
+    Mode.AVG: ("rounds", "local_epochs", "wait_for", "tail"),
+    Mode.ASYNC: ("epochs", "optimizer", "staleness_bound", "clip_norm"),
+}
+"""Options that mean something in one mode only."""
+
+
 @app.command()
 def train(
+    context: typer.Context,
     mode: Annotated[
         Mode, typer.Option(help="Rounds of averaging, or asynchronous pushes of gradients.")
     ],
@@ -128,6 +136,9 @@ def train(
     quiet: Annotated[bool, typer.Option(help="Print nothing but errors (and --json).")] = False,
 ) -> None:
     """Train a model on this machine's cores, by averaging or by asynchronous SGD."""
+    _refuse_foreign_options(context, mode)
+    if not l2 >= 0:
+        raise ConfigError(f"--l2 must be 0 or more, not {l2:g}.", field="l2", value=l2)
     say = _silence if quiet else _say
     say(f"paramserver {paramserver.__version__}: training on '{data}', --mode {mode.value}")
 
@@ -170,6 +181,21 @@ def train(
         summary |= _compare(dataset, result, model_name, l2, seed, say)
     if as_json:
         print(json.dumps(summary), flush=True)
+
+
+def _refuse_foreign_options(context: typer.Context, mode: Mode) -> None:
+    other = Mode.ASYNC if mode is Mode.AVG else Mode.AVG
+    for name in ONLY[other]:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            flag = "--" + name.replace("_", "-")
+            raise ConfigError(
+                f"{flag} goes with --mode {other.value}; --mode {mode.value} knows "
+                + ", ".join("--" + known.replace("_", "-") for known in ONLY[mode])
+                + ".",
+                field=name,
+                value=context.params.get(name),
+            )
 
 
 def _load(data: str, test: str | None, label: str | None, seed: int) -> Dataset:

@@ -93,6 +93,8 @@ def test_it_is_compared_with_scikit_learn_on_the_same_data() -> None:
         (("--mode", "avg", "--batch-size", "0"), 77, "batch_size"),
         (("--mode", "avg", "--wait-for", "9"), 77, "wait_for"),
         (("--mode", "avg", "--label", "x"), 77, "--label goes with a file"),
+        (("--mode", "avg", "--epochs", "3"), 77, "--epochs goes with --mode async"),
+        (("--mode", "avg", "--l2", "-1"), 77, "--l2 must be 0 or more"),
         (("--mode", "async", "--optimizer", "sdg"), 77, "adagrad, adam"),
         (("--mode", "async", "--staleness-bound", "-1"), 77, "staleness-bound"),
         (("--mode", "avg", "--lr", "1e30", "--rounds", "50"), 1, "learning rate is too large"),
