@@ -39,8 +39,9 @@ from paramserver.core.events import (
     Tick,
 )
 from paramserver.core.jobs import Verdict
+from paramserver.core.loss import Loss, describe_exit
 from paramserver.core.roster import Agent, Change, Member, Roster, Worker, WorkerState
-from paramserver.core.scheduler import Loss, Scheduler
+from paramserver.core.scheduler import Scheduler
 from paramserver.protocol.messages import (
     Ack,
     AgentHello,
@@ -579,15 +580,25 @@ class MasterMachine:
             self._links_at = time
 
     def _watch_loneliness(self, now: float, out: list[MasterCommand]) -> None:
-        if self.roster.workers or not self.scheduler.n_unsettled:
+        if not self._is_lonely():
             self._alone_since = None
-            return
-        if self._alone_since is None:
+        elif self._alone_since is None:
             self._alone_since = now
         elif now - self._alone_since >= self.no_workers_timeout_s:
             waited = now - self._alone_since
-            self.scheduler.fail_pending(Verdict.NO_WORKERS, f"{waited:.1f}", out)
+            self.scheduler.fail_waiting(Verdict.NO_WORKERS, f"{waited:.1f}", out)
             self._alone_since = None
+
+    def _is_lonely(self) -> bool:
+        """Say whether jobs wait while nobody is there but workers that are about to leave."""
+        if not self.scheduler.n_unsettled:
+            return False
+        workers = self.roster.workers.values()
+        if any(worker.state is not WorkerState.DRAINING for worker in workers):
+            return False
+        held = (attempt for worker in workers for attempt in worker.held.values())
+        running = {attempt.job.number for attempt in held if attempt in attempt.job.attempts}
+        return self.scheduler.n_unsettled > len(running)
 
     def _find_wake_at(self, now: float) -> float | None:
         scheduler, roster = self.scheduler, self.roster
@@ -645,20 +656,6 @@ class MasterMachine:
             assert worker.state < WorkerState.LOST
             assert roster.by_peer.get(worker.peer) is worker
             assert (worker.state is WorkerState.SUSPECT) <= (worker.suspect_until is not None)
-
-
-def describe_exit(code: int) -> str:
-    """Say how a process ended: the name of the signal, or the exit code."""
-    if code >= 0:
-        return f"exit code {code}"
-    return f"signal {-code} ({SIGNALS[-code]})" if -code in SIGNALS else f"signal {-code}"
-
-
-SIGNALS = {
-    1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
-    9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 24: "SIGXCPU",
-}  # fmt: skip
-"""The numbers that Linux and macOS share, by hand: the module `signal` is not for pure code."""
 
 
 def _due(suspect: Member) -> float:

@@ -15,50 +15,21 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable
 from functools import partial
-from itertools import islice
 
-from paramserver.core import placement
+from paramserver.core import idle, placement
 from paramserver.core.commands import MasterCommand, SettleJob
 from paramserver.core.deadlines import Deadlines
 from paramserver.core.jobs import Attempt, Job, JobSpec, JobState, Phase, PhaseSpec, Step, Verdict
+from paramserver.core.loss import Loss
 from paramserver.core.ready_queue import ReadyQueue
 from paramserver.core.roster import Roster, Worker
 from paramserver.protocol.messages import GrantJobs, JobGrant, JobResult, MasterMessage, Outcome
 
-REVIEW_S = 0.02
-"""While workers run something, how soon take-backs and backup copies are considered."""
-REVIEW_FRACTION = 0.05
-"""... and how late at most, as a fraction of how long the longest has run."""
-STUCK_BEHIND_S = 0.01
-"""Jobs held ahead are taken back when the job before them has run this long."""
 USELESS_S = 1.0
 """How long a worker may run what nobody wants any more, if it is needed; about what it costs to end
 its process and start another one."""
 
 Keys = list[tuple[int, int]]
-
-
-class Loss:
-    """How a worker was lost, for the jobs it held."""
-
-    __slots__ = ("charge", "exit_code", "reason", "running", "text")
-
-    def __init__(
-        self,
-        reason: str,
-        *,
-        charge: bool = True,
-        running: tuple[int, int] | None = None,
-        exit_code: int | None = None,
-        text: str = "",
-    ) -> None:
-        self.reason = reason
-        self.charge = charge
-        """Whether the attempt that was running is to blame at all."""
-        self.running = running
-        """That attempt, when it is known; (0, 0) when it is known that none was."""
-        self.exit_code = exit_code
-        self.text = text
 
 
 class Scheduler:
@@ -201,9 +172,16 @@ class Scheduler:
 
     def fail_pending(self, verdict: Verdict, text: str, out: list[MasterCommand]) -> None:
         """End every job that is not settled."""
-        for job in [job for job in self.jobs.values() if job.state < JobState.SUCCEEDED]:
-            if job.state < JobState.SUCCEEDED:  # a dependent may have been cancelled meanwhile
-                step = Step.CANCEL if verdict is Verdict.CANCELLED else Step.FAIL
+        self._fail(JobState.GRANTED, verdict, text, out)
+
+    def fail_waiting(self, verdict: Verdict, text: str, out: list[MasterCommand]) -> None:
+        """End every job that no worker has."""
+        self._fail(JobState.READY, verdict, text, out)
+
+    def _fail(self, last: JobState, verdict: Verdict, text: str, out: list[MasterCommand]) -> None:
+        step = Step.CANCEL if verdict is Verdict.CANCELLED else Step.FAIL
+        for job in [job for job in self.jobs.values() if job.state <= last]:
+            if job.state <= last:  # one that waits for another may have been cancelled meanwhile
                 command = SettleJob(job.number, verdict, attempts=job.tries, text=text)
                 self._settle(job, step, out, command)
         self._queue.clear_stale(self.n_ready)
@@ -214,7 +192,7 @@ class Scheduler:
         """Grant queued jobs; return the grants for each incarnation, in order."""
         grants: dict[int, list[JobGrant]] = {}
         if self.n_ready:
-            rooms = deque(w for w in self._roster.takers(now) if not _is_stuck(w, now))
+            rooms = deque(w for w in self._roster.takers(now) if not idle.is_stuck(w, now))
             while rooms and (job := self._next_ready()) is not None:
                 worker = placement.choose(job, rooms)
                 if worker is None:
@@ -244,7 +222,7 @@ class Scheduler:
         if len(worker.held) == 1:
             self._start(now, attempt)
         if len(worker.held) > 1 or job.phase.spec.options.pure:
-            self._review_by(now + REVIEW_S)
+            self._review_by(now + idle.REVIEW_S)
         self.counters["attempts"] += 1
         return JobGrant(job.number, job.tries, job.payload, attempt.inputs)
 
@@ -390,35 +368,20 @@ class Scheduler:
         if not self.n_unsettled:
             return take_back, grants
         # Idle ones have work when something is queued: then they are granted that.
-        idle = [] if self.n_ready else [w for w in self._roster.takers(now) if not w.held]
-        stragglers: list[tuple[float, Attempt]] = []
-        limits: dict[int, float | None] = {}
-        for worker in self._roster.workers.values():
-            head = worker.head
-            if head is None or head.started_at is None:
-                continue
-            ran_s = now - head.started_at
-            again_at = now + max(REVIEW_S, REVIEW_FRACTION * ran_s)
-            if len(worker.held) > 1:
-                self._review_by(again_at)
-                if _is_stuck(worker, now) and (behind := _take_behind(worker, len(idle))):
-                    take_back[worker.incarnation] = behind
-            phase = head.job.phase
-            if phase.has_inputs and phase.spec.options.pure and head.job.attempts == (head,):
-                number = phase.spec.phase
-                if number not in limits:
-                    limits[number] = placement.straggler_after_s(phase)
-                limit = limits[number]
-                if limit is not None and ran_s >= limit:
-                    stragglers.append((ran_s, head))
-                elif limit is not None:
-                    again_at = max(again_at, head.started_at + limit)
-                self._review_by(again_at)
-        stragglers.sort(key=lambda pair: -pair[0])
-        for (_, attempt), worker in zip(stragglers, idle, strict=False):
-            grant = self._grant(now, attempt.job, worker, is_backup=True)
-            grants[worker.incarnation] = [grant]
+        hands = [] if self.n_ready else [w for w in self._roster.takers(now) if not w.held]
+        found = idle.look_around(now, self._roster.workers.values(), len(hands))
+        for worker, behind in found.stuck:
+            for attempt in behind:
+                attempt.taking_back = True
+            take_back[worker.incarnation] = [attempt.key for attempt in behind]
+        for attempt in found.stragglers[: len(hands)]:
+            home = self._roster.by_incarnation[attempt.incarnation].agent
+            other = next((worker for worker in hands if worker.agent is not home), hands[0])
+            hands.remove(other)
+            grants[other.incarnation] = [self._grant(now, attempt.job, other, is_backup=True)]
             self.counters["backups"] += 1
+        if found.again_at is not None:
+            self._review_by(found.again_at)
         return take_back, grants
 
     def _review_by(self, time: float) -> None:
@@ -634,27 +597,6 @@ class Scheduler:
                 assert not phase.counts[JobState.WAITING] + phase.counts[JobState.READY]
             if phase.inputs is not None and phase.spec.after in self.phases:
                 assert self.phases[phase.spec.after].is_complete or phase.is_empty
-
-
-def _is_stuck(worker: Worker, now: float) -> bool:
-    """Say whether its job runs longer than those that are granted ahead: nothing goes behind it."""
-    head = worker.head
-    if head is None or head.started_at is None:
-        return False
-    return now - head.started_at >= STUCK_BEHIND_S
-
-
-def _take_behind(worker: Worker, n_idle: int) -> Keys:
-    """Choose what of a worker's queue shall be taken back for so many idle ones; mark it."""
-    if not n_idle:
-        return []
-    queued = [
-        attempt for attempt in islice(worker.held.values(), 1, None) if not attempt.taking_back
-    ]
-    take = queued[len(queued) // (n_idle + 1) :]
-    for attempt in take:
-        attempt.taking_back = True
-    return [attempt.key for attempt in take]
 
 
 def _without(message: MasterMessage, keys: set[tuple[int, int]]) -> MasterMessage:

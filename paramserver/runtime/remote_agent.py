@@ -31,7 +31,7 @@ from paramserver.core.commands import (
     StopChildren,
     WorkerCommand,
 )
-from paramserver.core.master import describe_exit
+from paramserver.core.loss import describe_exit
 from paramserver.core.worker_life import EXIT_DONE, EXIT_REFUSED
 from paramserver.errors import ProtocolError, TransportError
 from paramserver.protocol import codec

@@ -143,9 +143,9 @@ MUTANTS = [
     Mutant(
         "a copy is granted while its inputs are made again",
         "spoilt",
-        "scheduler.py",
-        "            if phase.has_inputs and phase.spec.options.pure and",
-        "            if phase.spec.options.pure and",
+        "idle.py",
+        "        if phase.has_inputs and phase.spec.options.pure and",
+        "        if phase.spec.options.pure and",
     ),
     Mutant(
         "jobs whose inputs have failed wait for them",
@@ -183,11 +183,11 @@ MUTANTS = [
     Mutant(
         "jobs that are not pure get backup copies",
         "doubled",
-        "scheduler.py",
-        "            if phase.has_inputs and phase.spec.options.pure and "
+        "idle.py",
+        "        if phase.has_inputs and phase.spec.options.pure and "
         "head.job.attempts == (head,):\n",
-        "            if phase.has_inputs and head.job.attempts == (head,):\n"
-        "                limits[phase.spec.phase] = 0.05\n",
+        "        if phase.has_inputs and head.job.attempts == (head,):\n"
+        "            limits[phase.spec.phase] = 0.05\n",
     ),
     Mutant(
         "the result of a second attempt is dropped",

@@ -7,7 +7,7 @@ import pytest
 from paramserver.core.commands import AnnounceWorker, Send, SettleJob
 from paramserver.core.events import CancelRequested, RetireRequested
 from paramserver.core.jobs import JobOptions, JobState, Verdict
-from paramserver.core.master import describe_exit
+from paramserver.core.loss import describe_exit
 from paramserver.core.roster import COOL_DOWN_S, QUARANTINE_AFTER, WorkerState
 from paramserver.protocol.messages import (
     Ack,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from paramserver.core.commands import AnnounceWorker, KillWorker, MasterCommand, Send, SettleJob
-from paramserver.core.events import CancelRequested, PhaseDropped, Tick
+from paramserver.core.events import CancelRequested, PhaseDropped, RetireRequested, Tick
+from paramserver.core.idle import REVIEW_FRACTION, REVIEW_S, STUCK_BEHIND_S
 from paramserver.core.jobs import JobOptions, JobState, Verdict
 from paramserver.core.link import ACK_DELAY_S, RETRANSMIT_S
 from paramserver.core.master import LATE_S, LINKS_S
 from paramserver.core.roster import COOL_DOWN_S
-from paramserver.core.scheduler import REVIEW_FRACTION, REVIEW_S, STUCK_BEHIND_S, USELESS_S
+from paramserver.core.scheduler import USELESS_S
 from paramserver.protocol.messages import (
     Ack,
     GrantJobs,
@@ -384,6 +385,22 @@ def test_who_comes_in_time_ends_the_waiting(board: Board) -> None:
     board.exits("w2")
     board.tick()
     assert board.tick(59.0) == []
+
+
+def test_workers_that_are_about_to_leave_are_no_company(board: Board) -> None:
+    board.open(1, 7, 8)
+    board.tick()
+    board.do(RetireRequested(board.now, ("w1",)))
+    commands = calm(board, 60.0)
+    assert commands == [SettleJob(8, Verdict.NO_WORKERS, text="60.0")]
+    assert board.ends(b"p1", result(7)) == [succeeded(7)], "what runs may end"
+
+
+def test_jobs_that_all_run_wait_for_nobody(board: Board) -> None:
+    board.open(1, 7)
+    board.tick()
+    board.do(RetireRequested(board.now, ("w1",)))
+    assert calm(board, 100.0) == []
 
 
 def test_without_jobs_nobody_is_missed(board: Board) -> None:
