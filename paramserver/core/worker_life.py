@@ -42,6 +42,7 @@ from paramserver.protocol.messages import (
 )
 
 FLUSH_S = 0.001
+FLUSH_US = 1_000
 FLUSH_RESULTS = 64
 FLUSH_BYTES = 65_536
 LEAVE_S = 2.0
@@ -207,6 +208,7 @@ class WorkerLife:
                 self._flush_at = now + FLUSH_S
             if (
                 not self.queue
+                or event.duration_us >= FLUSH_US  # so long that a message of its own is nothing
                 or now >= self._flush_at
                 or len(self._pending) >= FLUSH_RESULTS
                 or self._pending_bytes >= FLUSH_BYTES

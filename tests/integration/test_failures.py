@@ -193,7 +193,8 @@ def test_workers_are_killed_at_random_and_every_result_is_exact(
     after = counters(cluster) - before
     assert after["workers_lost"] == n_killed
     assert 400 <= after["attempts"] <= 400 + 128 * n_killed
-    assert sum(executions(tmp_path).values()) <= 400 + n_killed
+    # Of each killed worker the job that ran, and one shorter than a millisecond before it.
+    assert sum(executions(tmp_path).values()) <= 400 + 2 * n_killed
 
 
 def kill_at_random(cluster: ps.LocalCluster, rng: random.Random, futures: list[Any]) -> int:
@@ -280,10 +281,12 @@ def test_a_stopped_worker_goes_on_and_one_that_holds_the_lock_is_left_alone(
 ) -> None:
     before = counters(cluster)
     deaf = cluster.submit(jobs.hold_the_lock, 6.0)  # longer than any heartbeat
-    future = cluster.submit(jobs.square_slowly, str(tmp_path), 3, 0.1)
+    future = cluster.submit(jobs.square_slowly, str(tmp_path), 3, 1.0)
     until(lambda: executions(tmp_path) == {3: 1}, "it runs")
     pid = int((tmp_path / "job-3").read_text())
     os.kill(pid, signal.SIGSTOP)
+    known_long_at = time.monotonic() + 0.1  # from then on nothing is granted behind these two
+    until(lambda: time.monotonic() > known_long_at, "both are known to run long")
     others = [cluster.submit(pow, k, 2) for k in range(100)]
     assert results(others) == [k * k for k in range(100)]
     time.sleep(5)  # longer than any heartbeat; there is nothing to wait for
