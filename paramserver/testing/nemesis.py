@@ -13,7 +13,7 @@ from paramserver.core.events import CancelRequested, RetireRequested
 from paramserver.testing.network import HEARTBEAT_S, Connection
 
 if TYPE_CHECKING:
-    from paramserver.testing.processes import SimulatedWorker
+    from paramserver.testing.simulated_worker import SimulatedWorker
     from paramserver.testing.simulator import Simulation
 
 

@@ -25,7 +25,7 @@ from paramserver.protocol.messages import Envelope, JobGrant, Outcome
 from paramserver.testing.workload import Fate
 
 if TYPE_CHECKING:
-    from paramserver.testing.processes import SimulatedWorker
+    from paramserver.testing.simulated_worker import SimulatedWorker
     from paramserver.testing.simulator import Simulation
 
 KILLED = ("its job", "nobody needs")

@@ -30,8 +30,10 @@ from paramserver.testing.faults import FaultPlan
 from paramserver.testing.nemesis import Nemesis
 from paramserver.testing.network import Network
 from paramserver.testing.oracles import RunLog, judge_end, judge_results
-from paramserver.testing.processes import RELEASE, SimulatedAgent, SimulatedWorker
+from paramserver.testing.simulated_agent import SimulatedAgent
 from paramserver.testing.simulated_master import Owner, SimulatedMaster
+from paramserver.testing.simulated_process import RELEASE
+from paramserver.testing.simulated_worker import SimulatedWorker
 from paramserver.testing.workload import Workload
 
 CALM_S = 400.0
