@@ -82,6 +82,10 @@ endef
 
 .PHONY: test
 test: check ## check, then all tests that a bare machine can run (within 10 minutes)
+	$(BIN)/python -m pytest -m "not full" --hypothesis-profile=ci $(PYTEST_ARGS)
+
+.PHONY: coverage
+coverage: check ## the same, and which branches no test has taken (slower)
 	$(call run-tests,-m "not full" --hypothesis-profile=ci)
 
 .PHONY: test-full

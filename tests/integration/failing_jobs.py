@@ -22,6 +22,11 @@ def note(folder: str, word: str) -> None:
     os.close(fd)
 
 
+def leave(code: int) -> None:
+    """End the process at once. (os._exit itself is something else while coverage is measured.)"""
+    os._exit(code)
+
+
 def square_slowly(folder: str, n: int, seconds: float) -> int:
     note(folder, f"job-{n}")
     time.sleep(seconds)

@@ -98,7 +98,7 @@ def test_it_works_whatever_options_python_was_started_with(
         with ps.LocalCluster(2) as cluster:
             assert not __debug__ or "-X" in sys.orig_argv
             print(cluster.submit(lambda: sys.flags.optimize).result() == sys.flags.optimize)
-            print(repr(cluster.submit(os._exit, 3).exception())[:9])
+            print(repr(cluster.submit(lambda: os._exit(3)).exception())[:9])
             print(sum(cluster.map(abs, range(100))))
         """,
         *flags,

@@ -325,7 +325,7 @@ def test_an_endless_job_fails_alone_after_its_tries(cluster: ps.LocalCluster) ->
 @pytest.mark.parametrize(
     ("act", "args", "code"),
     [
-        (os._exit, (3,), 3),
+        (jobs.leave, (3,), 3),
         (jobs.crash, (), -signal.SIGSEGV),
         (jobs.kill_myself, (), -signal.SIGKILL),
         (jobs.close_descriptors, (), -signal.SIGABRT),
