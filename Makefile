@@ -91,7 +91,7 @@ coverage: check ## the same, and which branches no test has taken (slower)
 .PHONY: test-full
 test-full: check ## check, then every test; fails where something they need is missing
 	$(BIN)/python tests/prerequisites.py
-	$(call run-tests,--hypothesis-profile=full)
+	$(BIN)/python -m pytest --hypothesis-profile=full $(PYTEST_ARGS)
 
 .PHONY: mutants
 mutants: $(VENV)/.stamp-test ## put known bugs into the scheduler, show which the tests catch
