@@ -598,10 +598,12 @@ def test_higher_priority_goes_first(cluster: ps.LocalCluster, tmp_path: Path) ->
             file.write(word + "\n")
 
     (tmp_path / "other").mkdir()
+    # With a deadline no job is granted ahead: what was granted cannot be overtaken any more.
+    low, high = cluster.with_options(timeout_s=60), cluster.with_options(priority=5, timeout_s=60)
     with held(cluster, tmp_path / "other", n=1):  # one worker is left
         with held(cluster, tmp_path, n=1):
-            normal = [cluster.submit(note, "normal") for _ in range(2)]
-            urgent = [cluster.with_options(priority=5).submit(note, "urgent") for _ in range(2)]
+            normal = [low.submit(note, "normal") for _ in range(2)]
+            urgent = [high.submit(note, "urgent") for _ in range(2)]
         wait(normal + urgent, PATIENCE_S)
     assert order.read_text().split() == ["urgent", "urgent", "normal", "normal"]
 
