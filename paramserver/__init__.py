@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from paramserver.cluster import LocalCluster as LocalCluster
     from paramserver.mapreduce.result import MapReduceResult as MapReduceResult
     from paramserver.mapreduce.run import MapReduce as MapReduce
-    from paramserver.training.session import AsyncSGD as AsyncSGD
-    from paramserver.training.session import Averaging as Averaging
-    from paramserver.training.session import TrainingResult as TrainingResult
+    from paramserver.training.modes import AsyncSGD as AsyncSGD
+    from paramserver.training.modes import Averaging as Averaging
+    from paramserver.training.result import TrainingResult as TrainingResult
     from paramserver.training.session import fit as fit
 
 __version__ = "0.1.0"
@@ -34,9 +34,9 @@ _HOMES = {
     "MapReduce": "paramserver.mapreduce.run",
     "MapReduceResult": "paramserver.mapreduce.result",
     "fit": "paramserver.training.session",
-    "Averaging": "paramserver.training.session",
-    "AsyncSGD": "paramserver.training.session",
-    "TrainingResult": "paramserver.training.session",
+    "Averaging": "paramserver.training.modes",
+    "AsyncSGD": "paramserver.training.modes",
+    "TrainingResult": "paramserver.training.result",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -23,7 +23,8 @@ from paramserver.errors import ConfigError, ParamServerError
 if TYPE_CHECKING:
     from paramserver.data.datasets import Dataset
     from paramserver.training.learner import Learner
-    from paramserver.training.session import AsyncSGD, Averaging, Progress, TrainingResult
+    from paramserver.training.modes import AsyncSGD, Averaging
+    from paramserver.training.result import Progress, TrainingResult
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 77
@@ -143,7 +144,7 @@ def train(
     say(f"paramserver {paramserver.__version__}: training on '{data}', --mode {mode.value}")
 
     from paramserver.models.named import make_model
-    from paramserver.training.session import AsyncSGD, Averaging
+    from paramserver.training.modes import AsyncSGD, Averaging
 
     dataset = _load(data, test, label, seed)
     learner, model_name = make_model(model, dataset.n_features, dataset.n_classes, l2)

@@ -56,7 +56,7 @@ class Softmax:
 
     def gradient(self, w: FloatVector, batch: Batch, out: FloatVector) -> None:
         """Write the gradient of the mean cross-entropy, ``X.T @ (P - Y) / n + l2 * coef``."""
-        X, y = batch
+        X, y = batch.X, batch.y
         coef, intercept = self._parts(w)
         coef_out, intercept_out = self._parts(out)
         p = self._probabilities(X, coef, intercept)

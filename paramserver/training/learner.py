@@ -7,7 +7,7 @@ Rule 2: gradients are of the MEAN loss over the batch, penalties included.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,23 +17,36 @@ from paramserver.training.vector import FloatVector
 if TYPE_CHECKING:
     from paramserver.training.partitions import Epoch
 
+Matrix: TypeAlias = Any
+"""An ndarray, or a scipy.sparse.csr_array (not named here: its import costs 0.4 s)."""
+
 
 class Batch(NamedTuple):
     """Rows of a data set.
 
     Attributes
     ----------
-    X : ndarray of shape (n, n_features)
+    X : ndarray of shape (n, n_features), or scipy.sparse.csr_array of that shape
     y : ndarray of shape (n,)
+    weight : ndarray of shape (n,), optional
+        How much each row counts (sample weights and class weights, multiplied, on average 1 over
+        the whole data set); by default 1. The mean loss is ``sum(weight * loss) / n``.
     """
 
-    X: npt.NDArray[Any]
+    X: Matrix
     y: npt.NDArray[Any]
+    weight: npt.NDArray[Any] | None = None
 
     @property
     def n(self) -> int:
         """Number of rows."""
         return int(self.y.shape[0])
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Batch:
+        """Gather the rows with these numbers, as copies."""
+        X = self.X.take(rows, axis=0) if isinstance(self.X, np.ndarray) else self.X[rows]
+        weight = None if self.weight is None else self.weight.take(rows)
+        return Batch(X, self.y.take(rows, axis=0), weight)
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,20 @@ ROWS_AT_A_TIME = 4096
 """Rows gathered and written in one go."""
 
 
+class Rows(Protocol):
+    """A data set cut into partitions, as a worker sees it. Small: travels in messages."""
+
+    @property
+    def n_examples(self) -> tuple[int, ...]:
+        """How many rows each partition has."""
+
+    def open(self, partition: int) -> Batch:
+        """Return the rows of a partition: mapped where that is possible, not read."""
+
+
 @dataclass(frozen=True)
 class SharedRows:
-    """A data set in a folder that all workers can read. Small: travels in messages.
+    """`Rows` in a folder of this machine that all workers can read.
 
     Parameters
     ----------
@@ -145,8 +156,7 @@ class Epoch:
         start = number * self.batch_size
         if self.batch_size >= self.rows.n:
             return self.rows  # a full batch is the same in any order
-        chosen = self.order[start : start + self.batch_size]
-        return Batch(self.rows.X.take(chosen, axis=0), self.rows.y.take(chosen, axis=0))
+        return self.rows.take(self.order[start : start + self.batch_size])
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Gather the batches one after the other."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from paramserver.training.learner import Learner
-from paramserver.training.partitions import SharedRows, n_batches
+from paramserver.training.partitions import Rows, n_batches
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class TrainingPlan:
     folder : str
         Where the shared vectors lie.
     learner : Learner
-    rows : SharedRows
+    rows : Rows
     batch_size : int
         Rows of one step; a partition with fewer makes one batch of all it has.
     seed : int
@@ -35,7 +35,7 @@ class TrainingPlan:
     service: str
     folder: str
     learner: Learner
-    rows: SharedRows
+    rows: Rows
     batch_size: int
     seed: int
     local_lr: float

@@ -12,7 +12,7 @@ import pytest
 
 import paramserver as ps
 from paramserver.errors import ShapeMismatch, TrainingError
-from paramserver.training.session import Progress
+from paramserver.training.result import Progress
 from tests.numerics.learners import Lame, LeastSquares, Ledger, Poisoned
 
 
