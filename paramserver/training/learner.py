@@ -53,8 +53,13 @@ class Batch(NamedTuple):
 class Learner(Protocol):
     """A model's arithmetic.
 
-    A learner may have more: `curvature` (a bound on the largest eigenvalue of the Hessian over a
-    `Batch`, for choosing a learning rate) and `FastLearner.local_epoch`.
+    A learner may have more:
+
+    - ``curvature(batch) -> float``, a bound on the largest eigenvalue of the Hessian over a batch,
+      or ``default_lr``, for choosing a learning rate,
+    - ``check_labels(y)``, which raises `DataError` where labels do not fit the model,
+    - ``warm_up()``, called once by each worker before it is given work: compile, import,
+    - and what `FastLearner`, `SteppingLearner` and `SparseLearner` name.
 
     Attributes
     ----------
@@ -89,3 +94,61 @@ class FastLearner(Learner, Protocol):
 
     def local_epoch(self, w: FloatVector, epoch: Epoch, lr: float) -> None:
         """Take the steps ``w -= lr * gradient`` for all batches of a pass, in place."""
+
+
+@runtime_checkable
+class SteppingLearner(FastLearner, Protocol):
+    """A learner whose faster way can begin and end at any batch of a pass."""
+
+    def local_steps(self, w: FloatVector, epoch: Epoch, batches: range, lr: float) -> None:
+        """Take the steps ``w -= lr * gradient`` for these batches of a pass, in place."""
+
+
+@runtime_checkable
+class SparseLearner(Learner, Protocol):
+    """A learner whose gradient over few rows of sparse data touches few of the weights.
+
+    Its weights are seen as ``w.reshape(-1, width)``: row j holds the coefficients of feature j, the
+    last row the intercepts. A batch needs, and changes, only the rows that `touched` names, so a
+    worker pulls and pushes no others.
+
+    Notes
+    -----
+    Penalties act on touched rows alone: `sparse_gradient` is the gradient of the mean loss over the
+    batch plus the penalties' derivatives *of these rows*, where `gradient` has those of all rows.
+    So the penalty of a feature that occurs in a share q of the batches counts q times: in the mean
+    over batches the objective is ``loss + sum(q[j] * penalty(coef[j]))``. For a batch of all rows
+    both objectives have the same minimum, since a feature that never occurs keeps the coefficient
+    0 that it starts with. Without penalties both gradients are the same to rounding.
+
+    Attributes
+    ----------
+    width : int
+        Numbers in a row; divides `size`.
+    """
+
+    @property
+    def width(self) -> int: ...
+
+    def touched(self, batch: Batch) -> npt.NDArray[np.int64]:
+        """Return the rows of the weights that a batch touches: sorted, unique, intercepts last."""
+
+    def sparse_gradient(
+        self,
+        w_rows: npt.NDArray[Any],
+        rows: npt.NDArray[np.int64],
+        batch: Batch,
+        out: npt.NDArray[Any],
+    ) -> None:
+        """Write the touched rows of the gradient of the mean loss to `out`.
+
+        Parameters
+        ----------
+        w_rows : ndarray of shape (k, width)
+            The weights of `rows`; untouched.
+        rows : ndarray of shape (k,)
+            What `touched` has returned for this batch.
+        batch : Batch
+        out : ndarray of shape (k, width)
+            Overwritten.
+        """
