@@ -4,7 +4,8 @@ Rule 1: an optimizer is settings plus, after `start`, state; settings are never 
 Rule 2: a step writes the new weights where it is told, which may be where the old ones are.
 Rule 3: a step says whether the new weights are finite. One with state must be given a finite
         gradient, for its state is changed in place; `is_stateless` says which kind it is.
-Rule 4: a step goes by blocks that stay in the cache, and allocates nothing.
+Rule 4: a step goes by blocks that stay in the cache, and allocates nothing. A step by a gradient
+        of some rows costs nothing for the others, and changes nothing where it would not be finite.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from math import isfinite, sqrt
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +38,10 @@ class Optimizer(ABC):
     _state: list[FloatVector] = field(default_factory=list, init=False, repr=False)
     _workspace: Workspace = field(init=False, repr=False, compare=False)
 
-    N_STATES = 0
+    N_STATES: ClassVar[int] = 0
     """Vectors of state."""
+    IS_SPARSE: ClassVar[bool] = False
+    """Whether it can step by a gradient of some rows: those whose gradient is zero stay."""
 
     def __post_init__(self) -> None:
         if not (self.lr > 0 and isfinite(self.lr)):
@@ -101,21 +105,110 @@ class Optimizer(ABC):
                 finite = workspace.is_finite(target) and finite
         return finite
 
+    def require_sparse(self) -> None:
+        """Refuse what only an optimizer can do that steps by some rows.
+
+        Raises
+        ------
+        ConfigError
+            If this one cannot: it moves weights whose gradient is zero.
+        """
+        if not self.IS_SPARSE:
+            able = " and ".join(k.__name__ for k in OPTIMIZERS.values() if k.IS_SPARSE)
+            raise ConfigError(
+                f"{type(self).__name__} moves weights whose gradient is zero, so it cannot apply "
+                f"sparse gradients: {able} can. Choose one of them, or push all weights "
+                "(sparse=False).",
+                field="optimizer",
+                value=type(self).__name__.lower(),
+            )
+
+    def sparse_step(
+        self,
+        w: npt.NDArray[Any],
+        rows: npt.NDArray[np.int64],
+        values: npt.NDArray[Any],
+        *,
+        lr_scale: float = 1.0,
+        g_scale: float = 1.0,
+    ) -> bool:
+        """Change some rows of the weights in place.
+
+        Parameters
+        ----------
+        w : ndarray of shape (n_rows, width)
+            Weights.
+        rows : ndarray of shape (k,)
+            No row twice.
+        values : ndarray of shape (k, width)
+            Gradient of these rows; that of the others is zero. Left alone.
+        lr_scale, g_scale : float
+            As for `step`.
+
+        Returns
+        -------
+        bool
+            Whether the new rows are finite; if not, nothing has changed.
+
+        Raises
+        ------
+        ConfigError
+            If the optimizer cannot; `w` is untouched.
+
+        Notes
+        -----
+        The same numbers as `step` by the gradient made whole. O(k * width), and allocates as much.
+        """
+        self.require_sparse()
+        with np.errstate(all="ignore"):
+            new = w.take(rows, axis=0)
+            state = self._sparse_change(new, rows, values, self.lr * lr_scale, g_scale)
+            if not self._workspace.all_finite(new.reshape(-1)):
+                return False
+        self.n_steps += 1
+        w[rows] = new
+        if state is not None:
+            self._state[0].reshape(w.shape)[rows] = state
+        return True
+
     @abstractmethod
     def _change(
         self, g: FloatVector, block: slice, lr: float, g_scale: float, change: FloatVector
     ) -> None:
         """Write what is to be subtracted from one block of the weights to `change`."""
 
+    def _sparse_change(
+        self,
+        new: npt.NDArray[Any],
+        rows: npt.NDArray[np.int64],
+        values: npt.NDArray[Any],
+        lr: float,
+        g_scale: float,
+    ) -> npt.NDArray[Any] | None:
+        """Change a copy of rows of the weights; return those rows of the state anew, if any."""
+        raise NotImplementedError
+
 
 @dataclass
 class SGD(Optimizer):
     """Plain gradient descent: ``w - lr * g``. One pass, 2 d flops."""
 
+    IS_SPARSE = True
+
     def _change(
         self, g: FloatVector, block: slice, lr: float, g_scale: float, change: FloatVector
     ) -> None:
         np.multiply(g, lr * g_scale, out=change)
+
+    def _sparse_change(
+        self,
+        new: npt.NDArray[Any],
+        rows: npt.NDArray[np.int64],
+        values: npt.NDArray[Any],
+        lr: float,
+        g_scale: float,
+    ) -> None:
+        new -= values * (lr * g_scale)
 
 
 @dataclass
@@ -174,6 +267,7 @@ class Adagrad(Optimizer):
     eps: float = 1e-8
 
     N_STATES = 1
+    IS_SPARSE = True
 
     def _change(
         self, g: FloatVector, block: slice, lr: float, g_scale: float, change: FloatVector
@@ -183,6 +277,22 @@ class Adagrad(Optimizer):
         h += change * change
         change *= lr
         change /= np.sqrt(h) + self.eps
+
+    def _sparse_change(
+        self,
+        new: npt.NDArray[Any],
+        rows: npt.NDArray[np.int64],
+        values: npt.NDArray[Any],
+        lr: float,
+        g_scale: float,
+    ) -> npt.NDArray[Any]:
+        change = values * g_scale
+        h = self._state[0].reshape(-1, new.shape[1]).take(rows, axis=0)
+        h += change * change
+        change *= lr
+        change /= np.sqrt(h) + self.eps
+        new -= change
+        return h
 
 
 @dataclass

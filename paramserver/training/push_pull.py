@@ -6,7 +6,8 @@ Rule 2: a batch (epoch, partition, batch) is applied at most once: the ledger ke
         of each partition, and nothing else is taken from it. A replacement goes on at that cursor.
 Rule 3: what is not finite or not as agreed is refused before it touches anything, and counted.
 Rule 4: new weights are written beside the old ones (`spare`), never over them: whoever reads the
-        old ones reads one whole vector.
+        old ones reads one whole vector. Where gradients are of some rows (`width`), these rows are
+        written in place: nobody reads the vector itself, and what is answered is a copy of rows.
 
 One dial for consistency, `staleness_bound`: None applies a gradient when it comes and answers at
 once; s > 0 holds the answer back while its partition is more than s steps ahead of the slowest one
@@ -23,104 +24,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from math import isfinite
-from typing import NamedTuple
 
-import numpy as np
-
-from paramserver.errors import ConfigError, ShapeMismatch
-from paramserver.training.optimizers import Optimizer, norm
+from paramserver.training.applying import Applier, fault_of
+from paramserver.training.optimizers import Optimizer
 from paramserver.training.partitions import n_batches
-from paramserver.training.vector import FloatVector, Workspace, combine, require
+from paramserver.training.pushes import Gradient, Push, PushPullRules, Seat, Verdict
+from paramserver.training.vector import FloatVector
 
-
-class Push(NamedTuple):
-    """One gradient, but for its numbers."""
-
-    incarnation: int
-    """The life of the worker that sends it."""
-    seq: int
-    """Position among the pushes of that life, from 1."""
-    epoch: int
-    partition: int
-    batch: int
-    seen: int
-    """Version of the weights the gradient was computed from."""
-
-
-class Verdict(IntEnum):
-    """What became of a push."""
-
-    APPLIED = 0
-    STOP = 1
-    """Training is over; the push was not applied, and no further one will be."""
-    DUPLICATE = 2
-    """That batch was applied before."""
-    GAP = 3
-    """A batch, or a push of this worker, before this one is missing."""
-    STALE = 4
-    """It is of another epoch than the current one, or of somebody who has not joined."""
-    NONFINITE = 5
-    MISMATCHED = 6
-    DIVERGED = 7
-    """The gradient is finite, and the weights would not be."""
-    HELD = 8
-    """It counts, and waits for those of the others. Not said to workers."""
-
-
-@dataclass(frozen=True)
-class PushPullRules:
-    """How a parameter server treats pushes.
-
-    Parameters
-    ----------
-    staleness_bound : int or None
-        See above.
-    staleness_aware : bool
-        Divide the learning rate of a push by its staleness, where that is above 1 [1]_.
-    clip_norm : float or None
-        Shrink gradients whose Euclidean norm is larger, to this norm.
-
-    References
-    ----------
-    .. [1] Zhang, Gupta, Lian, Liu (2016), "Staleness-aware async-SGD for distributed deep
-       learning".
-    """
-
-    staleness_bound: int | None = None
-    staleness_aware: bool = False
-    clip_norm: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.staleness_bound is not None and self.staleness_bound < 0:
-            raise ConfigError(
-                f"staleness_bound must be 0 or more, or None, not {self.staleness_bound}.",
-                field="staleness_bound",
-                value=self.staleness_bound,
-            )
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ConfigError(
-                f"clip_norm must be above 0, not {self.clip_norm}.",
-                field="clip_norm",
-                value=self.clip_norm,
-            )
-
-
-class Seat:
-    """A partition that is being worked on."""
-
-    __slots__ = ("clock", "incarnation", "pending", "waits")
-
-    def __init__(self, incarnation: int, clock: int) -> None:
-        self.incarnation = incarnation
-        self.clock = clock
-        """Steps completed; one who joins late starts at the least of the others."""
-        self.pending: tuple[Push, FloatVector] | None = None
-        """A gradient that waits for the others (bound 0)."""
-        self.waits = False
-        """An answer is due, and held back."""
+__all__ = ["ParameterServer", "Push", "PushPullRules", "Verdict"]
 
 
 class ParameterServer:
@@ -129,13 +40,15 @@ class ParameterServer:
     Parameters
     ----------
     w : ndarray of shape (d,)
-        The weights to start from. Never written to.
+        The weights to start from. Written to only where gradients are of some rows.
     optimizer : Optimizer
         Started here.
     n_examples : sequence of int
         How many examples each partition holds.
     batch_size : int
     rules : PushPullRules
+    width : int, optional
+        Gradients are of some rows of ``w.reshape(-1, width)``; by default they are of all weights.
 
     Attributes
     ----------
@@ -149,6 +62,8 @@ class ParameterServer:
         How many partitions can be worked on at a time (bound 0 waits for so many).
     staleness : Counter
         How many applied pushes had which staleness (``version at apply - version seen``).
+    staleness_of : dict of int to Counter
+        The same for each worker's life.
     counters : Counter
         What was not applied, by reason in lower case.
     """
@@ -160,8 +75,11 @@ class ParameterServer:
         n_examples: Sequence[int],
         batch_size: int,
         rules: PushPullRules | None = None,
+        *,
+        width: int | None = None,
     ) -> None:
         self.w = w
+        self.width = width
         self.version = 0
         self.epoch = 0
         self.n_batches = tuple(n_batches(n, batch_size) for n in n_examples)
@@ -169,15 +87,13 @@ class ParameterServer:
         self.capacity = len(self.n_batches)
         self.examples = 0
         self.staleness: Counter[int] = Counter()
+        self.staleness_of: dict[int, Counter[int]] = {}
         self.counters: Counter[str] = Counter()
         self.stopped = False
         self.seats: dict[int, Seat] = {}
         """By partition."""
         self._rules = rules or PushPullRules()
-        self._optimizer = optimizer
-        self._optimizer.start(w.size, w.dtype)
-        self._workspace = Workspace(w.size, w.dtype)
-        self._mean = np.empty_like(w) if self._rules.staleness_bound == 0 else None
+        self._applier = Applier(optimizer, w, self._rules, width)
         self._n_examples = tuple(n_examples)
         self._batch_size = batch_size
         self._last_seq: dict[int, int] = {}
@@ -232,17 +148,18 @@ class ParameterServer:
 
     # --- pushes ----------------------------------------------------------------------------------
 
-    def push(self, push: Push, g: FloatVector, spare: FloatVector) -> Verdict:
+    def push(self, push: Push, g: Gradient, spare: FloatVector) -> Verdict:
         """Apply a gradient if it counts.
 
         Parameters
         ----------
         push : Push
-        g : ndarray of shape (d,)
+        g : ndarray of shape (d,), or RowGradient
             Left alone. Must not change until the answer, if it is HELD.
         spare : ndarray of shape (d,)
             Where new weights may be written: nobody reads it now. It becomes `w` when the verdict
-            is APPLIED; otherwise its contents are undefined, and `w` is what it was.
+            is APPLIED; otherwise its contents are undefined, and `w` is what it was. Not used
+            where gradients are of some rows.
 
         Returns
         -------
@@ -282,7 +199,7 @@ class ParameterServer:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _judge(self, push: Push, g: FloatVector) -> Verdict:
+    def _judge(self, push: Push, g: Gradient) -> Verdict:
         if self.stopped:
             return Verdict.STOP
         if push.epoch != self.epoch:
@@ -300,13 +217,12 @@ class ParameterServer:
             return Verdict.STALE
         if seat.pending is not None or seat.waits:
             return Verdict.DUPLICATE
-        try:
-            require(g, self.w.size, self.w.dtype, "a gradient")
-        except ShapeMismatch:
-            return Verdict.MISMATCHED
-        return Verdict.APPLIED
+        fault = fault_of(g, self.w, self.width)
+        if fault is None and push.examples not in (None, self._examples_of(push)):
+            fault = Verdict.MISCOUNTED
+        return fault or Verdict.APPLIED
 
-    def _apply_one(self, push: Push, g: FloatVector, spare: FloatVector) -> Verdict:
+    def _apply_one(self, push: Push, g: Gradient, spare: FloatVector) -> Verdict:
         staleness = self.version - push.seen
         verdict = self._step(g, spare, staleness)
         if verdict is Verdict.APPLIED:
@@ -314,8 +230,8 @@ class ParameterServer:
             self.version += 1
         return verdict
 
-    def _collect(self, push: Push, g: FloatVector, spare: FloatVector) -> Verdict:
-        if not self._workspace.all_finite(g):
+    def _collect(self, push: Push, g: Gradient, spare: FloatVector) -> Verdict:
+        if not self._applier.is_finite(g):
             return Verdict.NONFINITE
         self.seats[push.partition].pending = (push, g)
         return self._step_together(spare)
@@ -332,10 +248,8 @@ class ParameterServer:
         pending = [seat.pending for k in there if (seat := self.seats[k]).pending is not None]
         weights = [self._examples_of(push) for push, _ in pending]
         total = sum(weights)
-        assert self._mean is not None
-        coefficients = [n / total for n in weights]
-        combine([g for _, g in pending], coefficients, self._mean, self._workspace)
-        verdict = self._step(self._mean, spare, 0)
+        mean = self._applier.mean([g for _, g in pending], [n / total for n in weights])
+        verdict = self._step(mean, spare, 0)
         if verdict is Verdict.APPLIED:
             for push, _ in pending:
                 self.seats[push.partition].pending = None
@@ -343,28 +257,20 @@ class ParameterServer:
             self.version += 1
         return verdict
 
-    def _step(self, g: FloatVector, spare: FloatVector, staleness: int) -> Verdict:
-        optimizer, workspace, rules = self._optimizer, self._workspace, self._rules
-        if not optimizer.is_stateless and not workspace.all_finite(g):
-            return Verdict.NONFINITE
-        lr_scale = 1.0 / max(1, staleness) if rules.staleness_aware else 1.0
-        g_scale = 1.0
-        if rules.clip_norm is not None:
-            length = norm(g)
-            if not isfinite(length):
-                return Verdict.NONFINITE
-            g_scale = rules.clip_norm / length if length > rules.clip_norm else 1.0
-        if optimizer.step(self.w, g, spare, lr_scale=lr_scale, g_scale=g_scale):
+    def _step(self, g: Gradient, spare: FloatVector, staleness: int) -> Verdict:
+        verdict = self._applier.step(self.w, g, spare, staleness)
+        if verdict is Verdict.APPLIED and self.width is None:
             self.w = spare
-            return Verdict.APPLIED
-        return Verdict.DIVERGED if workspace.all_finite(g) else Verdict.NONFINITE
+        return verdict
 
     def _note(self, push: Push) -> None:
         """Enter an applied push in the books."""
         self._last_seq[push.incarnation] = push.seq
         self.examples += self._examples_of(push)
         self.cursors[push.partition] += 1
-        self.staleness[self.version - push.seen] += 1
+        staleness = self.version - push.seen
+        self.staleness[staleness] += 1
+        self.staleness_of.setdefault(push.incarnation, Counter())[staleness] += 1
         seat = self.seats[push.partition]
         seat.clock += 1
         seat.waits = True

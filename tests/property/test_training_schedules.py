@@ -16,7 +16,8 @@ from paramserver.training.learner import Batch
 from paramserver.training.local import take_steps
 from paramserver.training.optimizers import SGD
 from paramserver.training.partitions import Epoch
-from paramserver.training.push_pull import ParameterServer, Push, PushPullRules, Verdict
+from paramserver.training.push_pull import ParameterServer
+from paramserver.training.pushes import Gradient, Push, PushPullRules, RowGradient, Verdict
 from paramserver.training.vector import Workspace, combine, fingerprint
 from tests.numerics.inprocess import average
 from tests.numerics.learners import LeastSquares, Ledger, numbered_rows
@@ -50,13 +51,16 @@ class Chaos:
         self.rows = numbered_rows(self.n, self.p)
         sizes = [part.n for part in self.rows]
         rules = PushPullRules(staleness_bound=self.bound)
-        self.server = ParameterServer(np.zeros(self.n), SGD(1.0), sizes, batch_size, rules)
+        self.width = self.chance.choice([None, 1])
+        """Whether gradients are whole, or of some rows."""
+        w = np.zeros(self.n)
+        self.server = ParameterServer(w, SGD(1.0), sizes, batch_size, rules, width=self.width)
         self.server.open_epoch(0)
         self.epochs = [Epoch(part, batch_size, seed, 0, k) for k, part in enumerate(self.rows)]
         self.learner = Ledger(self.n)
         self.cells: dict[int, Cell] = {}
         """By partition."""
-        self.old: list[tuple[Push, np.ndarray]] = []
+        self.old: list[tuple[Push, Gradient]] = []
         """Messages that may come again."""
         self.next_incarnation = 1
 
@@ -87,13 +91,17 @@ class Chaos:
         g = np.empty(self.n)
         w = self.server.w
         self.learner.gradient(w, self.epochs[cell.partition].batch(cell.cursor), g)
+        gradient: Gradient = g
+        if self.width is not None:
+            rows = np.flatnonzero(g)
+            gradient = RowGradient(rows, g[rows].reshape(-1, self.width))
         push = push_of(cell)
         cell.waits = True
         if self.chance.random() < 0.1:
             return  # the message is lost; it is sent again by `die` and its replacement
-        verdict = self.server.push(push, g, np.empty(self.n))
+        verdict = self.server.push(push, gradient, np.empty(self.n))
         assert verdict in (Verdict.APPLIED, Verdict.HELD), verdict
-        self.old.append((push, g))
+        self.old.append((push, gradient))
 
     def die(self) -> None:
         if self.cells and self.chance.random() < 0.5:

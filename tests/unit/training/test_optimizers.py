@@ -111,3 +111,64 @@ def test_an_unknown_optimizer_is_named_beside_those_there_are(name: str) -> None
 def test_the_norm_of_a_long_vector_is_right_to_rounding() -> None:
     g = np.full(3 * BLOCK + 1, 1e-4, np.float32)
     assert norm(g) == pytest.approx(1e-4 * math.sqrt(3 * BLOCK + 1), rel=1e-5)
+
+
+# --- gradients of some rows ----------------------------------------------------------------------
+
+N_ROWS, WIDTH = 7, 3
+
+
+def rows_and_values(
+    rng: np.random.Generator, dtype: type
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Some rows, their values, and the same gradient made whole."""
+    rows = np.sort(rng.choice(N_ROWS, 4, replace=False)).astype(np.int64)
+    values = rng.standard_normal((4, WIDTH)).astype(dtype)
+    whole = np.zeros((N_ROWS, WIDTH), dtype)
+    whole[rows] = values
+    return rows, values, whole.reshape(-1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["sgd", "adagrad"])
+def test_a_step_by_some_rows_is_the_step_by_the_gradient_made_whole(name: str, dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    sparse, dense = make_optimizer(name, 0.1), make_optimizer(name, 0.1)
+    for optimizer in (sparse, dense):
+        optimizer.start(N_ROWS * WIDTH, dtype)
+    w = rng.standard_normal(N_ROWS * WIDTH).astype(dtype)
+    v = w.copy()
+    for _ in range(5):
+        rows, values, whole = rows_and_values(rng, dtype)
+        kept = values.copy()
+        assert sparse.sparse_step(v.reshape(-1, WIDTH), rows, values, lr_scale=0.5, g_scale=0.7)
+        assert np.array_equal(values, kept)
+        assert dense.step(w, whole, w, lr_scale=0.5, g_scale=0.7)
+        np.testing.assert_allclose(v, w, rtol=1e-6 if dtype is np.float32 else 1e-14)
+    assert sparse.n_steps == dense.n_steps == 5
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["sgd", "adagrad"])
+def test_a_step_by_some_rows_that_is_not_finite_changes_nothing(name: str, bad: float) -> None:
+    rng = np.random.default_rng(0)
+    optimizer = make_optimizer(name, 0.1)
+    optimizer.start(N_ROWS * WIDTH, np.float32)
+    w = np.ones((N_ROWS, WIDTH), np.float32)
+    rows, values, _ = rows_and_values(rng, np.float32)
+    optimizer.sparse_step(w, rows, values)
+    before = (w.tobytes(), [state.tobytes() for state in optimizer.state], optimizer.n_steps)
+    values[2, 1] = bad
+    assert not optimizer.sparse_step(w, rows, values)
+    after = (w.tobytes(), [state.tobytes() for state in optimizer.state], optimizer.n_steps)
+    assert after == before
+
+
+@pytest.mark.parametrize("name", ["momentum", "nesterov", "adam"])
+def test_an_optimizer_that_moves_all_weights_refuses_some_rows(name: str) -> None:
+    optimizer = make_optimizer(name, 0.1)
+    optimizer.start(6, np.float32)
+    w = np.ones((2, 3), np.float32)
+    with pytest.raises(ConfigError, match="SGD and Adagrad can"):
+        optimizer.sparse_step(w, np.zeros(1, np.int64), np.ones((1, 3), np.float32))
+    assert (w == 1).all()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from paramserver.errors import ConfigError
-from paramserver.training.optimizers import SGD, Momentum, Optimizer
-from paramserver.training.push_pull import ParameterServer, Push, PushPullRules, Verdict
+from paramserver.training.optimizers import SGD, Adagrad, Momentum, Optimizer
+from paramserver.training.push_pull import ParameterServer
+from paramserver.training.pushes import Push, PushPullRules, RowGradient, Verdict
 
 ONES = np.ones(3, np.float32)
 
@@ -72,6 +73,9 @@ def test_a_push_is_applied_beside_the_old_weights() -> None:
         ({"batch": -1}, Verdict.DUPLICATE),
         ({"incarnation": 2}, Verdict.STALE),
         ({"incarnation": 9}, Verdict.STALE),
+        ({"examples": -1}, Verdict.MISCOUNTED),
+        ({"examples": 2}, Verdict.MISCOUNTED),
+        ({"examples": 10**9}, Verdict.MISCOUNTED),
     ],
 )
 def test_a_push_that_does_not_count_changes_nothing(
@@ -105,13 +109,13 @@ def test_a_batch_that_was_applied_is_a_duplicate_in_any_later_life() -> None:
         (np.array([1, np.nan, 1], np.float32), Verdict.NONFINITE),
         (np.array([1, 1, np.inf], np.float32), Verdict.NONFINITE),
         (np.array([-np.inf, 1, 1], np.float32), Verdict.NONFINITE),
-        (np.ones((3, 1), np.float32), Verdict.MISMATCHED),
-        (np.ones(4, np.float32), Verdict.MISMATCHED),
-        (np.ones(3, np.float16), Verdict.MISMATCHED),
-        (np.ones(3, np.float64), Verdict.MISMATCHED),
-        (np.ones(3, ">f4"), Verdict.MISMATCHED),
-        (np.ones(3, np.int32), Verdict.MISMATCHED),
-        (np.ones(6, np.float32)[::2], Verdict.MISMATCHED),
+        (np.ones((3, 1), np.float32), Verdict.MISSHAPEN),
+        (np.ones(4, np.float32), Verdict.MISSHAPEN),
+        (np.ones(3, np.float16), Verdict.MISTYPED),
+        (np.ones(3, np.float64), Verdict.MISTYPED),
+        (np.ones(3, ">f4"), Verdict.MISTYPED),
+        (np.ones(3, np.int32), Verdict.MISTYPED),
+        (np.ones(6, np.float32)[::2], Verdict.MISSHAPEN),
     ],
 )
 def test_a_gradient_that_is_not_as_agreed_touches_nothing(
@@ -250,3 +254,100 @@ def test_a_short_gradient_is_not_stretched() -> None:
 def test_rules_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         PushPullRules(**settings)
+
+
+# --- gradients of some rows ----------------------------------------------------------------------
+
+
+def row_server(
+    rules: PushPullRules | None = None, optimizer: Optimizer | None = None
+) -> ParameterServer:
+    """Four rows of two weights; worker 1 on partition 0, worker 2 on partition 1."""
+    weights = np.zeros(8, np.float32)
+    server = ParameterServer(weights, optimizer or SGD(1.0), (4, 4), 1, rules, width=2)
+    for partition in (0, 1):
+        server.join(partition + 1, 0, partition)
+    return server
+
+
+def some_rows(*rows: int, value: float = 1.0) -> RowGradient:
+    return RowGradient(np.array(rows, np.int64), np.full((len(rows), 2), value, np.float32))
+
+
+NOWHERE = np.empty(0, np.float32)
+
+
+def test_a_gradient_of_some_rows_changes_these_rows_in_place() -> None:
+    server = row_server()
+    w = server.w
+    assert server.push(FIRST, some_rows(1, 3), NOWHERE) is Verdict.APPLIED
+    assert server.w is w
+    assert w.reshape(-1, 2).tolist() == [[0, 0], [-1, -1], [0, 0], [-1, -1]]
+    assert (server.version, server.cursors, server.staleness) == (1, [1, 0], {0: 1})
+    assert server.take_due() == [1]
+
+
+@pytest.mark.parametrize("bound", [None, 0, 2])
+@pytest.mark.parametrize(
+    ("g", "verdict"),
+    [
+        (some_rows(1, value=float("nan")), Verdict.NONFINITE),
+        (some_rows(1, value=float("-inf")), Verdict.NONFINITE),
+        (some_rows(3, 1), Verdict.MISPLACED),
+        (some_rows(1, 1), Verdict.MISPLACED),
+        (some_rows(-1, 1), Verdict.MISPLACED),
+        (some_rows(1, 4), Verdict.MISPLACED),
+        (RowGradient(np.array([1], np.int32), np.ones((1, 2), np.float32)), Verdict.MISPLACED),
+        (RowGradient(np.array([[1]]), np.ones((1, 2), np.float32)), Verdict.MISPLACED),
+        (RowGradient(np.array([1]), np.ones((2, 2), np.float32)), Verdict.MISSHAPEN),
+        (RowGradient(np.array([1]), np.ones((1, 3), np.float32)), Verdict.MISSHAPEN),
+        (RowGradient(np.array([1]), np.ones(2, np.float32)), Verdict.MISSHAPEN),
+        (RowGradient(np.array([1]), np.ones((1, 2), np.float16)), Verdict.MISTYPED),
+        (RowGradient(np.array([1]), np.ones((1, 2), ">f4")), Verdict.MISTYPED),
+        (np.ones(8, np.float32), Verdict.MISSHAPEN),
+    ],
+)
+@pytest.mark.parametrize("optimizer", [SGD, Adagrad])
+def test_a_gradient_of_rows_that_is_not_as_agreed_touches_nothing(
+    g: Any, verdict: Verdict, bound: int | None, optimizer: type[Optimizer]
+) -> None:
+    rule = optimizer(1.0)
+    server = row_server(PushPullRules(staleness_bound=bound), rule)
+    before = books(server)
+    assert server.push(FIRST, g, NOWHERE) is verdict
+    assert books(server) == before
+    assert all(not state.any() for state in rule.state)
+    assert server.counters == {verdict.name.lower(): 1}
+
+
+def test_a_gradient_of_rows_is_none_for_a_server_of_whole_ones() -> None:
+    server = server_of()
+    assert server.push(FIRST, some_rows(1), spare()) is Verdict.MISSHAPEN
+
+
+def test_a_bound_of_zero_takes_one_step_by_the_mean_of_some_rows() -> None:
+    server = row_server(PushPullRules(staleness_bound=0))
+    assert server.push(FIRST, some_rows(0, 2, value=4.0), NOWHERE) is Verdict.HELD
+    other = Push(2, 1, 0, 1, 0, 0)
+    assert server.push(other, some_rows(2, 3, value=2.0), NOWHERE) is Verdict.APPLIED
+    assert server.w.reshape(-1, 2)[:, 0].tolist() == [-2, 0, -3, -1]
+    assert (server.version, server.staleness) == (1, {0: 2})
+    assert sorted(server.take_due()) == [1, 2]
+
+
+def test_a_long_gradient_of_some_rows_is_shrunk_to_the_norm_allowed() -> None:
+    server = row_server(PushPullRules(clip_norm=1.0))
+    server.push(FIRST, some_rows(0, 2, value=5.0), NOWHERE)
+    np.testing.assert_allclose(np.linalg.norm(server.w), 1.0, rtol=1e-6)
+
+
+def test_an_optimizer_that_moves_all_weights_serves_no_rows() -> None:
+    with pytest.raises(ConfigError, match="SGD and Adagrad can"):
+        row_server(optimizer=Momentum(1.0))
+
+
+def test_staleness_is_known_of_each_life() -> None:
+    server = server_of()
+    server.push(FIRST, ONES, spare())
+    server.push(Push(2, 1, 0, 1, 0, 0), ONES, spare())
+    assert server.staleness_of == {1: {0: 1}, 2: {1: 1}}
