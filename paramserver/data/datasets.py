@@ -19,6 +19,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from paramserver.data.scaling import Scaling, standardise
 from paramserver.errors import ConfigError, DataError
 
 FASHION_MNIST: Final = Path("/usr/share/datasets/fashion-mnist")
@@ -38,6 +39,12 @@ class Dataset:
         0 for regression.
     notes : tuple of str
         What was done to the data, in words.
+    scaling : Scaling, optional
+        How the columns of X were made from those of the source; None if they are as they were.
+    y_scaling : Scaling, optional
+        The same for the numbers to predict.
+    classes : tuple, optional
+        What the class numbers stand for, where they do not stand for themselves.
     """
 
     name: str
@@ -47,6 +54,9 @@ class Dataset:
     y_test: npt.NDArray[Any]
     n_classes: int
     notes: tuple[str, ...] = ()
+    scaling: Scaling | None = None
+    y_scaling: Scaling | None = None
+    classes: tuple[Any, ...] | None = None
 
     @property
     def n_features(self) -> int:
@@ -97,35 +107,22 @@ def split(
     return X[train], y[train], X[test], y[test]
 
 
-def standardise(
-    X_train: npt.NDArray[Any],
-    X_test: npt.NDArray[Any],
-) -> None:
-    """Give each column mean 0 and deviation 1 over the rows to train on, in place.
-
-    A column that is constant there becomes 0.
-    """
-    mean = X_train.mean(axis=0, dtype=np.float64)
-    deviation = X_train.std(axis=0, dtype=np.float64)
-    factor = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-    for X in (X_train, X_test):
-        X -= mean.astype(X.dtype)
-        X *= factor.astype(X.dtype)
-
-
 def _small(
     name: str, X: npt.NDArray[Any], y: npt.NDArray[Any], n_classes: int, seed: int
 ) -> Dataset:
     """Split and standardise one of the small tables."""
     X_train, y_train, X_test, y_test = split(X, y, seed=seed)
-    standardise(X_train, X_test)
+    scaling = standardise(X_train, X_test)
+    y_scaling = None
     notes = ["each column standardised by its mean and deviation over the training rows"]
     if not n_classes:
-        scale = y_train.std()
-        mean = y_train.mean()
-        y_train, y_test = (y_train - mean) / scale, (y_test - mean) / scale
+        y_train, y_test = y_train[:, None], y_test[:, None]
+        y_scaling = standardise(y_train, y_test)
+        y_train, y_test = y_train[:, 0], y_test[:, 0]
         notes.append("the numbers to predict standardised in the same way")
-    return Dataset(name, X_train, y_train, X_test, y_test, n_classes, tuple(notes))
+    return Dataset(
+        name, X_train, y_train, X_test, y_test, n_classes, tuple(notes), scaling, y_scaling
+    )
 
 
 def _digits(seed: int, dtype: npt.DTypeLike) -> Dataset:
@@ -159,7 +156,8 @@ def _fashion_mnist(seed: int, dtype: npt.DTypeLike) -> Dataset:
     X_train, X_test = (np.multiply(x.reshape(len(x), -1), 1 / 255, dtype=dtype) for x in images)
     y_train, y_test = (y.astype(np.int64) for y in labels)
     notes = ("pixels divided by 255",)
-    return Dataset("fashion-mnist", X_train, y_train, X_test, y_test, 10, notes)
+    scaling = Scaling(np.zeros(X_train.shape[1]), np.full(X_train.shape[1], 1 / 255))
+    return Dataset("fashion-mnist", X_train, y_train, X_test, y_test, 10, notes, scaling)
 
 
 def _read_sklearn_table(

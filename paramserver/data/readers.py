@@ -17,7 +17,8 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from paramserver.data.datasets import Dataset, split, standardise
+from paramserver.data.datasets import Dataset, split
+from paramserver.data.scaling import standardise
 from paramserver.errors import DataError
 
 MAX_CLASSES: Final = 100
@@ -74,7 +75,7 @@ def read_files(
             "Name the column of the label with --label.",
             path=path,
         )
-    standardise(X_train, X_test)
+    scaling = standardise(X_train, X_test)
     notes.append("each column standardised by its mean and deviation over the training rows")
     if names is None:
         kind = "numbers to predict"
@@ -83,7 +84,17 @@ def read_files(
         kind = f"classes ({', '.join(map(str, names[:5]))}{', ...' if len(names) > 5 else ''})"
     notes.append(f"the labels are taken for {kind}")
     n_classes = 0 if names is None else len(names)
-    return Dataset(Path(path).name, X_train, y_train, X_test, y_test, n_classes, tuple(notes))
+    return Dataset(
+        Path(path).name,
+        X_train,
+        y_train,
+        X_test,
+        y_test,
+        n_classes,
+        tuple(notes),
+        scaling,
+        classes=None if names is None else tuple(names.tolist()),
+    )
 
 
 def _read(
