@@ -27,10 +27,11 @@ class Batch(NamedTuple):
     Attributes
     ----------
     X : ndarray of shape (n, n_features), or scipy.sparse.csr_array of that shape
-    y : ndarray of shape (n,)
+    y : ndarray of shape (n,) or (n, k)
     weight : ndarray of shape (n,), optional
-        How much each row counts (sample weights and class weights, multiplied, on average 1 over
-        the whole data set); by default 1. The mean loss is ``sum(weight * loss) / n``.
+        By which factor the loss of each row counts: sample weight times class weight, 0 or more,
+        taken as they were given; by default 1. The mean loss is ``sum(weight * loss) / n``, as in
+        scikit-learn: factors that are 2 on average double the loss against the penalty.
     """
 
     X: Matrix

@@ -7,20 +7,22 @@ Rule 3: which rows make a partition, and in which order an epoch takes them, fol
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import DataError
-from paramserver.training.learner import Batch
+from paramserver.training.learner import Batch, Matrix
 
 ROWS_AT_A_TIME = 4096
 """Rows gathered and written in one go."""
+MAX_INT32: Final = 2**31 - 1
 
 
 class Rows(Protocol):
@@ -38,75 +40,159 @@ class Rows(Protocol):
 class SharedRows:
     """`Rows` in a folder of this machine that all workers can read.
 
+    ``X.npy`` and ``y.npy``, and ``weight.npy`` if rows count differently, hold the partitions one
+    behind the other. A sparse X is ``X.data.npy``, ``X.indices.npy`` and ``X.indptr.npy``; the
+    last one starts again at 0 for each partition, so that a partition is mapped as it is.
+
     Parameters
     ----------
     folder : str
     starts : tuple of int
         First row of each partition, and behind the last one the number of all rows.
+    n_columns : int, optional
+        Of a sparse X; None for a dense one.
+    entries : tuple of int
+        First stored entry of each partition of a sparse X, and the number of all entries.
+    is_weighted : bool
     """
 
     folder: str
     starts: tuple[int, ...]
+    n_columns: int | None = None
+    entries: tuple[int, ...] = ()
+    is_weighted: bool = False
 
     @cached_property
     def n_examples(self) -> tuple[int, ...]:
         """How many rows each partition has."""
-        return tuple(end - start for start, end in zip(self.starts, self.starts[1:], strict=False))
+        return tuple(end - start for start, end in pairwise(self.starts))
 
     @classmethod
-    def write(
-        cls,
-        folder: Path,
-        X: npt.NDArray[Any],
-        y: npt.NDArray[Any],
-        parts: Sequence[npt.NDArray[np.intp]],
-    ) -> SharedRows:
+    def write(cls, folder: Path, rows: Batch, parts: Sequence[npt.NDArray[np.intp]]) -> SharedRows:
         """Write rows to a folder.
 
         Parameters
         ----------
         folder : Path
             Exists; for the rows alone.
-        X, y : ndarray
+        rows : Batch
         parts : sequence of ndarray of int
             The rows of each partition.
 
         Raises
         ------
         DataError
-            If the rows do not fit into the folder.
+            If the rows do not fit into the folder; nothing is left there.
         """
         order = np.concatenate(parts)
+        starts = _starts(len(part) for part in parts)
+        n_columns: int | None = None
+        entries: tuple[int, ...] = ()
         try:
-            for name, rows in (("X", X), ("y", y)):
-                _write_rows(folder / f"{name}.npy", rows, order)
+            if isinstance(rows.X, np.ndarray):
+                _write_rows(folder / "X.npy", rows.X, order)
+            else:
+                n_columns = int(rows.X.shape[1])
+                entries = _write_sparse(folder, rows.X, order, starts)
+            _write_rows(folder / "y.npy", rows.y, order)
+            if rows.weight is not None:
+                _write_rows(folder / "weight.npy", rows.weight, order)
         except OSError as error:
+            for path in folder.glob("*.npy"):  # it may be memory that they take
+                path.unlink()
             raise DataError(
-                f"The data set ({X.nbytes + y.nbytes:,} bytes) cannot be written to {folder}: "
+                f"The data set ({_n_bytes(rows):,} bytes) cannot be written to {folder}: "
                 f"{error.strerror}. Free or enlarge that folder.",
                 path=str(folder),
             ) from error
-        starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
-        return cls(str(folder), tuple(int(start) for start in starts))
+        return cls(str(folder), starts, n_columns, entries, rows.weight is not None)
 
     def open(self, partition: int) -> Batch:
         """Map the rows of a partition; nothing is read yet."""
-        X, y = (np.load(Path(self.folder) / f"{name}.npy", mmap_mode="r") for name in "Xy")
         rows = slice(self.starts[partition], self.starts[partition + 1])
-        return Batch(np.asarray(X[rows]), np.asarray(y[rows]))
+        X = self._map("X")[rows] if self.n_columns is None else self._map_sparse(partition, rows)
+        return Batch(
+            X, self._map("y")[rows], self._map("weight")[rows] if self.is_weighted else None
+        )
+
+    def _map(self, name: str) -> npt.NDArray[Any]:
+        return np.asarray(np.load(Path(self.folder) / f"{name}.npy", mmap_mode="r"))
+
+    def _map_sparse(self, partition: int, rows: slice) -> Matrix:
+        stored = slice(self.entries[partition], self.entries[partition + 1])
+        data, indices = self._map("X.data")[stored], self._map("X.indices")[stored]
+        n = rows.stop - rows.start
+        first = rows.start + partition  # each partition before has one number more than rows
+        indptr = self._map("X.indptr")[first : first + n + 1]
+        return as_csr(data, indices, indptr, (n, self.n_columns))
+
+
+def as_csr(
+    data: npt.NDArray[Any], indices: npt.NDArray[Any], indptr: npt.NDArray[Any], shape: Any
+) -> Matrix:
+    """Return a csr_array made of these very arrays, which must be canonical; none is read.
+
+    The constructor would look through them, and copy those that are views of much larger ones.
+    """
+    from scipy.sparse import csr_array
+
+    X = csr_array(shape, dtype=data.dtype)
+    X.data, X.indices, X.indptr = data, indices, indptr
+    X.has_sorted_indices = X.has_canonical_format = True
+    return X
+
+
+def _starts(lengths: Iterable[int]) -> tuple[int, ...]:
+    return tuple(accumulate(map(int, lengths), initial=0))
+
+
+def _n_bytes(rows: Batch) -> int:
+    X, y, weight = rows
+    parts = [X] if isinstance(X, np.ndarray) else [X.data, X.indices, X.indptr]
+    return sum(part.nbytes for part in (*parts, y, weight) if part is not None)
+
+
+def _new_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> IO[bytes]:
+    """Begin a .npy file that is filled by `write`: a full disk is an error, never a SIGBUS."""
+    file = path.open("xb")
+    descr = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_2_0(file, header)
+    return file
 
 
 def _write_rows(path: Path, rows: npt.NDArray[Any], order: npt.NDArray[np.intp]) -> None:
-    """Write chosen rows as a .npy file, by `write`: a full disk is an error, never a SIGBUS."""
-    header = {
-        "descr": np.lib.format.dtype_to_descr(rows.dtype),
-        "fortran_order": False,
-        "shape": (len(order), *rows.shape[1:]),
-    }
-    with path.open("xb") as file:
-        np.lib.format.write_array_header_2_0(file, header)
+    with _new_array(path, rows.dtype, (len(order), *rows.shape[1:])) as file:
         for start in range(0, len(order), ROWS_AT_A_TIME):
             file.write(rows.take(order[start : start + ROWS_AT_A_TIME], axis=0).data)
+
+
+def _write_sparse(
+    folder: Path, X: Matrix, order: npt.NDArray[np.intp], starts: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Write the three arrays of chosen rows; return where the entries of each partition start."""
+    lengths = np.diff(X.indptr).take(order)
+    ends = [np.cumsum(lengths[a:b], dtype=np.int64) for a, b in pairwise(starts)]
+    sizes = [int(end[-1]) if len(end) else 0 for end in ends]
+    entries = _starts(sizes)
+    dtype = index_dtype(X.shape[1], max(sizes))
+    with _new_array(folder / "X.indptr.npy", dtype, (len(order) + len(ends),)) as file:
+        for end in ends:
+            file.write(np.concatenate([[0], end]).astype(dtype).data)
+    with (
+        _new_array(folder / "X.data.npy", X.dtype, entries[-1:]) as data,
+        _new_array(folder / "X.indices.npy", dtype, entries[-1:]) as indices,
+    ):
+        for start in range(0, len(order), ROWS_AT_A_TIME):
+            block = X[order[start : start + ROWS_AT_A_TIME]]
+            data.write(block.data.data)
+            indices.write(block.indices.astype(dtype, copy=False).data)
+    return entries
+
+
+def index_dtype(n_columns: int, n_entries: int) -> np.dtype[Any]:
+    """Return the smallest integers that scipy counts columns and entries with."""
+    return np.dtype(np.int32 if max(n_columns, n_entries) <= MAX_INT32 else np.int64)
 
 
 def n_batches(n_examples: int, batch_size: int) -> int:

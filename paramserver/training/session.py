@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,11 @@ from paramserver.runtime.internals import Internals
 from paramserver.training.aggregation import Aggregation, TailMean
 from paramserver.training.averaging import Averaging as AveragingMachine
 from paramserver.training.averaging_run import AveragingRun
-from paramserver.training.intake import as_rows, choose_lr, sample_rows, split_rows
+from paramserver.training.intake import as_rows, check_labels, choose_lr, sample_rows
 from paramserver.training.learner import Batch, Learner
 from paramserver.training.modes import Averaging, Mode
 from paramserver.training.optimizers import make_optimizer
+from paramserver.training.partitioning import cut
 from paramserver.training.partitions import SharedRows
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.push_pull_run import PushPullRun
@@ -45,11 +46,14 @@ NUDGE_S = 2.5
 
 def fit(
     learner: Learner,
-    data: tuple[npt.ArrayLike, npt.ArrayLike],
+    data: Any,
     *,
     mode: Mode,
     cluster: Cluster,
-    test: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    test: Any = None,
+    sample_weight: npt.ArrayLike | None = None,
+    class_weight: str | Mapping[Any, float] | None = None,
+    partition: str | npt.ArrayLike = "shuffled",
     batch_size: int = 32,
     lr: float | str = "auto",
     seed: int = 0,
@@ -61,12 +65,23 @@ def fit(
     ----------
     learner : Learner
         A model of `paramserver.models`, or your own.
-    data : (X, y)
-        The rows to train on; X is converted to the dtype of the learner.
+    data : (X, y) or (X, y, sample_weight)
+        The rows to train on: arrays, lists, tables of pandas; X may be a sparse matrix of scipy.
+        X is converted to the dtype of the learner.
     mode : Averaging or AsyncSGD
     cluster : Cluster
-    test : (X, y), optional
+    test : (X, y) or (X, y, sample_weight), optional
         Rows held out; they are scored on the way and at the end.
+    sample_weight : array-like of shape (n,), optional
+        By which factor the loss of each row to train on counts, 0 or more. As in scikit-learn the
+        factors are taken as they are: the mean loss is ``sum(weight * loss) / n``.
+    class_weight : "balanced" or dict, optional
+        The same for all rows of a label (1 where the dict has none), multiplied by the weight of
+        the row; "balanced" gives each label ``n / (n_classes * rows of it)``, counted over all
+        partitions.
+    partition : {"shuffled", "contiguous", "stratified"} or array-like of shape (n,)
+        How rows are dealt out to the partitions: by chance, as they come, by chance with an equal
+        share of each label, or by key: rows with the same key come to the same partition.
     batch_size : int, default=32
     lr : float or "auto"
         Learning rate. "auto" takes ``1 / L``, where L bounds the curvature of the loss on a seeded
@@ -86,6 +101,9 @@ def fit(
     ------
     ConfigError
         If a setting is not allowed.
+    DataError, ShapeMismatch
+        If the data are not what they should be: values that are not finite, labels that the
+        learner does not know, weights below 0, parts that do not belong together.
     Diverged
         If the weights stop being finite.
 
@@ -102,8 +120,9 @@ def fit(
     >>> result.weights.round(3)
     array([ 1., -2.,  3.,  4.], dtype=float32)
     """
-    rows = as_rows(learner, data, "data")
+    rows = as_rows(learner, data, "data", sample_weight=sample_weight, class_weight=class_weight)
     held_out = None if test is None else as_rows(learner, test, "test")
+    check_labels(learner, rows, held_out)
     if batch_size < 1:
         raise ConfigError(
             f"batch_size must be 1 or more, not {batch_size}.", field="batch_size", value=batch_size
@@ -111,7 +130,7 @@ def fit(
     step = choose_lr(learner, rows, seed) if isinstance(lr, str) else float(lr)
     make_optimizer("sgd", step)  # refuses what is no learning rate, before anything is started
     p = mode.n_partitions or min(cluster.n_workers, rows.n)
-    parts = split_rows(rows.n, p, seed)
+    parts = cut(rows.y, p, partition, seed)
     run = _open_run(cluster.internals(), learner, rows, parts, mode, batch_size, step, seed)
     lost_before = cluster.status().counters.get("workers_lost", 0)
     try:
@@ -141,7 +160,7 @@ def _open_run(
             value="tcp",
         )
     folder = make_folder(internals)
-    shared = SharedRows.write(folder, rows.X, rows.y, parts)
+    shared = SharedRows.write(folder, rows, parts)
     plan = TrainingPlan(
         service=folder.name,
         folder=os.fspath(folder),

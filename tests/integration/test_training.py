@@ -228,7 +228,7 @@ def test_one_worker_with_any_local_steps_is_sequential_sgd(
         (np.ones((3, 7)), np.ones(4), "as many rows"),
         (np.ones((0, 7)), np.ones(0), "at least one"),
         (np.array([["a"]]), np.ones(1), "must hold numbers"),
-        (np.array([[None]]), np.ones(1), "must hold numbers"),
+        (np.array([["1"]], object), np.ones(1), "must hold numbers"),
     ],
 )
 def test_rows_that_cannot_be_trained_on_are_refused(
