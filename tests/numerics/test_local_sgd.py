@@ -1,4 +1,15 @@
-"""What local steps do to the fixed point: nothing when curvatures agree, a known bias when not."""
+"""What local steps do to the fixed point: nothing when curvatures agree, a known bias when not.
+
+Theorem. Let learner i descend ``h_i w^2 / 2 - b_i w`` by H steps of size lr a round, and let
+``q_i = (1 - lr h_i)^H``. A round maps w to the mean of ``q_i w + (1 - q_i) b_i / h_i``, whose fixed
+point is ``sum((1 - q_i) b_i / h_i) / sum(1 - q_i)``. Where all h_i are equal, so are the q_i: the
+weights after T steps in all are then the same for every H that divides T.
+
+References
+----------
+.. [1] Malinovskiy, Kovalev, Gasanov, Condat, Richtarik (2020), "From local SGD to local fixed-point
+   methods for federated learning"; the formula is its fixed point in one dimension.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,21 @@
-"""What staleness does, and how much of it there is."""
+"""What staleness does, and how much of it there is.
+
+Theorem (delayed gradient). ``x[t+1] = x[t] - a x[t-tau]`` is stable if and only if
+``0 < a < 2 sin(pi / (2 (2 tau + 1)))`` [1]_: a known delay sets a limit to the learning rate.
+
+Theorem (conservation). Let p workers be always busy, each pulling in the same moment in which its
+push is applied. A push of staleness s closes a gap of s versions and opens one of 1 for each of the
+p - 1 others. So after N pushes the staleness of all of them and the gaps that are open add up to
+``N (p - 1)``, whatever the speeds are, and the mean goes to p - 1.
+
+Theorem (bound). With a staleness bound of s nobody is more than s steps ahead of the slowest [2]_.
+
+References
+----------
+.. [1] Levin, May (1976), "A note on difference-delay equations".
+.. [2] Ho et al. (2013), "More effective distributed ML via a stale synchronous parallel parameter
+   server".
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,131 @@
+"""Trained in parallel, a model is as good as the one that scikit-learn trains in one sequence.
+
+Statement. With the same loss and penalty, on scaled features, the held-out score of either mode
+(accuracy, or R2) differs from that of scikit-learn's sequential counterpart in the mean over 10
+seeds by at most 0.5 points, or two standard errors of the paired difference where those are more.
+A seed is a split of the data, and the order of the rows; Fashion-MNIST comes with its split.
+
+Both are given time to converge: it is the model that is compared, not the way to it. A learner of p
+takes a p-th of the steps of a pass, so averaging gets more rounds for more learners.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import pytest
+
+from paramserver.data.datasets import Dataset, load
+from paramserver.models.linear import Linear
+from paramserver.models.softmax import Softmax
+from paramserver.training.intake import choose_lr
+from paramserver.training.learner import Batch, Learner
+from paramserver.training.optimizers import SGD
+from paramserver.training.partitioning import cut
+from tests.numerics.inprocess import Pushing, average
+
+SEEDS = range(10)
+L2 = 0.01
+POINTS = 0.005
+SMALL = [
+    ("breast-cancer", "log_loss"), ("wine", "log_loss"), ("digits", "log_loss"),
+    ("digits", "softmax"), ("diabetes", "squared_error"),
+]  # fmt: skip
+ALL = [
+    *SMALL, ("breast-cancer", "hinge"), ("wine", "hinge"), ("wine", "softmax"),
+    ("digits", "hinge"), ("breast-cancer", "softmax"), ("fashion-mnist", "log_loss"),
+]  # fmt: skip
+
+
+@cache
+def data_of(name: str, seed: int) -> Dataset:
+    if name == "fashion-mnist":
+        return load(name) if seed == 0 else data_of(name, 0)
+    return load(name, seed=seed, dtype=np.float64)
+
+
+def counterpart(loss: str, seed: int, *, is_large: bool) -> Any:
+    """Return scikit-learn's own, with the penalty that ours has, and time to converge."""
+    from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
+
+    how = {"alpha": L2, "tol": None, "max_iter": 10 if is_large else 60, "random_state": seed}
+    match loss:
+        case "softmax":
+            return LogisticRegression(max_iter=1000)  # its C follows from the number of rows
+        case "squared_error":
+            return SGDRegressor(**how)
+        case _:
+            return SGDClassifier(loss=loss, **how)
+
+
+@cache
+def scores_of_counterpart(name: str, loss: str) -> list[float]:
+    scores = []
+    for seed in SEEDS:
+        data = data_of(name, seed)
+        model = counterpart(loss, seed, is_large=name == "fashion-mnist")
+        if loss == "softmax":
+            model.set_params(C=1 / (L2 * len(data.y_train)))
+        model.fit(data.X_train, data.y_train)
+        scores.append(float(model.score(data.X_test, data.y_test)))
+    return scores
+
+
+def learner_for(data: Dataset, loss: str) -> Learner:
+    dtype_name = data.X_train.dtype.name
+    if loss == "softmax":
+        return Softmax(data.n_features, data.n_classes, L2, dtype_name)
+    n_outputs = data.n_classes if data.n_classes > 2 else 1
+    return Linear(data.n_features, n_outputs, loss, L2, dtype_name)
+
+
+def score_of_ours(mode: str, p: int, name: str, loss: str, seed: int) -> float:
+    data = data_of(name, seed)
+    is_large = name == "fashion-mnist"
+    learner = learner_for(data, loss)
+    rows = Batch(data.X_train, data.y_train)
+    parts = [rows.take(part) for part in cut(rows.y, p, "shuffled", seed)]
+    # Numbers to predict are noisy here: a small step, or the last one shows in R2.
+    lr = choose_lr(learner, rows, seed) * (0.25 if data.n_classes else 0.05)
+    batch_size = 64 if is_large else 32 if rows.n > 1000 else 16
+    w = np.zeros(learner.size, learner.dtype)
+    if mode == "avg":
+        rounds = 6 if is_large else 15 * max(2, p)
+        w = average(
+            learner, parts, w, rounds=rounds, steps=None, lr=lr, batch_size=batch_size, seed=seed
+        )
+    else:
+        rng = np.random.default_rng(seed)
+        pushing = Pushing(learner, parts, w, SGD(lr), batch_size=batch_size, seed=seed)
+        w = pushing.run(6 if is_large else 30, lambda able: int(rng.choice(able)))
+    return learner.score(w, Batch(data.X_test, data.y_test))
+
+
+def assert_parity(mode: str, p: int, name: str, loss: str) -> None:
+    ours = [score_of_ours(mode, p, name, loss, seed) for seed in SEEDS]
+    difference = np.array(ours) - scores_of_counterpart(name, loss)
+    error = float(difference.std(ddof=1)) / sqrt(len(SEEDS))
+    assert error < 0.01  # else two of them would excuse anything
+    assert abs(float(difference.mean())) <= max(POINTS, 2 * error), (
+        f"{name}, {loss}, {mode}, p={p}: {difference.mean():+.4f} +- {error:.4f}"
+    )
+
+
+@pytest.mark.parametrize("mode", ["avg", "async"])
+@pytest.mark.parametrize(("name", "loss"), SMALL)
+def test_four_learners_are_as_good_as_one_sequence(mode: str, name: str, loss: str) -> None:
+    assert_parity(mode, 4, name, loss)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("p", range(1, 9))
+@pytest.mark.parametrize("mode", ["avg", "async"])
+@pytest.mark.parametrize(("name", "loss"), ALL)
+def test_any_number_of_learners_is_as_good_as_one_sequence(
+    mode: str, name: str, loss: str, p: int
+) -> None:
+    assert_parity(mode, p, name, loss)
