@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from paramserver.train import add_train, run
 from paramserver.worker import make_command
 
 EXIT_BAD_CONFIGURATION = 77
@@ -54,6 +55,7 @@ def keys(
         )
 
 
+add_train(app)
 app.command("worker")(make_command())
 
 
@@ -62,10 +64,10 @@ def _complain(text: str) -> None:
     raise typer.Exit(EXIT_BAD_CONFIGURATION)
 
 
-def main() -> None:
-    """Run the command line."""
-    app()
+def main() -> int:
+    """Run the command line; return its exit code."""
+    return run(app, "paramserver")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

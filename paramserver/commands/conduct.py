@@ -1,0 +1,246 @@
+"""One run of ``paramserver train``, from its settings to its last line. It only conducts.
+
+Rule 1: the first line is said before anything slow is imported.
+Rule 2: whatever was trained is on the disk before the comparison with scikit-learn begins.
+Rule 3: an end by Ctrl-C, SIGTERM or an error leaves a folder that can be resumed, and says how.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import paramserver
+from paramserver.commands.interrupts import Interrupts
+from paramserver.commands.settings import TrainSettings
+from paramserver.observe.display import Display, Silence, choose_display
+from paramserver.observe.events import RunEnded, RunStarted, plain
+
+if TYPE_CHECKING:
+    from paramserver.cluster import Cluster
+    from paramserver.commands.prepare import Prepared
+    from paramserver.observe.run_folder import RunFolder
+    from paramserver.training.result import TrainingResult
+
+EXIT_DONE: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_RESUMABLE: Final = 75
+
+
+def conduct(settings: TrainSettings, *, resumes: bool) -> int:
+    """Train as the settings say; return the exit code.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+    resumes : bool
+        Whether ``settings.out`` is the folder of a run to go on with.
+
+    Raises
+    ------
+    ParamServerError
+        What ended the run before its time. The folder holds what there was by then.
+    """
+    display: Display = Silence() if settings.quiet else choose_display(sys.stdout)
+    verb = "resuming" if resumes else "training on"
+    what = settings.out if resumes else settings.data
+    display.say(f"paramserver {paramserver.__version__}: {verb} '{what}', --mode {settings.mode}")
+    folder: RunFolder | None = None
+    with ExitStack() as stack:
+        stack.enter_context(Interrupts())
+        try:
+            prepared = _prepare(settings, display)
+            folder = _open_folder(prepared, resumes=resumes)
+            if folder is not None:
+                stack.enter_context(folder)
+            return _run(prepared, folder, display, resumes=resumes)
+        except KeyboardInterrupt:
+            return _tell_how_to_resume(folder)
+
+
+def _prepare(settings: TrainSettings, display: Display) -> Prepared:
+    from paramserver.commands.prepare import load_data, prepare
+
+    dataset = load_data(settings)
+    n, n_test = len(dataset.y_train), len(dataset.y_test)
+    kinds = f"{dataset.n_classes} classes" if dataset.n_classes else "numbers to predict"
+    display.say(
+        f"  data       {n:,} examples to train on, {n_test:,} held out, {dataset.n_features:,} "
+        f"features, {kinds}"
+    )
+    for note in dataset.notes:
+        display.say(f"             {note}")
+    prepared = prepare(settings, dataset)
+    made = prepared.settings
+    display.say(
+        f"  model      {made.model}, {prepared.learner.size:,} weights in "
+        f"{prepared.learner.dtype}, learning rate {prepared.lr:.4g}"
+        + (" (chosen from the data)" if settings.lr is None else "")
+    )
+    return prepared
+
+
+def _open_folder(prepared: Prepared, *, resumes: bool) -> RunFolder | None:
+    from paramserver.observe.run_folder import RunFolder
+
+    settings = prepared.settings
+    if resumes:
+        assert settings.out is not None
+        return RunFolder.reopen(Path(settings.out))
+    if settings.no_out:
+        return None
+    if settings.out is None:
+        folder = RunFolder.choose(settings.mode)
+    else:
+        folder = RunFolder.make(Path(settings.out))
+    try:
+        config = shlex.quote(str(folder.path / "config.toml"))
+        comments = (
+            f"A run of paramserver {paramserver.__version__}. Repeat it with",
+            f"  python -m paramserver.train --config {config}",
+        )
+        folder.write_config(settings.to_keep(), comments)
+    except BaseException:
+        folder.close()
+        raise
+    return folder
+
+
+def _run(prepared: Prepared, folder: RunFolder | None, display: Display, *, resumes: bool) -> int:
+    try:
+        result = _train(prepared, folder, display, resumes=resumes)
+    except BaseException as error:
+        if folder is not None:
+            outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            _note_end(folder, RunEnded(outcome=outcome, reason=str(error)))
+        raise
+    from paramserver.commands.summary import describe, summarise
+
+    summary = summarise(prepared, result)
+    for line in describe(prepared, result):
+        display.say(line)
+    if folder is not None:
+        _keep(prepared, result, summary, folder)
+    if prepared.settings.baseline:
+        summary |= _compare(prepared, result, display)
+    if folder is not None:
+        folder.write_summary(summary)
+        _note_end(folder, RunEnded(outcome="done", summary=summary))
+        display.say(f"  kept in    {folder.path}")
+    if prepared.settings.json:
+        print(json.dumps(plain(summary), allow_nan=False), flush=True)
+    return EXIT_DONE
+
+
+def _train(
+    prepared: Prepared, folder: RunFolder | None, display: Display, *, resumes: bool
+) -> TrainingResult:
+    from paramserver.observe.watch import Watch
+    from paramserver.training.session import fit
+
+    settings, dataset = prepared.settings, prepared.dataset
+    with _open_cluster(prepared) as cluster:
+        _say_workers(prepared, cluster, display)
+        started = _started(prepared, resumed=resumes)
+        with Watch(cluster, started, display, folder) as watch:
+            return fit(
+                prepared.learner,
+                (dataset.X_train, dataset.y_train),
+                mode=prepared.mode,
+                cluster=cluster,
+                test=(dataset.X_test, dataset.y_test),
+                batch_size=settings.batch_size,
+                lr=prepared.lr,
+                seed=settings.seed,
+                on_progress=watch,
+            )
+
+
+def _open_cluster(prepared: Prepared) -> Cluster:
+    from paramserver.cluster import Cluster, LocalCluster
+
+    settings = prepared.settings
+    if settings.address is None:
+        return LocalCluster(prepared.n_workers)
+    cluster = Cluster(settings.address, settings.keys, verbose=not settings.quiet)
+    try:
+        cluster.wait_for_workers(prepared.n_workers)
+    except BaseException:
+        cluster.shutdown()
+        raise
+    return cluster
+
+
+def _say_workers(prepared: Prepared, cluster: Cluster, display: Display) -> None:
+    from paramserver.commands.prepare import n_cores
+
+    where = f"on {n_cores()} cores" if prepared.settings.address is None else "of other machines"
+    n, p = cluster.n_workers, prepared.mode.n_partitions
+    display.say(f"  workers    {n} processes {where}, {p} partitions")
+    if prepared.settings.address is None and n > n_cores():
+        display.say("             more workers than cores: they take turns, which is no faster")
+
+
+def _started(prepared: Prepared, *, resumed: bool) -> RunStarted:
+    settings, dataset = prepared.settings, prepared.dataset
+    assert settings.partitions is not None
+    return RunStarted(
+        version=paramserver.__version__,
+        mode=settings.mode,
+        model=settings.model,
+        data=settings.data,
+        n_workers=prepared.n_workers,
+        n_partitions=settings.partitions,
+        n_examples=len(dataset.y_train),
+        n_features=dataset.n_features,
+        n_parameters=prepared.learner.size,
+        total=prepared.total,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        resumed=resumed,
+    )
+
+
+def _keep(
+    prepared: Prepared, result: TrainingResult, summary: dict[str, Any], folder: RunFolder
+) -> None:
+    """Write all that makes the result, so that nothing that comes later can lose it."""
+    from paramserver.observe.model_files import write_model
+
+    write_model(folder, prepared.learner, result.weights, prepared.dataset, prepared.settings.model)
+    folder.write_history()
+    folder.write_summary(summary)
+
+
+def _compare(prepared: Prepared, result: TrainingResult, display: Display) -> dict[str, Any]:
+    from paramserver.commands.baseline import compare
+
+    try:
+        comparison = compare(prepared, result)
+    except KeyboardInterrupt:
+        display.say("not compared with scikit-learn: interrupted; the run itself is complete")
+        return {}
+    display.say(comparison.describe())
+    return comparison.as_summary()
+
+
+def _note_end(folder: RunFolder, event: RunEnded) -> None:
+    try:
+        folder.note(event)
+    except OSError as error:
+        print(f"paramserver: {folder.path}: {error.strerror or error}", file=sys.stderr)
+
+
+def _tell_how_to_resume(folder: RunFolder | None) -> int:
+    if folder is None:
+        print("\nstopped; nothing was kept that could be resumed", file=sys.stderr)
+        return EXIT_FAILED
+    command = f"python -m paramserver.train --resume {shlex.quote(str(folder.path))}"
+    print(f"\nstopped; go on with:  {command}", file=sys.stderr, flush=True)
+    return EXIT_RESUMABLE

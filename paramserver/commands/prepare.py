@@ -1,0 +1,152 @@
+"""From settings to what is trained: data, learner and mode, all chosen and written down.
+
+Rule 1: nothing is started and nothing is written here; what cannot be is refused in words.
+Rule 2: every choice that was left to the program ("auto", one for each core) ends up as a value in
+        `Prepared.settings`, so that these settings alone repeat the run.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from paramserver.commands.settings import AVG, TrainSettings
+from paramserver.data.datasets import LOADERS, Dataset, load
+from paramserver.data.readers import read_files
+from paramserver.errors import ConfigError
+from paramserver.models.named import make_model
+from paramserver.training.intake import as_rows, choose_lr
+from paramserver.training.learner import Learner
+from paramserver.training.modes import AsyncSGD, Averaging
+from paramserver.training.optimizers import make_optimizer
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that could begin.
+
+    Attributes
+    ----------
+    settings : TrainSettings
+        With every choice made.
+    dataset : Dataset
+    learner : Learner
+    mode : Averaging or AsyncSGD
+    n_workers : int
+    """
+
+    settings: TrainSettings
+    dataset: Dataset
+    learner: Learner
+    mode: Averaging | AsyncSGD
+    n_workers: int
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, chosen."""
+        assert self.settings.lr is not None
+        return self.settings.lr
+
+    @property
+    def total(self) -> float:
+        """Rounds or epochs to come to."""
+        return float(self.settings.rounds if self.settings.mode == AVG else self.settings.epochs)
+
+
+def load_data(settings: TrainSettings) -> Dataset:
+    """Return the data set by its name, or from its file.
+
+    Raises
+    ------
+    ConfigError
+        If there is no data set of that name, or a setting does not go with it.
+    DataError
+        If a file is not what it should be.
+    """
+    data = settings.data
+    if not is_name(data):
+        return read_files(data, settings.test, label=settings.label, seed=settings.seed)
+    for name in ("test", "label"):
+        if (value := getattr(settings, name)) is not None:
+            raise ConfigError(
+                f"--{name} goes with a file, and '{data}' is the name of a data set.",
+                field=name,
+                value=value,
+            )
+    return load(data, seed=settings.seed)
+
+
+def is_name(data: str) -> bool:
+    """Say whether this is the name of a data set rather than a file."""
+    return data in LOADERS or not ("." in data or os.sep in data)
+
+
+def prepare(settings: TrainSettings, dataset: Dataset) -> Prepared:
+    """Make every choice that is left.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is not allowed, or does not go with the data.
+    """
+    learner, model = make_model(settings.model, dataset.n_features, dataset.n_classes, settings.l2)
+    mode = _mode(settings)
+    if settings.batch_size < 1:
+        raise ConfigError(
+            f"batch_size must be 1 or more, not {settings.batch_size}.",
+            field="batch_size",
+            value=settings.batch_size,
+        )
+    lr = settings.lr
+    if lr is None:
+        rows = as_rows(learner, (dataset.X_train, dataset.y_train), "data")
+        lr = choose_lr(learner, rows, settings.seed)
+    make_optimizer("sgd", lr)  # refuses what is no learning rate
+    n_workers = settings.workers or n_cores()
+    partitions = settings.partitions or min(n_workers, len(dataset.y_train))
+    if partitions > len(dataset.y_train):
+        raise ConfigError(
+            f"{len(dataset.y_train)} examples cannot be cut into {partitions} partitions: use "
+            "fewer partitions or workers.",
+            field="partitions",
+            value=partitions,
+        )
+    made = replace(
+        settings,
+        data=settings.data if is_name(settings.data) else str(Path(settings.data).absolute()),
+        test=None if settings.test is None else str(Path(settings.test).absolute()),
+        model=model,
+        lr=lr,
+        workers=n_workers,
+        partitions=partitions,
+    )
+    return Prepared(made, dataset, learner, replace(mode, n_partitions=partitions), n_workers)
+
+
+def n_cores() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _mode(settings: TrainSettings) -> Averaging | AsyncSGD:
+    if settings.mode == AVG:
+        return Averaging(
+            rounds=settings.rounds,
+            local_epochs=settings.local_epochs,
+            local_steps=settings.local_steps,
+            n_partitions=settings.partitions,
+            wait_for=settings.wait_for,
+            tail=settings.tail,
+        )
+    return AsyncSGD(
+        epochs=settings.epochs,
+        optimizer=settings.optimizer,
+        staleness_bound=settings.bound,
+        staleness_aware=settings.staleness_aware,
+        clip_norm=settings.clip_norm,
+        local_steps=1 if settings.local_steps is None else settings.local_steps,
+        n_partitions=settings.partitions,
+    )

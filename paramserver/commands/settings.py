@@ -1,0 +1,165 @@
+"""Everything that can be set for a training run. Values only; the one place for defaults.
+
+Rule 1: a field is an option of the command line, a key of ``config.toml`` and (as
+        ``PARAMSERVER_NAME``) an environment variable, under the same name.
+Rule 2: it imports nothing slow: the command line is parsed with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from paramserver.config import nearest
+from paramserver.errors import ConfigError
+
+AVG, ASYNC = "avg", "async"
+
+ONLY = {
+    AVG: ("rounds", "local_epochs", "wait_for", "tail"),
+    ASYNC: ("epochs", "optimizer", "staleness_bound", "staleness_aware", "clip_norm"),
+}
+"""Settings that mean something in one mode only."""
+
+RESUMABLE = (
+    "out", "no_out", "workers", "time_limit", "checkpoint_every", "address", "keys", "baseline",
+    "json", "quiet",
+)  # fmt: skip
+"""Settings that do not change the weights, and may be others when a run is resumed."""
+
+PASSING = ("out", "no_out", "address", "keys", "json", "quiet")
+"""... and those of them that belong to one start of the program, and are not kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """What ``paramserver train`` is told. See its ``--help`` for what each field means."""
+
+    mode: str
+    data: str = "digits"
+    test: str | None = None
+    label: str | None = None
+    model: str = "auto"
+    batch_size: int = 32
+    lr: float | None = None
+    l2: float = 1e-4
+    seed: int = 0
+    workers: int | None = None
+    partitions: int | None = None
+    local_steps: int | None = None
+    rounds: int = 20
+    local_epochs: int = 1
+    wait_for: int | None = None
+    tail: float = 0.0
+    epochs: int = 20
+    optimizer: str = "sgd"
+    staleness_bound: str = "none"
+    staleness_aware: bool = False
+    clip_norm: float | None = None
+    target_score: float | None = None
+    time_limit: float | None = None
+    out: str | None = None
+    no_out: bool = False
+    checkpoint_every: float = 30.0
+    address: str | None = None
+    keys: str | None = None
+    baseline: bool = True
+    json: bool = False
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in (AVG, ASYNC):
+            hint = nearest(self.mode, (AVG, ASYNC))
+            _refuse("mode", self.mode, f"is 'avg' or 'async', not '{self.mode}'.{hint}")
+        for name in ("l2", "time_limit", "checkpoint_every"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                _refuse(name, value, f"must be 0 or more, not {value:g}.")
+        if self.workers is not None and self.workers < 1:
+            _refuse("workers", self.workers, f"must be 1 or more, not {self.workers}.")
+        if (self.address is None) != (self.keys is None):
+            missing = "keys" if self.keys is None else "address"
+            _refuse(
+                missing,
+                None,
+                "is missing: --address tcp://HOST:PORT and --keys DIR go together. `paramserver "
+                "keys DIR` makes the keys.",
+            )
+        self.bound  # noqa: B018 - refuses what is none
+
+    @property
+    def bound(self) -> int | None:
+        """The staleness bound as a number; None for none."""
+        text = self.staleness_bound.lower()
+        if text == "none":
+            return None
+        if not text.isdecimal():
+            _refuse(
+                "staleness_bound",
+                self.staleness_bound,
+                f"is a number of steps or 'none', not '{self.staleness_bound}'.",
+            )
+        return int(text)
+
+    def to_keep(self) -> dict[str, Any]:
+        """Return what ``config.toml`` holds: all that this mode knows and that makes the result."""
+        foreign = ONLY[ASYNC if self.mode == AVG else AVG]
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in foreign and name not in PASSING
+        }
+
+
+def kinds() -> dict[str, type]:
+    """Return the type of each setting, without "or None"."""
+    hints = get_type_hints(TrainSettings)
+    return {field.name: _kind(hints[field.name]) for field in fields(TrainSettings)}
+
+
+def flag(name: str) -> str:
+    """Return how a setting is typed on the command line."""
+    return "--no-baseline" if name == "baseline" else "--" + name.replace("_", "-")
+
+
+def check_sources(mode: str, given: dict[str, str], *, resumes: bool) -> None:
+    """Refuse settings that would be ignored, or that would make a resumed run another one.
+
+    Parameters
+    ----------
+    mode : str
+    given : dict of str to str
+        For each setting that is not a default: where it comes from ("command line",
+        "environment", "file").
+    resumes : bool
+
+    Raises
+    ------
+    ConfigError
+    """
+    other = ASYNC if mode == AVG else AVG
+    for name, source in given.items():
+        if name in ONLY[other]:
+            known = ", ".join(flag(known) for known in ONLY[mode])
+            _refuse(name, source, f"goes with --mode {other}; --mode {mode} knows {known}.", source)
+        if resumes and source != "file" and name not in RESUMABLE and name != "mode":
+            _refuse(
+                name,
+                source,
+                "cannot change while a run is resumed: it would be another run. Start a new one "
+                "from the old settings with  --config DIR/config.toml",
+                source,
+            )
+
+
+def _kind(hint: Any) -> type:
+    if get_origin(hint) is UnionType:
+        hint = next(part for part in get_args(hint) if part is not NoneType)
+    assert isinstance(hint, type)
+    return hint
+
+
+def _refuse(name: str, value: Any, words: str, source: str = "") -> None:
+    said = f"PARAMSERVER_{name.upper()}" if source == "environment" else flag(name)
+    raise ConfigError(f"{said} {words}", field=name, value=value)

@@ -1,0 +1,1 @@
+"""What a run shows and leaves: events, progress, and the folder that holds it all."""

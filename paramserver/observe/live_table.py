@@ -1,0 +1,152 @@
+"""A table in a terminal that is updated while a training goes on.
+
+Rule 1: one table, a bar below it, nothing that scrolls; when it closes, its last state stays.
+Rule 2: seconds go on by themselves, so a long round never looks like a hang.
+Rule 3: only the terminal's own colours are used: it is readable on dark and on light.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import monotonic
+from typing import Final, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from paramserver.observe.display import part_done, rate_of
+from paramserver.observe.events import Progressed, RunStarted
+
+TICKS: Final = "▁▂▃▄▅▆▇█"
+KEPT: Final = 400
+"""Losses that the little curve is drawn from; older ones are thinned out."""
+NARROW: Final = 70
+"""Columns of a terminal below which the least important figures are left out."""
+
+
+class LiveTable:
+    """Shows a run as one table that is updated.
+
+    Parameters
+    ----------
+    file : text file
+        A terminal.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._console = Console(file=file, highlight=False)
+        self._live: Live | None = None
+        self._started: RunStarted | None = None
+        self._progress: Progressed | None = None
+        self._progress_at = 0.0
+        self._losses: deque[float] = deque()
+        self._is_over = False
+
+    def say(self, line: str) -> None:
+        """Print a line above the table."""
+        self._console.print(Text(line))
+
+    def begin(self, started: RunStarted) -> None:
+        """Open the table."""
+        self._started, self._progress, self._is_over = started, None, False
+        self._losses.clear()
+        self._progress_at = monotonic()
+        self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=8)
+        self._live.start()
+
+    def show(self, progress: Progressed) -> None:
+        """Take the figures of a moment for the next time the table is drawn."""
+        self._progress, self._progress_at = progress, monotonic()
+        self._losses.append(progress.train_loss)
+        if len(self._losses) > KEPT:
+            kept = list(self._losses)[::2]
+            self._losses.clear()
+            self._losses.extend(kept)
+
+    def close(self) -> None:
+        """Draw the last figures and leave them there."""
+        if self._live is not None:
+            self._is_over = True
+            self._live.stop()
+            self._live = None
+
+    # --- drawing ----------------------------------------------------------------------------------
+
+    def _render(self) -> RenderableType:
+        started, progress = self._started, self._progress
+        if started is None:
+            return Text()
+        if progress is None:
+            waited_s = monotonic() - self._progress_at
+            unit = "round" if started.mode == "avg" else "update"
+            return Text(f"  the first {unit} is on its way, {waited_s:.1f} s", "dim")
+        width = self._console.width
+        table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim", show_edge=False)
+        columns = self._columns(started, progress, width)
+        for name, _, _ in columns:
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_row(*(Text(value, style) for _, value, style in columns))
+        return Group(table, self._bar(started, progress, width))
+
+    def _columns(
+        self, started: RunStarted, progress: Progressed, width: int
+    ) -> list[tuple[str, str, str]]:
+        is_avg, n = started.mode == "avg", progress.n_workers
+        now_s = progress.wall_s if self._is_over else self._seconds(progress)
+        unit = f"{progress.unit:,} / {started.total:,.0f}" if is_avg else f"{progress.unit:,}"
+        epochs = f"{progress.epochs:,.1f}" + ("" if is_avg else f" / {started.total:,.0f}")
+        score = "-" if progress.test_score is None else f"{progress.test_score:.4f}"
+        columns = [
+            ("rounds" if is_avg else "updates", unit, "bold"),
+            ("epochs", epochs, ""),
+            ("seconds", f"{now_s:,.1f}", ""),
+            ("loss", f"{progress.train_loss:.4f}", ""),
+            ("held-out", score, "bold green"),
+        ]
+        if width >= NARROW:
+            columns += [
+                ("examples/s", f"{rate_of(started, progress):,.0f}", ""),
+                # Fewer than there were: somebody is being replaced, which is worth a look.
+                ("workers", str(n), "" if n >= started.n_workers else "bold yellow"),
+            ]
+        return columns
+
+    def _bar(self, started: RunStarted, progress: Progressed, width: int) -> RenderableType:
+        part = part_done(started, progress)
+        room = max(10, min(width, 78) - 26)
+        line = Table.grid(padding=(0, 1))
+        curve = Text(sparkline(list(self._losses), 14), "cyan")
+        line.add_row(
+            " ",
+            ProgressBar(total=1.0, completed=part, width=room),
+            Text(f"{part:4.0%}", "dim"),
+            curve,
+        )
+        return line
+
+    def _seconds(self, progress: Progressed) -> float:
+        return progress.wall_s + (monotonic() - self._progress_at)
+
+
+def sparkline(values: list[float], width: int) -> str:
+    """Draw a curve with a character for each of `width` moments.
+
+    Examples
+    --------
+    >>> sparkline([4.0, 3.0, 2.0, 1.0], 4)
+    '█▆▃▁'
+    >>> sparkline([1.0], 4)
+    ''
+    """
+    if len(values) < 2:
+        return ""
+    if len(values) > width:
+        values = [values[i * (len(values) - 1) // (width - 1)] for i in range(width)]
+    low, high = min(values), max(values)
+    if not high > low:
+        return TICKS[0] * len(values)
+    top = len(TICKS) - 1
+    return "".join(TICKS[round(top * (value - low) / (high - low))] for value in values)

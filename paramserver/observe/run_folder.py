@@ -1,0 +1,262 @@
+"""The folder of a run: what is kept of it, and who may write there.
+
+Rule 1: one process writes to a folder at a time; the lock ends with the process.
+Rule 2: a file is written whole or not at all; ``events.jsonl`` alone grows, by lines.
+Rule 3: a folder that holds something else is refused before anything is written to it.
+
+::
+
+    runs/20261126-101500-avg/
+    ├── config.toml         all settings; `--config` repeats the run, `--resume` continues it
+    ├── events.jsonl        what happened; see `observe.events`
+    ├── history.csv         the convergence, as a table
+    ├── checkpoints/
+    ├── model.safetensors   the weights, by name; see `observe.model_files`
+    ├── model.json          what they mean
+    └── summary.json        the figures
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+from paramserver.config import write_settings
+from paramserver.errors import ConfigError, DataError
+from paramserver.observe.events import Event, Progressed, from_lines, plain, to_line
+
+CONFIG: Final = "config.toml"
+EVENTS: Final = "events.jsonl"
+HISTORY: Final = "history.csv"
+SUMMARY: Final = "summary.json"
+CHECKPOINTS: Final = "checkpoints"
+
+HISTORY_COLUMNS: Final = ("unit", "epochs", "wall_s", "train_loss", "test_score", "n_workers")
+
+
+class RunFolder:
+    """A folder that this process may write a run to; `close` gives it back.
+
+    See `make`, `choose` and `reopen`.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = _lock(path)
+        try:
+            self._events = (path / EVENTS).open("a", encoding="utf-8", buffering=1)
+            if self._events.tell() and not _ends_with_newline(path / EVENTS):
+                self._events.write("\n")  # a killed master left half a line
+        except OSError as error:
+            os.close(self._lock)
+            raise _cannot_write(path, error) from error
+
+    # --- ways to one ------------------------------------------------------------------------------
+
+    @classmethod
+    def make(cls, path: Path) -> Self:
+        """Take a folder that is new or empty.
+
+        Raises
+        ------
+        ConfigError
+            If it holds something, or cannot be written.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            is_run = (path / CONFIG).exists()
+            is_empty = next(path.iterdir(), None) is None
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+        if is_run:
+            raise ConfigError(
+                f"{path} holds a run already. Continue it with  --resume {path}  or name another "
+                "folder with --out; nothing was changed.",
+                field="out",
+                value=str(path),
+            )
+        if not is_empty:
+            raise ConfigError(
+                f"{path} is not empty, and what it holds is no run of paramserver. Name a new or "
+                "an empty folder with --out; nothing was changed.",
+                field="out",
+                value=str(path),
+            )
+        return cls(path)
+
+    @classmethod
+    def choose(cls, mode: str) -> Self:
+        """Make ``runs/<time>-<mode>`` below the working folder."""
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{mode}"
+        for suffix in ("", *(f"-{i}" for i in range(2, 100))):
+            path = Path("runs") / f"{name}{suffix}"
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                if Path("runs").is_dir():
+                    continue
+                raise _cannot_write(path, NotADirectoryError(20, "runs is no folder")) from None
+            except OSError as error:
+                raise _cannot_write(path, error) from error
+            return cls(path)
+        raise ConfigError(f"There is no free name like runs/{name}.", field="out", value=name)
+
+    @classmethod
+    def reopen(cls, path: Path) -> Self:
+        """Take the folder of a run that was broken off.
+
+        Raises
+        ------
+        ConfigError
+            If it is none, or a process writes to it now.
+        """
+        check_is_run(path)
+        return cls(path)
+
+    # --- what is written --------------------------------------------------------------------------
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.path / CHECKPOINTS
+
+    def note(self, event: Event) -> None:
+        """Append an event to ``events.jsonl``."""
+        self._events.write(to_line(event, time.time()))
+
+    def events(self) -> Iterator[tuple[float, Event]]:
+        """Read back what was noted, by this process and by those before."""
+        with (self.path / EVENTS).open(encoding="utf-8") as lines:
+            yield from from_lines(lines)
+
+    def write_config(self, settings: Mapping[str, Any], comments: tuple[str, ...]) -> None:
+        """Write ``config.toml``."""
+        self.write(CONFIG, write_settings(settings, comments).encode())
+
+    def write_history(self) -> None:
+        """Write ``history.csv`` from the events: what was evaluated after a checkpoint and then
+        lost with the master is left out."""
+        rows: list[Progressed] = []
+        for _, event in self.events():
+            if isinstance(event, Progressed):
+                while rows and rows[-1].unit >= event.unit:
+                    rows.pop()
+                rows.append(event)
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(HISTORY_COLUMNS)
+        table.writerows([getattr(row, name) for name in HISTORY_COLUMNS] for row in rows)
+        self.write(HISTORY, text.getvalue().encode())
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json``."""
+        text = json.dumps(plain(dict(summary)), indent=2, allow_nan=False)
+        self.write(SUMMARY, f"{text}\n".encode())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file whole or not at all.
+
+        Raises
+        ------
+        DataError
+            If it cannot be written; what was there before is untouched.
+        """
+        try:
+            write_whole(self.path / name, content)
+        except OSError as error:
+            raise DataError(
+                f"{self.path / name} cannot be written: {error.strerror or error}. What was there "
+                "before is untouched.",
+                path=str(self.path / name),
+            ) from error
+
+    def close(self) -> None:
+        """Give the folder back."""
+        self._events.close()
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def check_is_run(path: Path) -> None:
+    """Refuse a folder that does not hold a run.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not (path / CONFIG).is_file():
+        raise ConfigError(
+            f"{path} is not the folder of a run: it has no {CONFIG}. Runs lie in runs/ unless "
+            "--out said otherwise.",
+            field="resume",
+            value=str(path),
+        )
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that whoever looks, also after a crash, sees all of it or what was before."""
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with new.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _lock(path: Path) -> int:
+    try:
+        folder = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(folder)
+        raise ConfigError(
+            f"Another process is writing to {path} now. Wait for its end, or name another folder "
+            "with --out.",
+            field="out",
+            value=str(path),
+        ) from error
+    return folder
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _cannot_write(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"The run cannot be kept in {path}: {error.strerror or error}. Name a folder that can be "
+        "written with --out, or keep nothing with --no-out.",
+        field="out",
+        value=str(path),
+    )

@@ -1,0 +1,111 @@
+"""What joins a training with those who watch it: displays and the run folder.
+
+Rule 1: it runs on the user's thread, but for the news of workers, which it only puts aside.
+Rule 2: it changes nothing of the training; a run folder that cannot be written any more costs its
+        lines, not the training.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, Self
+
+from paramserver.core.commands import AnnounceWorker
+from paramserver.observe.display import Display
+from paramserver.observe.events import Event, Progressed, RunStarted, WorkerChanged
+from paramserver.observe.run_folder import RunFolder
+from paramserver.training.result import Progress
+
+if TYPE_CHECKING:
+    from paramserver.cluster import Cluster
+
+NOTE_GROWTH: Final = 1.01
+"""Evaluations are noted when the run is so much older than at the last one noted: a few thousand
+lines of a run of any length."""
+NEWS_MAX: Final = 10_000
+"""News of workers that wait to be noted; a crash loop must not fill the memory."""
+
+
+class Watch:
+    """Watches one training on a cluster; call it with each `Progress`.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    started : RunStarted
+    display : Display
+    folder : RunFolder, optional
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        started: RunStarted,
+        display: Display,
+        folder: RunFolder | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self._display = display
+        self._folder = folder
+        self._news: deque[WorkerChanged] = deque(maxlen=NEWS_MAX)
+        self._next_note_s = 0.0
+        self._held: Progressed | None = None
+        self.n_unwritten = 0
+        """Events that could not be written to the folder."""
+        self._note(started)
+        display.begin(started)
+
+    def __enter__(self) -> Self:
+        self._cluster.internals().master.on_worker.append(self._on_worker)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cluster.internals().master.on_worker.remove(self._on_worker)
+        self._tell_news()
+        if self._held is not None:
+            self._note(self._held)
+            self._held = None
+        self._display.close()
+
+    def __call__(self, progress: Progress) -> None:
+        self._tell_news()
+        event = Progressed(
+            unit=progress.unit,
+            epochs=progress.epochs,
+            wall_s=progress.wall_s,
+            train_loss=progress.train_loss,
+            test_score=progress.test_score,
+            n_workers=self._cluster.n_workers,
+        )
+        self._display.show(event)
+        self._held = event
+        if event.wall_s >= self._next_note_s:
+            self._note(event)
+            self._held = None
+            self._next_note_s = event.wall_s * NOTE_GROWTH
+
+    def _on_worker(self, news: AnnounceWorker) -> None:
+        """Put aside that a worker joined or left; on the I/O thread."""
+        self._news.append(
+            WorkerChanged(
+                worker_id=news.worker_id,
+                incarnation=news.incarnation,
+                change=news.change,
+                reason=news.reason,
+            )
+        )
+
+    def _tell_news(self) -> None:
+        while self._news:
+            change = self._news.popleft()
+            self._note(change)
+            if change.change == "lost":
+                why = f" ({change.reason})" if change.reason else ""
+                self._display.say(f"worker {change.worker_id} is lost{why}; others go on")
+
+    def _note(self, event: Event) -> None:
+        if self._folder is not None:
+            try:
+                self._folder.note(event)
+            except OSError:
+                self.n_unwritten += 1

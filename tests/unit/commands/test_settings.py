@@ -1,0 +1,73 @@
+"""What can be set, and what is refused."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from paramserver.commands.settings import TrainSettings, check_sources, kinds
+from paramserver.config import write_settings
+from paramserver.errors import ConfigError
+from paramserver.train import train
+
+
+def test_every_setting_is_an_option_with_the_same_default() -> None:
+    options = inspect.signature(train).parameters
+    assert set(options) - set(kinds()) == {"context", "config", "resume"}
+    for name in set(kinds()) - {"mode"}:
+        assert options[name].default == getattr(TrainSettings, name), name
+
+
+def test_kinds_are_plain_types() -> None:
+    assert set(kinds().values()) == {str, int, float, bool}
+    assert kinds()["workers"] is int
+
+
+@pytest.mark.parametrize("mode", ["avg", "async"])
+def test_what_is_kept_can_be_written_and_belongs_to_the_mode(mode: str) -> None:
+    kept = TrainSettings(mode=mode, out="somewhere", json=True).to_keep()
+    assert ("rounds" in kept) == (mode == "avg")
+    assert ("epochs" in kept) == (mode == "async")
+    assert {"out", "json", "quiet", "keys"}.isdisjoint(kept)
+    assert "seed = 0" in write_settings(kept)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"mode": "both"}, "--mode is 'avg' or 'async', not 'both'"),
+        ({"l2": -1.0}, "--l2 must be 0 or more, not -1"),
+        ({"l2": float("nan")}, "--l2 must be 0 or more, not nan"),
+        ({"time_limit": -1.0}, "--time-limit must be 0 or more"),
+        ({"workers": 0}, "--workers must be 1 or more, not 0"),
+        ({"staleness_bound": "-1"}, "--staleness-bound is a number of steps or 'none', not '-1'"),
+        ({"address": "tcp://*:1"}, "--keys is missing"),
+        ({"keys": "k"}, "--address is missing"),
+    ],
+)
+def test_what_cannot_be_is_refused(wrong: dict[str, object], words: str) -> None:
+    values: dict[str, object] = {"mode": "avg", **wrong}
+    with pytest.raises(ConfigError) as caught:
+        TrainSettings(**values)  # type: ignore[arg-type]
+    assert words in str(caught.value)
+
+
+def test_the_bound_is_a_number_or_none() -> None:
+    bounds = [TrainSettings(mode="async", staleness_bound=b).bound for b in ("none", "None", "7")]
+    assert bounds == [None, None, 7]
+
+
+def test_settings_of_the_other_mode_are_refused_wherever_they_come_from() -> None:
+    for source, name in (
+        ("command line", "--epochs"), ("environment", "PARAMSERVER_EPOCHS"), ("file", "--epochs")
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=f"^{name} goes with --mode async"):
+            check_sources("avg", {"epochs": source}, resumes=False)
+    check_sources("avg", {"rounds": "command line"}, resumes=False)
+
+
+def test_a_resumed_run_keeps_what_makes_its_result() -> None:
+    check_sources("avg", {"seed": "file", "workers": "command line"}, resumes=True)
+    with pytest.raises(ConfigError, match="--seed cannot change while a run is resumed"):
+        check_sources("avg", {"seed": "command line"}, resumes=True)
