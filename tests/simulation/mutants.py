@@ -256,15 +256,15 @@ MUTANTS = [
     Mutant(
         "suspects are waited for without end",
         "hung",
-        "master.py",
+        "departures.py",
         "            if _due(suspect) > now:\n",
         "            if True:\n",
     ),
     Mutant(
         "a worker that is heard again stays suspect",
         "lost without cause",
-        "master.py",
-        "        self.roster.suspects.discard(member)\n"
+        "departures.py",
+        "        self._roster.suspects.discard(member)\n"
         "        if type(member) is Worker and member.state is WorkerState.SUSPECT:\n",
         "        member.suspect_until = 1e9\n"
         "        if type(member) is Worker and member.state is WorkerState.SUSPECT:\n",
@@ -272,17 +272,17 @@ MUTANTS = [
     Mutant(
         "a repeated greeting begins another life",
         "lost without cause",
-        "master.py",
+        "admission.py",
         "            elif live.peer == event.peer and not self._gives_up(event.envelope, live):\n",
         "            elif False:\n",
     ),
     Mutant(
         "a new life of a worker is taken for its former one",
         "hung",
-        "master.py",
-        "                self._lose(event.now, live, loss, out)\n"
-        "                self._admit(event, hello, agent, out)\n",
-        "                self.roster.rebind(live, event.peer)\n"
+        "admission.py",
+        "                self._departures.lose(event.now, live, loss, out)\n"
+        "                return self._admit(event, hello, agent, out)\n",
+        "                self._roster.rebind(live, event.peer)\n"
         "                self._welcome(live, out, resumed=False)\n",
     ),
     Mutant(
@@ -295,8 +295,8 @@ MUTANTS = [
     Mutant(
         "jobs wait for ever for workers that do not come",
         "hung",
-        "master.py",
-        "        elif now - self._alone_since >= self.no_workers_timeout_s:\n",
+        "loneliness.py",
+        "        elif now - self._since >= self._timeout_s:\n",
         "        elif False:\n",
     ),
     Mutant(

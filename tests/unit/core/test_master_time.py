@@ -9,7 +9,8 @@ from paramserver.core.events import CancelRequested, PhaseDropped, RetireRequest
 from paramserver.core.idle import REVIEW_FRACTION, REVIEW_S, STUCK_BEHIND_S
 from paramserver.core.jobs import JobOptions, JobState, Verdict
 from paramserver.core.link import ACK_DELAY_S, RETRANSMIT_S
-from paramserver.core.master import LATE_S, LINKS_S
+from paramserver.core.mail import LINKS_S
+from paramserver.core.master import LATE_S
 from paramserver.core.roster import COOL_DOWN_S
 from paramserver.core.scheduler import USELESS_S
 from paramserver.protocol.messages import (
