@@ -6,8 +6,8 @@ Rule 2: the time begins anew whenever somebody comes, though they leave before t
 
 from __future__ import annotations
 
+from paramserver.core.backlog import Backlog
 from paramserver.core.roster import Roster, WorkerState
-from paramserver.core.scheduler import Scheduler
 
 
 class Loneliness:
@@ -16,14 +16,14 @@ class Loneliness:
     Parameters
     ----------
     roster : Roster
-    scheduler : Scheduler
+    backlog : Backlog
     timeout_s : float
         How long jobs wait while nobody is there.
     """
 
-    def __init__(self, roster: Roster, scheduler: Scheduler, timeout_s: float) -> None:
+    def __init__(self, roster: Roster, backlog: Backlog, timeout_s: float) -> None:
         self._roster = roster
-        self._scheduler = scheduler
+        self._backlog = backlog
         self._timeout_s = timeout_s
         self._since: float | None = None
 
@@ -54,7 +54,7 @@ class Loneliness:
 
     def _is_lonely(self) -> bool:
         """Say whether jobs wait while nobody is there but workers that are about to leave."""
-        n_unsettled = self._scheduler.n_unsettled
+        n_unsettled = self._backlog.n_unsettled
         if not n_unsettled:
             return False
         workers = self._roster.workers.values()

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from paramserver.core.admission import Admission
+from paramserver.core.backlog import Backlog
 from paramserver.core.batches import batches
 from paramserver.core.commands import (
     CallService,
@@ -40,7 +41,7 @@ from paramserver.core.events import (
     StopRequested,
     Tick,
 )
-from paramserver.core.jobs import Verdict
+from paramserver.core.jobs import JobState, Verdict
 from paramserver.core.loneliness import Loneliness
 from paramserver.core.mail import LINKS_S, Mail
 from paramserver.core.roster import Agent, Change, Member, Roster, Worker, WorkerState
@@ -111,7 +112,8 @@ class MasterMachine:
         self.epoch = epoch
         self.counters: Counter[str] = Counter()
         self.roster = Roster(make_token)
-        self.scheduler = Scheduler(self.roster, self.counters)
+        self.backlog = Backlog(self.counters)
+        self.scheduler = Scheduler(self.roster, self.backlog, self.counters)
         self.stopping = False
         self._mail = Mail(run, epoch, self.roster, self.counters)
         self._departures = Departures(
@@ -126,7 +128,7 @@ class MasterMachine:
             machine=machine,
             max_members=max_members,
         )
-        self._loneliness = Loneliness(self.roster, self.scheduler, no_workers_timeout_s)
+        self._loneliness = Loneliness(self.roster, self.backlog, no_workers_timeout_s)
         self._wake_at: float | None = None
 
     # --- the door --------------------------------------------------------------------------------
@@ -141,13 +143,13 @@ class MasterMachine:
             case Tick(now):
                 self._tick(now, out)
             case JobsSubmitted(_, phase, jobs):
-                scheduler.submit(phase, jobs, out)
+                self.backlog.submit(phase, jobs, out)
                 if self.stopping:
-                    scheduler.fail_pending(Verdict.CANCELLED, SHUT_DOWN, out)
+                    self.backlog.end_all(JobState.GRANTED, Verdict.CANCELLED, SHUT_DOWN, out)
             case PhaseOpened(_, spec):
-                scheduler.open_phase(spec)
+                self.backlog.open_phase(spec)
             case PhaseClosed(_, phase):
-                scheduler.close_phase(phase)
+                self.backlog.close_phase(phase)
             case PhaseDropped(now, phase):
                 self._stop_workers(now, scheduler.drop_phase(now, phase, out), out)
             case CancelRequested(now, numbers):
@@ -294,7 +296,7 @@ class MasterMachine:
 
     def _stop(self, now: float, drain: bool, out: list[MasterCommand]) -> None:
         self.stopping = True
-        self.scheduler.fail_pending(Verdict.CANCELLED, SHUT_DOWN, out)
+        self.backlog.end_all(JobState.GRANTED, Verdict.CANCELLED, SHUT_DOWN, out)
         for member in tuple(self.roster.members()):
             if type(member) is Worker and member.state is not WorkerState.DRAINING:
                 member.step(Change.DRAIN)
@@ -338,7 +340,8 @@ class MasterMachine:
             self._mail.tend(now, out)
         waited_s = self._loneliness.waited_too_long(now)
         if waited_s is not None:
-            scheduler.fail_waiting(Verdict.NO_WORKERS, f"{waited_s:.1f}", out)
+            waited = f"{waited_s:.1f}"
+            self.backlog.end_all(JobState.READY, Verdict.NO_WORKERS, waited, out)
         self._wake_at = self._find_wake_at(now)
 
     def _send(
@@ -361,7 +364,7 @@ class MasterMachine:
         dues = (scheduler.next_deadline(), self._mail.due_at, self._loneliness.ends_at)
         ends = [due for due in dues if due is not None]
         ends += self._departures.grace_ends()
-        if scheduler.n_unsettled:
+        if self.backlog.n_unsettled:
             ends += [
                 agent.quarantined_until
                 for agent in roster.agents.values()
@@ -377,6 +380,7 @@ class MasterMachine:
 
     def check(self) -> None:
         """Assert the invariants; for tests, after every event."""
+        self.backlog.check()
         self.scheduler.check()
         roster = self.roster
         assert set(roster.by_incarnation) == {w.incarnation for w in roster.workers.values()}

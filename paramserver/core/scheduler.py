@@ -1,13 +1,11 @@
-"""Who runs what, and what becomes of it: jobs, attempts, deadlines, retries. Pure.
+"""Who runs what, and what becomes of it: attempts, deadlines, retries. Pure.
 
 Rule 1: the master's machine calls it, with the time; it reads no clock and does nothing itself but
         append commands to the list it is given.
-Rule 2: O(1) work for a job: nothing here walks over all jobs, but for the ends of phases.
+Rule 2: it ties jobs to workers; which jobs there are, and which could run, is the backlog's.
 Rule 3: the first valid result of a job wins; every other one is counted and dropped.
 Rule 4: an attempt is in `Worker.held` and in `Job.attempts`, or (once its job is settled) only in
         `Worker.held`, until its worker gives it back or is gone.
-Rule 5: a phase whose inputs can never be whole is *doomed*: its jobs are cancelled, now or when
-        they would have to wait, also those that are handed in later.
 """
 
 from __future__ import annotations
@@ -17,11 +15,11 @@ from collections.abc import Iterable
 from functools import partial
 
 from paramserver.core import idle, placement
+from paramserver.core.backlog import Backlog
 from paramserver.core.commands import MasterCommand, SettleJob
 from paramserver.core.deadlines import Deadlines
-from paramserver.core.jobs import Attempt, Job, JobSpec, JobState, Phase, PhaseSpec, Step, Verdict
+from paramserver.core.jobs import Attempt, Job, JobState, Step, Verdict
 from paramserver.core.loss import Loss
-from paramserver.core.ready_queue import ReadyQueue
 from paramserver.core.roster import Roster, Worker
 from paramserver.protocol.messages import GrantJobs, JobGrant, JobResult, MasterMessage, Outcome
 
@@ -33,104 +31,26 @@ Keys = list[tuple[int, int]]
 
 
 class Scheduler:
-    """The jobs of all phases. See the rules of the module."""
+    """The attempts of all jobs. See the rules of the module."""
 
-    def __init__(self, roster: Roster, counters: Counter[str]) -> None:
+    def __init__(self, roster: Roster, backlog: Backlog, counters: Counter[str]) -> None:
         self._roster = roster
+        self._backlog = backlog
         self.counters = counters
-        self.phases: dict[int, Phase] = {}
-        self.jobs: dict[int, Job] = {}
-        """Those not settled, and those their phase keeps."""
-        self._dependents: dict[int, list[Phase]] = {}
-        self._queue = ReadyQueue()
         self._deadlines = Deadlines(roster)
-        self._unwanted: list[Attempt] = []
-        self.n_ready = 0
-        self.n_unsettled = 0
         self.is_short = False
         """When jobs were last granted, some were left that nobody could take."""
         self.review_at: float | None = None
 
     # --- owners ----------------------------------------------------------------------------------
 
-    def open_phase(self, spec: PhaseSpec) -> None:
-        """Add a phase without jobs."""
-        phase = self.phases[spec.phase] = Phase(spec)
-        if spec.after is None:
-            return
-        before = self.phases.get(spec.after)
-        if before is None or before.can_never_be_complete:
-            phase.is_doomed = True
-            return
-        self._dependents.setdefault(spec.after, []).append(phase)
-        if before.is_complete:
-            phase.inputs = before.results()
-
-    def submit(self, phase_number: int, specs: Iterable[JobSpec], out: list[MasterCommand]) -> None:
-        """Add jobs to an open phase; those of a phase that is gone or doomed are cancelled."""
-        phase = self.phases.get(phase_number)
-        if phase is None:
-            out += [
-                SettleJob(spec.job, Verdict.CANCELLED, text="its phase was dropped")
-                for spec in specs
-            ]
-            return
-        keep = phase.spec.keep
-        waits = not phase.has_inputs
-        for spec in specs:
-            job = Job(spec, phase, JobState.WAITING)
-            phase.n_jobs += 1
-            phase.counts[JobState.WAITING] += 1
-            self.n_unsettled += 1
-            self.jobs[job.number] = job
-            if phase.lists_jobs:
-                phase.jobs[job.number] = job
-            if keep:
-                phase.order.append(job.number)
-            if phase.is_doomed:
-                self._cancel_doomed(job, out)
-            elif not waits:
-                self._move(job, Step.RELEASE)
-                self._queue.add(job)
-
-    def close_phase(self, number: int) -> None:
-        """Note that the phase is whole; open those that wait for it if it is complete."""
-        phase = self.phases.get(number)
-        if phase is not None:
-            phase.closed = True
-            self._open_dependents(phase)
-
     def drop_phase(self, now: float, number: int, out: list[MasterCommand]) -> tuple[Worker, ...]:
         """Forget a phase; return the workers that run something of it and must be stopped."""
-        phase = self.phases.get(number)
-        if phase is None:
-            return ()
-        busy = self.cancel(now, self._numbers_of(phase), out)
-        for dependent in self._dependents.pop(number, ()):
-            if dependent.inputs is None:
-                self._doom(dependent, out)
-        for job_number in phase.jobs if phase.spec.keep else ():
-            del self.jobs[job_number]
-        phase.jobs.clear()
-        del self.phases[number]
-        self._stop_waiting(phase)
-        self._queue.clear_stale(self.n_ready)
-        if not self.phases:
+        busy = self.cancel(now, self._backlog.numbers_of(number), out)
+        self._backlog.forget_phase(number, out)
+        if not self._backlog.phases:
             self._deadlines.extend(0.0)  # forgets those of attempts that have ended
         return busy
-
-    def _numbers_of(self, phase: Phase) -> tuple[int, ...]:
-        if phase.lists_jobs:
-            return tuple(phase.jobs)
-        return tuple(number for number, job in self.jobs.items() if job.phase is phase)
-
-    def _stop_waiting(self, phase: Phase) -> None:
-        after = phase.spec.after
-        siblings = self._dependents.get(after, []) if after is not None else []
-        if phase in siblings:
-            siblings.remove(phase)
-            if not siblings and after is not None:
-                del self._dependents[after]
 
     def cancel(
         self, now: float, numbers: Iterable[int], out: list[MasterCommand]
@@ -138,23 +58,23 @@ class Scheduler:
         """Cancel jobs; return the workers that are running one, which only their end can stop."""
         busy: dict[int, Worker] = {}
         for number in numbers:
-            job = self.jobs.get(number)
+            job = self._backlog.jobs.get(number)
             if job is None or job.state >= JobState.SUCCEEDED:
                 continue
             attempts = job.attempts
-            self._settle(job, Step.CANCEL, out, SettleJob(number, Verdict.CANCELLED))
+            self._backlog.settle(job, Step.CANCEL, out, SettleJob(number, Verdict.CANCELLED))
             for attempt in attempts:
                 worker = self._roster.by_incarnation[attempt.incarnation]
                 if worker.head is attempt:
                     busy[worker.incarnation] = worker
-        self._queue.clear_stale(self.n_ready)
+        self._backlog.clear_stale()
         return tuple(busy.values())
 
     def withdraw(self, now: float, numbers: Iterable[int], out: list[MasterCommand]) -> None:
         """Cancel jobs whose first grants were never sent, because the owner was there before."""
         unsent: dict[int, set[tuple[int, int]]] = {}
         for number in numbers:
-            job = self.jobs.get(number)
+            job = self._backlog.jobs.get(number)
             if job is None or job.state >= JobState.SUCCEEDED:
                 continue
             for attempt in job.attempts:
@@ -164,55 +84,32 @@ class Scheduler:
                     unsent.setdefault(worker.incarnation, set()).add(attempt.key)
                     self._start_head(now, worker)
             job.attempts = tuple(attempt for attempt in job.attempts if attempt.number > 1)
-            self._settle(job, Step.CANCEL, out, SettleJob(number, Verdict.CANCELLED))
+            self._backlog.settle(job, Step.CANCEL, out, SettleJob(number, Verdict.CANCELLED))
         for incarnation, keys in unsent.items():
             link = self._roster.by_incarnation[incarnation].link
             link.amend(partial(_without, keys=keys))
-        self._queue.clear_stale(self.n_ready)
-
-    def fail_pending(self, verdict: Verdict, text: str, out: list[MasterCommand]) -> None:
-        """End every job that is not settled."""
-        self._fail(JobState.GRANTED, verdict, text, out)
-
-    def fail_waiting(self, verdict: Verdict, text: str, out: list[MasterCommand]) -> None:
-        """End every job that no worker has."""
-        self._fail(JobState.READY, verdict, text, out)
-
-    def _fail(self, last: JobState, verdict: Verdict, text: str, out: list[MasterCommand]) -> None:
-        step = Step.CANCEL if verdict is Verdict.CANCELLED else Step.FAIL
-        for job in [job for job in self.jobs.values() if job.state <= last]:
-            if job.state <= last:  # one that waits for another may have been cancelled meanwhile
-                command = SettleJob(job.number, verdict, attempts=job.tries, text=text)
-                self._settle(job, step, out, command)
-        self._queue.clear_stale(self.n_ready)
+        self._backlog.clear_stale()
 
     # --- workers ---------------------------------------------------------------------------------
 
     def assign(self, now: float) -> dict[int, list[JobGrant]]:
         """Grant queued jobs; return the grants for each incarnation, in order."""
         grants: dict[int, list[JobGrant]] = {}
-        if self.n_ready:
+        if self._backlog.n_ready:
             rooms = deque(w for w in self._roster.takers(now) if not idle.is_stuck(w, now))
-            while rooms and (job := self._next_ready()) is not None:
+            while rooms and (job := self._backlog.peek()) is not None:
                 worker = placement.choose(job, rooms)
                 if worker is None:
                     break
-                self._queue.pop()
+                self._backlog.pop()
                 grant = self._grant(now, job, worker, is_backup=False)
                 grants.setdefault(worker.incarnation, []).append(grant)
-        self.is_short = self.n_ready > 0
+        self.is_short = self._backlog.n_ready > 0
         return grants
-
-    def _next_ready(self) -> Job | None:
-        while (job := self._queue.peek()) is not None:
-            if job.phase.has_inputs:
-                return job
-            self._move(job, Step.HOLD)  # an input has been lost while it was queued
-        return None
 
     def _grant(self, now: float, job: Job, worker: Worker, *, is_backup: bool) -> JobGrant:
         job.tries += 1
-        self._move(job, Step.GRANT)
+        self._backlog.move(job, Step.GRANT)
         attempt = Attempt(job, job.tries, worker.incarnation, is_backup=is_backup)
         attempt.inputs = job.phase.inputs or ()
         job.attempts = (*job.attempts, attempt)
@@ -240,37 +137,48 @@ class Scheduler:
             return
         job.attempts = tuple(other for other in job.attempts if other is not attempt)
         if result.outcome is Outcome.OK:
-            worker.agent.note_success()
-            job.phase.add_duration(result.duration_us * 1e-6)
-            command = SettleJob(
-                job.number, Verdict.SUCCEEDED, result.payload, worker.worker_id, job.tries
-            )
-            job.result = result.payload if job.phase.spec.keep else None
-            self._settle(job, Step.SUCCEED, out, command)
-            self._open_dependents(job.phase)
-            return
-        if result.outcome is Outcome.LOST_INPUT and self._remake_input(attempt, result.detail):
-            job.note(f"try {attempt.number} on {worker.worker_id}: input {result.detail} is lost")
+            self._succeed(worker, job, result, out)
+        else:
+            self._fail(worker, attempt, result, out)
+
+    def _succeed(
+        self, worker: Worker, job: Job, result: JobResult, out: list[MasterCommand]
+    ) -> None:
+        phase = job.phase
+        worker.agent.note_success()
+        phase.add_duration(result.duration_us * 1e-6)
+        if phase.spec.keep:
+            job.result = result.payload
+        command = SettleJob(
+            job.number, Verdict.SUCCEEDED, result.payload, worker.worker_id, job.tries
+        )
+        self._backlog.settle(job, Step.SUCCEED, out, command)
+        self._backlog.open_dependents(phase)
+
+    def _fail(
+        self, worker: Worker, attempt: Attempt, result: JobResult, out: list[MasterCommand]
+    ) -> None:
+        job, outcome = attempt.job, result.outcome
+        where = f"try {attempt.number} on {worker.worker_id}"
+        if outcome is Outcome.LOST_INPUT and self._backlog.remake_input(attempt, result.detail):
+            job.note(f"{where}: input {result.detail} is lost")
         else:
             job.n_errors += 1
             job.last_incarnation = worker.incarnation
-            job.note(f"try {attempt.number} on {worker.worker_id}: {result.outcome.name}")
+            job.note(f"{where}: {outcome.name}")
             if job.n_errors >= job.phase.spec.options.max_failures:
                 command = SettleJob(
                     job.number, Verdict.ERROR, result.payload, worker.worker_id, job.tries
                 )
-                self._settle(job, Step.FAIL, out, command)
+                self._backlog.settle(job, Step.FAIL, out, command)
                 return
         if not job.attempts:
-            self._requeue(job, out)
+            self._backlog.requeue(job, out)
 
     def take_unwanted(self, now: float) -> dict[int, Keys]:
         """Attempts whose job is settled, by incarnation: not to be started any more."""
         held: dict[int, Keys] = {}
-        if not self._unwanted:
-            return held
-        unwanted, self._unwanted = self._unwanted, []
-        for attempt in unwanted:
+        for attempt in self._backlog.take_unwanted():
             worker = self._roster.by_incarnation.get(attempt.incarnation)
             if worker is None or worker.held.get(attempt.key) is not attempt:
                 continue
@@ -346,7 +254,7 @@ class Scheduler:
             command = SettleJob(
                 job.number, Verdict.TIMEOUT, None, worker.worker_id, job.tries, text=f"{limit}"
             )
-            self._settle(job, Step.FAIL, out, command)
+            self._backlog.settle(job, Step.FAIL, out, command)
 
     def extend_deadlines(self, lateness: float, not_before: float) -> None:
         """Forgive the workers the master's own pause."""
@@ -365,10 +273,10 @@ class Scheduler:
         take_back: dict[int, Keys] = {}
         grants: dict[int, list[JobGrant]] = {}
         self.review_at = None
-        if not self.n_unsettled:
+        if not self._backlog.n_unsettled:
             return take_back, grants
         # Idle ones have work when something is queued: then they are granted that.
-        hands = [] if self.n_ready else [w for w in self._roster.takers(now) if not w.held]
+        hands = [] if self._backlog.n_ready else [w for w in self._roster.takers(now) if not w.held]
         found = idle.look_around(now, self._roster.workers.values(), len(hands))
         for worker, behind in found.stuck:
             for attempt in behind:
@@ -390,59 +298,13 @@ class Scheduler:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _move(self, job: Job, step: Step) -> None:
-        was_ready = job.state is JobState.READY
-        job.phase.move(job, step)
-        self.n_ready += (job.state is JobState.READY) - was_ready
-
-    def _settle(self, job: Job, step: Step, out: list[MasterCommand], command: SettleJob) -> None:
-        self._move(job, step)
-        self.n_unsettled -= 1
-        self._unwanted += job.attempts
-        job.attempts = ()
-        phase = job.phase
-        if not phase.spec.keep:
-            del self.jobs[job.number]
-            phase.jobs.pop(job.number, None)
-        out.append(command)
-        if step is not Step.SUCCEED:
-            for dependent in self._dependents.get(phase.spec.phase, ()):
-                self._doom(dependent, out)
-
-    def _doom(self, phase: Phase, out: list[MasterCommand]) -> None:
-        """Cancel what waits for inputs that will never be whole, now and later."""
-        if phase.is_doomed or phase.is_complete:
-            return
-        phase.is_doomed = True
-        for job in list(phase.jobs.values()):
-            if job.state is JobState.WAITING or job.state is JobState.READY:
-                self._cancel_doomed(job, out)
-        for dependent in self._dependents.get(phase.spec.phase, ()):
-            self._doom(dependent, out)
-
-    def _cancel_doomed(self, job: Job, out: list[MasterCommand]) -> None:
-        command = SettleJob(job.number, Verdict.CANCELLED, text="phase before failed")
-        self._settle(job, Step.CANCEL, out, command)
-
-    def _requeue(self, job: Job, out: list[MasterCommand]) -> None:
-        """Let a job that has no attempt any more run again, first of all."""
-        phase = job.phase
-        if phase.is_doomed:
-            self._cancel_doomed(job, out)
-        elif not phase.has_inputs:
-            self._move(job, Step.HOLD)
-        else:
-            self._move(job, Step.GIVE_UP)
-            self._queue.add(job, first=True)
-            self.counters["requeued"] += 1
-
     def _release(self, attempt: Attempt, out: list[MasterCommand]) -> None:
         job = attempt.job
         if attempt not in job.attempts:
             return
         job.attempts = tuple(other for other in job.attempts if other is not attempt)
         if not job.attempts:
-            self._requeue(job, out)
+            self._backlog.requeue(job, out)
 
     def _charge_loss(
         self, worker: Worker, attempt: Attempt, loss: Loss, out: list[MasterCommand]
@@ -461,7 +323,7 @@ class Scheduler:
                 loss.exit_code,
                 loss.text or loss.reason,
             )
-            self._settle(job, Step.FAIL, out, command)
+            self._backlog.settle(job, Step.FAIL, out, command)
 
     def _start_head(self, now: float, worker: Worker) -> None:
         head = worker.head
@@ -483,53 +345,6 @@ class Scheduler:
             ends.append(now + options.lease_s)
         self._deadlines.put(attempt, min(ends))
 
-    def _remake_input(self, attempt: Attempt, index: int) -> bool:
-        """See to it that a lost input is made again; say whether it can be."""
-        before = self._phase_before(attempt.job.phase)
-        if before is None or not 0 <= index < len(attempt.inputs):
-            return False
-        maker = before.jobs[before.order[index]]
-        if maker.state is not JobState.SUCCEEDED or maker.result is not attempt.inputs[index]:
-            return True  # somebody else has missed it before
-        if maker.n_remade >= before.spec.options.max_lost or self._has_lost_its_inputs(before):
-            return False
-        maker.n_remade += 1
-        maker.note(f"output lost, says job {attempt.job.number}")
-        maker.result = None
-        self._move(maker, Step.REOPEN)
-        self._queue.add(maker, first=True)
-        self.n_unsettled += 1
-        self.counters["reopened"] += 1
-        for dependent in self._dependents[before.spec.phase]:
-            if not dependent.is_empty:
-                dependent.inputs = None
-        return True
-
-    def _has_lost_its_inputs(self, phase: Phase) -> bool:
-        """Say whether jobs of a phase could not run again, for the phase before has failed."""
-        if phase.has_inputs:
-            return False
-        before = self._phase_before(phase)
-        return before is None or before.can_never_be_complete
-
-    def _phase_before(self, phase: Phase) -> Phase | None:
-        after = phase.spec.after
-        return None if after is None else self.phases.get(after)
-
-    def _open_dependents(self, phase: Phase) -> None:
-        dependents = self._dependents.get(phase.spec.phase)
-        if not dependents or not phase.is_complete:
-            return
-        results = phase.results()
-        for dependent in dependents:
-            dependent.inputs = results
-            for job in dependent.jobs.values():
-                if job.state is JobState.WAITING:
-                    self._move(job, Step.RELEASE)
-                    self._queue.add(job)
-            if dependent.is_empty:
-                self._open_dependents(dependent)
-
     # --- looking in ------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
@@ -541,7 +356,7 @@ class Scheduler:
 
     def explain(self, number: int) -> str:
         """Say in words where a job is and why it is not further."""
-        job = self.jobs.get(number)
+        job = self._backlog.jobs.get(number)
         if job is None:
             return f"Job {number} is not known: it has been settled, or never was."
         lines = [f"Job {number} of phase '{job.phase.spec.name}' is {job.state.name}."]
@@ -553,50 +368,21 @@ class Scheduler:
         if job.state is JobState.WAITING:
             lines.append(f"it waits for phase {job.phase.spec.after} to be complete")
         elif job.state is JobState.READY:
-            lines.append(
-                f"{self.n_ready} jobs are queued, {len(self._roster.workers)} workers there"
-            )
+            n_queued, n_workers = self._backlog.n_ready, len(self._roster.workers)
+            lines.append(f"{n_queued} jobs are queued, {n_workers} workers there")
         return "\n".join(lines)
-
-    def remembered(self) -> dict[str, int]:
-        """Count what is kept, by kind: nothing once every phase is dropped, all workers idle."""
-        kept = {
-            "jobs": len(self.jobs),
-            "phases": len(self.phases),
-            "dependents": len(self._dependents),
-            "queued": len(self._queue),
-            "unwanted": len(self._unwanted),
-            "ready": self.n_ready,
-            "unsettled": self.n_unsettled,
-        }
-        return {kind: n for kind, n in kept.items() if n}
 
     def check(self) -> None:
         """Assert what ties the fields together; for tests, after every event."""
-        states = [job.state for job in self.jobs.values()]
-        n_ready, n_granted = states.count(JobState.READY), states.count(JobState.GRANTED)
-        assert self.n_unsettled == states.count(JobState.WAITING) + n_ready + n_granted
-        assert self.n_ready == n_ready
-        self._queue.check(n_ready)
         by_incarnation = self._roster.by_incarnation
-        granted = [job for job in self.jobs.values() if job.attempts]
-        assert len(granted) == n_granted
-        for job in granted:
-            assert job.state is JobState.GRANTED, job.story()
+        for job in self._backlog.jobs.values():
             for attempt in job.attempts:
                 assert by_incarnation[attempt.incarnation].held.get(attempt.key) is attempt
-            assert len(job.attempts) == 1 or job.phase.spec.options.pure, job.story()
         for worker in by_incarnation.values():
             for key, attempt in worker.held.items():
                 assert (attempt.key, attempt.incarnation) == (key, worker.incarnation)
             head = worker.head
             assert head is None or head.started_at is not None
-        for phase in self.phases.values():
-            assert sum(phase.counts) == phase.n_jobs
-            if phase.is_doomed:
-                assert not phase.counts[JobState.WAITING] + phase.counts[JobState.READY]
-            if phase.inputs is not None and phase.spec.after in self.phases:
-                assert self.phases[phase.spec.after].is_complete or phase.is_empty
 
 
 def _without(message: MasterMessage, keys: set[tuple[int, int]]) -> MasterMessage:

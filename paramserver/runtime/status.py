@@ -79,5 +79,5 @@ def take_status(machine: MasterMachine, now: float, address: str) -> ClusterStat
         )
         for worker in machine.roster.workers.values()
     )
-    jobs = count_states(machine.scheduler.phases.values())
+    jobs = count_states(machine.backlog.phases.values())
     return ClusterStatus(address, workers, jobs, dict(sorted(machine.counters.items())))

@@ -213,9 +213,9 @@ def _judge_losses(sim: Simulation) -> None:
 def judge_end(sim: Simulation) -> None:
     """Judge that all messages are accounted for, and that nothing is remembered in vain."""
     machine = sim.master.machine
-    scheduler, roster = machine.scheduler, machine.roster
+    roster = machine.roster
     machine.check()
-    kept = scheduler.remembered()
-    assert not kept, f"the scheduler remembers what nobody needs: {kept}"
+    kept = machine.backlog.remembered()
+    assert not kept, f"the backlog remembers what nobody needs: {kept}"
     for worker in roster.workers.values():
         assert not worker.held

@@ -621,7 +621,7 @@ def test_the_cluster_can_cancel_and_explain_the_futures_of_its_views(
 
 def test_a_thousand_views_leave_nothing_in_the_master(cluster: ps.LocalCluster) -> None:
     def n_phases() -> int:
-        return cluster._parts.master.ask(lambda machine: len(machine.scheduler.phases))
+        return cluster._parts.master.ask(lambda machine: len(machine.backlog.phases))
 
     cluster.with_options(timeout_s=77.0)
     before = n_phases()

@@ -314,7 +314,7 @@ class Cluster(RuleBasedStateMachine):
     def teardown(self) -> None:
         """The adversary gives up: jobs end well, messages arrive, workers come. All must end."""
         for _ in range(400):
-            if not self.machine.scheduler.n_unsettled:
+            if not self.machine.backlog.n_unsettled:
                 break
             if not self.processes:
                 pid = next(self.pids)
@@ -326,11 +326,11 @@ class Cluster(RuleBasedStateMachine):
             self.deliver_all()
             self.time_passes(1.0)
         assert set(self.settled) == set(self.phase_of), "every job has come to its end"
-        assert not self.machine.scheduler.n_unsettled
+        assert not self.machine.backlog.n_unsettled
         for phase in sorted(self.open_phases, reverse=True):
             self.master(PhaseDropped(self.now, phase))
         self.tick()
-        assert self.machine.scheduler.remembered() == {}
+        assert self.machine.backlog.remembered() == {}
 
 
 Cluster.TestCase.settings = settings(stateful_step_count=60)

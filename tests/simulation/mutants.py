@@ -116,11 +116,11 @@ MUTANTS = [
     Mutant(
         "only the first job is let through the barrier",
         "hung",
-        "scheduler.py",
-        "                    self._move(job, Step.RELEASE)\n"
+        "backlog.py",
+        "                    self.move(job, Step.RELEASE)\n"
         "                    self._queue.add(job)\n"
         "            if dependent.is_empty:\n",
-        "                    self._move(job, Step.RELEASE)\n"
+        "                    self.move(job, Step.RELEASE)\n"
         "                    self._queue.add(job)\n"
         "                    break\n"
         "            if dependent.is_empty:\n",
@@ -128,14 +128,14 @@ MUTANTS = [
     Mutant(
         "readers go on with inputs that are lost",
         "spoilt",
-        "scheduler.py",
+        "backlog.py",
         "                dependent.inputs = None\n",
         "                pass\n",
     ),
     Mutant(
         "an output is made again for every reader that misses it",
         "doubled",
-        "scheduler.py",
+        "backlog.py",
         "        if maker.state is not JobState.SUCCEEDED or "
         "maker.result is not attempt.inputs[index]:\n",
         "        if maker.state is not JobState.SUCCEEDED:\n",
@@ -150,7 +150,7 @@ MUTANTS = [
     Mutant(
         "jobs whose inputs have failed wait for them",
         "hung",
-        "scheduler.py",
+        "backlog.py",
         "        phase.is_doomed = True\n        for job in",
         "        for job in",
     ),
@@ -210,11 +210,11 @@ MUTANTS = [
         "scheduler.py",
         "        job.attempts = tuple(other for other in job.attempts if other is not attempt)\n"
         "        if not job.attempts:\n"
-        "            self._requeue(job, out)\n"
+        "            self._backlog.requeue(job, out)\n"
         "\n"
         "    def _charge_loss",
         "        job.attempts = tuple(other for other in job.attempts if other is not attempt)\n"
-        "        self._requeue(job, out)\n"
+        "        self._backlog.requeue(job, out)\n"
         "\n"
         "    def _charge_loss",
     ),

@@ -150,7 +150,7 @@ def test_a_crash_loop_of_a_hundred_restarts_leaves_the_memory_flat() -> None:
         result = simulation.run()
         machine = simulation.master.machine
         assert result.counters["workers_lost"] > 70
-        assert machine.scheduler.remembered() == {}
+        assert machine.backlog.remembered() == {}
         assert len(machine.roster.agents) <= 1
         assert not machine.roster.workers
         assert len(machine.roster.by_peer) <= 1

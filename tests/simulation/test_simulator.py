@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from paramserver.core.backlog import Backlog
 from paramserver.core.commands import SettleJob
 from paramserver.core.jobs import JobOptions, Phase, PhaseSpec, Verdict
 from paramserver.core.link import Link
@@ -154,7 +155,7 @@ def test_a_broken_invariant_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_memory_that_is_not_freed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Scheduler, "remembered", lambda self: {"jobs": 1})
+    monkeypatch.setattr(Backlog, "remembered", lambda self: {"jobs": 1})
     with pytest.raises(SimulationFailed, match="remembers what nobody needs"):
         Simulation(1, n_workers=2).run()
 

@@ -166,7 +166,7 @@ def test_what_a_leaving_worker_gives_back_is_charged_to_nobody(board: Board) -> 
     board.tick()
     board.says(b"p1", JobsReturned(((1, 1),), draining=True))
     board.says(b"p1", JobsReturned((), draining=True))
-    job = board.machine.scheduler.jobs[1]
+    job = board.machine.backlog.jobs[1]
     assert (job.state, job.n_lost, job.n_errors, job.last_incarnation) == (JobState.READY, 0, 0, 0)
 
 
@@ -332,7 +332,7 @@ def test_the_first_phase_may_have_number_zero(board: Board) -> None:
     for phase in (1, 0):
         board.do(PhaseDropped(board.now, phase))
     board.tick()
-    assert board.machine.scheduler.remembered() == {}
+    assert board.machine.backlog.remembered() == {}
 
 
 def test_when_a_job_fails_those_that_wait_for_its_phase_are_cancelled(crew: Board) -> None:
@@ -381,7 +381,7 @@ def test_a_dropped_phase_is_forgotten_and_what_is_left_is_cancelled(crew: Board)
     ]
     assert crew.do(PhaseDropped(crew.now, 1)) == []
     crew.tick()
-    assert crew.machine.scheduler.remembered() == {}
+    assert crew.machine.backlog.remembered() == {}
 
 
 def test_one_of_two_phases_that_wait_for_the_same_can_be_dropped(crew: Board) -> None:
@@ -455,13 +455,13 @@ def test_a_lost_input_is_made_again_and_nobody_reads_before(crew: Board) -> None
     to_reduce(crew)
     assert crew.ends(b"p1", lost(11, 1)) == []
     assert granted(crew.tick()) == {b"p1": [(2, 2)]}
-    states = [crew.machine.scheduler.jobs[job].state for job in (11, 12, 13)]
+    states = [crew.machine.backlog.jobs[job].state for job in (11, 12, 13)]
     assert states == [JobState.WAITING, JobState.GRANTED, JobState.WAITING]
     assert crew.ends(b"p1", result(2, 2)) == [succeeded(2, 2, "w1", 2)]
     inputs = (payload("result 1.1"), payload("result 2.2"))
     assert crew.tick() == [crew.sends(GrantJobs((grant(11, 2, inputs),)), b"p1", seq=4, ack=3)]
     assert crew.counters["reopened"] == 1
-    assert crew.machine.scheduler.jobs[11].n_errors == 0, "the reader is not charged"
+    assert crew.machine.backlog.jobs[11].n_errors == 0, "the reader is not charged"
 
 
 def test_what_is_queued_meanwhile_is_held_back(crew: Board) -> None:
@@ -470,7 +470,7 @@ def test_what_is_queued_meanwhile_is_held_back(crew: Board) -> None:
     crew.tick()
     crew.ends(b"p2", result(12))
     assert granted(crew.tick()) == {}
-    assert crew.machine.scheduler.jobs[13].state is JobState.WAITING
+    assert crew.machine.backlog.jobs[13].state is JobState.WAITING
     crew.ends(b"p1", result(2, 2))
     assert granted(crew.tick()) == {b"p1": [(11, 2)], b"p2": [(13, 1)]}
 
@@ -498,8 +498,7 @@ def test_who_misses_an_input_that_was_made_again_already_reads_the_new_one(crew:
 
 def test_an_output_that_is_lost_again_and_again_is_charged_to_its_reader(crew: Board) -> None:
     to_reduce(crew, JobOptions(max_failures=1))
-    scheduler = crew.machine.scheduler
-    scheduler.jobs[2].n_remade = 2
+    crew.machine.backlog.jobs[2].n_remade = 2
     assert crew.ends(b"p1", lost(11, 1)) == [error(11)]
 
 
@@ -606,7 +605,7 @@ def test_all_phases_that_read_a_lost_output_are_held_back(crew: Board) -> None:
     assert granted(crew.tick()) == {b"p1": [(11, 1)]}
     crew.ends(b"p1", lost(11, 0))
     assert granted(crew.tick()) == {b"p1": [(1, 2)]}
-    assert crew.machine.scheduler.phases[3].inputs is None
+    assert crew.machine.backlog.phases[3].inputs is None
 
 
 # --- the end

@@ -41,7 +41,7 @@ def test_a_job_that_ran_when_its_worker_died_is_charged_and_granted_anew(board: 
     assert board.exits("w1", -11, (7, 1)) == [
         AnnounceWorker(1, "w1", "lost", "signal 11 (SIGSEGV)")
     ]
-    job = board.machine.scheduler.jobs[7]
+    job = board.machine.backlog.jobs[7]
     assert (job.state, job.n_lost, job.last_incarnation) == (JobState.READY, 1, 1)
     board.join("w2", b"p2")
     assert granted(board.tick()) == {b"p2": [(7, 2)]}
@@ -52,7 +52,7 @@ def test_a_job_that_had_not_begun_is_not_charged(board: Board) -> None:
     board.open(1, 7)
     board.tick()
     board.exits("w1", -9, (0, 0))
-    assert board.machine.scheduler.jobs[7].n_lost == 0
+    assert board.machine.backlog.jobs[7].n_lost == 0
     assert board.counters["requeued"] == 1
 
 
@@ -62,7 +62,7 @@ def test_only_the_one_that_ran_is_charged_and_all_go_back_in_order(board: Board)
     board.ends(b"p1", result(1, seconds=0.001))
     assert granted(board.tick()) == {b"p1": [(2, 1), (3, 1), (4, 1)]}
     board.exits("w1", -9, (3, 1))
-    jobs = board.machine.scheduler.jobs
+    jobs = board.machine.backlog.jobs
     assert [jobs[number].n_lost for number in (2, 3, 4)] == [0, 1, 0]
     board.join("w2", b"p2")
     assert granted(board.tick()) == {b"p2": [(2, 2), (3, 2), (4, 2)]}
@@ -73,7 +73,7 @@ def test_when_nobody_tells_what_ran_the_first_one_is_charged(board: Board) -> No
     board.tick()
     board.disconnect()
     board.tick(5.1)
-    assert board.machine.scheduler.jobs[7].n_lost == 1
+    assert board.machine.backlog.jobs[7].n_lost == 1
 
 
 def test_a_job_that_loses_its_worker_on_every_try_is_poison(board: Board) -> None:
@@ -106,7 +106,7 @@ def test_what_a_leaving_worker_was_running_when_it_was_ended_is_not_charged(boar
     assert board.exits("w1", -15, (7, 1)) == [
         AnnounceWorker(1, "w1", "lost", "signal 15 (SIGTERM)")
     ]
-    assert board.machine.scheduler.jobs[7].state is JobState.READY
+    assert board.machine.backlog.jobs[7].state is JobState.READY
 
 
 def test_an_attempt_whose_job_was_settled_meanwhile_is_not_charged(board: Board) -> None:
@@ -116,7 +116,7 @@ def test_an_attempt_whose_job_was_settled_meanwhile_is_not_charged(board: Board)
     board.tick()
     board.do(CancelRequested(board.now, (3,)))
     assert board.exits("w1", -9, (3, 1)) == [AnnounceWorker(1, "w1", "lost", "signal 9 (SIGKILL)")]
-    assert board.machine.scheduler.jobs[2].n_lost == 0
+    assert board.machine.backlog.jobs[2].n_lost == 0
 
 
 # --- who tells
@@ -275,4 +275,4 @@ def test_messages_of_a_lost_life_are_fenced(board: Board) -> None:
     assert isinstance(answer, Send)
     assert answer.envelope == Envelope(RUN, EPOCH, "w1", 1, 0, 0)
     assert type(answer.message) is Fenced
-    assert board.machine.scheduler.jobs[7].state is JobState.READY
+    assert board.machine.backlog.jobs[7].state is JobState.READY

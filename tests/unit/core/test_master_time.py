@@ -60,7 +60,7 @@ def test_a_job_that_passes_its_deadline_costs_its_worker_and_is_tried_again(boar
     assert board.machine.next_deadline() == board.now + LINKS_S
     assert not set(killed("w1", 1, PASSED)) & set(calm(board, 9.9))
     assert calm(board, 0.2) == killed("w1", 1, PASSED)
-    job = board.machine.scheduler.jobs[7]
+    job = board.machine.backlog.jobs[7]
     assert (job.n_timeouts, job.n_lost, job.last_incarnation) == (1, 0, 1)
     assert board.counters["timeouts"] == 1
     assert "quarantines" not in board.counters
@@ -191,7 +191,7 @@ def test_the_loss_of_one_copy_leaves_the_other_running(board: Board) -> None:
     start_backup(board)
     calm(board, 0.6)
     board.exits("w1", -9, (1, 1))
-    assert board.machine.scheduler.jobs[1].state is JobState.GRANTED
+    assert board.machine.backlog.jobs[1].state is JobState.GRANTED
     assert board.ends(b"p2", result(1, 2)) == [succeeded(1, 2, "w2", 2)]
 
 
@@ -210,9 +210,9 @@ def test_both_copies_may_fail_before_the_job_is_tried_again(board: Board) -> Non
     start_backup(board, JobOptions(pure=True, max_failures=4))
     calm(board, 0.6)
     board.ends(b"p1", result(1, 1, Outcome.ERROR))
-    assert board.machine.scheduler.jobs[1].state is JobState.GRANTED
+    assert board.machine.backlog.jobs[1].state is JobState.GRANTED
     board.exits("w2", -9, (1, 2))
-    assert board.machine.scheduler.jobs[1].state is JobState.READY
+    assert board.machine.backlog.jobs[1].state is JobState.READY
     assert granted(board.tick()) == {b"p1": [(1, 3)]}
 
 
@@ -288,7 +288,7 @@ def test_a_job_that_had_begun_when_it_was_asked_back_does_not_shield_the_next(
     board.says(b"p2", JobsReturned((), draining=True))
     board.ends(b"p1", result(2, seconds=0.001))
     board.open(2, 4)
-    board.machine.scheduler.phases[2].add_duration(0.001)
+    board.machine.backlog.phases[2].add_duration(0.001)
     assert granted(board.tick()) == {b"p1": [(4, 1)]}
     board.join("w3", b"p3")
     commands = calm(board, 2 * REVIEW_S)
