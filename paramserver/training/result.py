@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import os
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Self
 
 from paramserver.training.learner import Learner
 from paramserver.training.vector import FloatVector, fingerprint
@@ -33,6 +38,52 @@ class Progress:
     test_score: float | None
 
 
+MAX_ROWS: Final = 10_000
+"""A longer history is thinned out: what the master holds must not grow with time."""
+
+
+class History(list[Progress]):
+    """What a training has told on the way, as a table: a row for each `Progress`.
+
+    Examples
+    --------
+    >>> from paramserver.training.result import History, Progress
+    >>> history = History([Progress(1, 0.5, 0.1, 2.25, None), Progress(2, 1.0, 0.2, 2.0, 0.75)])
+    >>> history.columns
+    ('unit', 'epochs', 'wall_s', 'train_loss', 'test_score')
+    >>> history.to_rows()
+    [[1, 0.5, 0.1, 2.25, None], [2, 1.0, 0.2, 2.0, 0.75]]
+    """
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns: the fields of `Progress`."""
+        return tuple(each.name for each in fields(Progress))
+
+    def add(self, progress: Progress) -> None:
+        """Append a row; of more than `MAX_ROWS` every second one between the ends goes."""
+        self.append(progress)
+        if len(self) > MAX_ROWS:
+            del self[1:-1:2]
+
+    def to_rows(self) -> list[list[Any]]:
+        """Return the numbers alone, row by row."""
+        names = self.columns
+        return [[getattr(progress, name) for name in names] for progress in self]
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Sequence[Any]]) -> Self:
+        """Return the history that `to_rows` was called on."""
+        return cls(Progress(*row) for row in rows)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the table to a file, with a line of names; an absent score is an empty field."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(self.columns)
+            writer.writerows(self.to_rows())
+
+
 @dataclass
 class TrainingResult:
     """What `fit` returns.
@@ -43,7 +94,8 @@ class TrainingResult:
     learner : Learner
     mode : str
         "avg" or "async".
-    history : list of Progress
+    history : History
+        A table with a row for each `Progress`.
     units : int
         Rounds (averaging) or updates (async).
     examples : int
@@ -68,7 +120,7 @@ class TrainingResult:
     weights: FloatVector
     learner: Learner
     mode: str
-    history: list[Progress]
+    history: History
     units: int
     examples: int
     wall_s: float
