@@ -8,7 +8,8 @@ Map-reduce
     `MapReduce` runs a mapper and a reducer over files or items, and returns a `MapReduceResult`.
 Training
     `fit` trains a learner on a cluster, by `Averaging` or `AsyncSGD`, and returns a
-    `TrainingResult`.
+    `TrainingResult`. `Checkpoints` keep it across the death of the master; `EarlyStopping`,
+    `TargetScore` and `TimeLimit` end it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from paramserver.cluster import LocalCluster as LocalCluster
     from paramserver.mapreduce.result import MapReduceResult as MapReduceResult
     from paramserver.mapreduce.run import MapReduce as MapReduce
+    from paramserver.training.callbacks import EarlyStopping as EarlyStopping
+    from paramserver.training.callbacks import TargetScore as TargetScore
+    from paramserver.training.callbacks import TimeLimit as TimeLimit
+    from paramserver.training.checkpoint import Checkpoints as Checkpoints
     from paramserver.training.modes import AsyncSGD as AsyncSGD
     from paramserver.training.modes import Averaging as Averaging
     from paramserver.training.result import TrainingResult as TrainingResult
@@ -37,6 +42,10 @@ _HOMES = {
     "Averaging": "paramserver.training.modes",
     "AsyncSGD": "paramserver.training.modes",
     "TrainingResult": "paramserver.training.result",
+    "Checkpoints": "paramserver.training.checkpoint",
+    "EarlyStopping": "paramserver.training.callbacks",
+    "TargetScore": "paramserver.training.callbacks",
+    "TimeLimit": "paramserver.training.callbacks",
 }
 
 __all__ = ["__version__", *_HOMES]

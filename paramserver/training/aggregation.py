@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.training.optimizers import Optimizer
-from paramserver.training.vector import FloatVector, Workspace, combine
+from paramserver.training.vector import FloatVector, Workspace, combine, require
 
 
 class Rule(Protocol):
@@ -92,6 +92,15 @@ class Aggregation:
         np.subtract(old, self._delta, out=self._delta)
         return self._outer.step(old, self._delta, new)
 
+    def state(self) -> tuple[int, list[FloatVector]]:
+        """Return the steps of the outer optimizer, and what it remembers (no copies)."""
+        return (0, []) if self._outer is None else (self._outer.n_steps, self._outer.state)
+
+    def restore(self, n_steps: int, vectors: Sequence[FloatVector]) -> None:
+        """Go on from what `state` has returned; the vectors are copied."""
+        if self._outer is not None:
+            self._outer.restore(n_steps, vectors)
+
     def is_finite(self, w: FloatVector) -> bool:
         """Say whether a vector has neither NaN nor infinity."""
         return self._workspace.all_finite(w)
@@ -118,6 +127,16 @@ class TailMean:
         if round_number >= self._first:
             self.n += 1
             self._mean += (w - self._mean) / self.n
+
+    def state(self) -> tuple[int, FloatVector]:
+        """Return how many rounds have counted, and their mean (no copy)."""
+        return self.n, self._mean
+
+    def restore(self, n: int, mean: FloatVector) -> None:
+        """Go on from what `state` has returned; the mean is copied."""
+        require(mean, self._mean.size, self._mean.dtype, "The mean of the last weights")
+        self.n = n
+        np.copyto(self._mean, mean)
 
     def mean(self, w: FloatVector) -> FloatVector:
         """Return the mean; `w` itself as long as no round has counted."""

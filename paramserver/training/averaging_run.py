@@ -21,11 +21,15 @@ from paramserver.protocol.messages import Payload
 from paramserver.runtime.internals import Internals
 from paramserver.training.aggregation import Aggregation, TailMean
 from paramserver.training.averaging import Averaging, Command, Finish, Fold, StartRound
+from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.run import TrainingRun
 from paramserver.training.vector import FloatVector
 from paramserver.training.work import train_round
 from paramserver.transport.shm import SharedVector
+
+NO_ROUND = -1
+"""What the word that says which round is open holds when none is, and none will be."""
 
 
 class AveragingRun(TrainingRun):
@@ -70,13 +74,45 @@ class AveragingRun(TrainingRun):
         np.copyto(self._weights[machine.round % 2].array, w)
         self._master.on_worker.append(self._worker_changed)
 
+    def _restore(self, state: TrainingState) -> None:
+        machine, arrays = self.machine, state.arrays
+        machine.round = state.meta["round"]
+        machine.counters.update(state.meta["counters"])
+        self._round.array[0] = machine.round
+        np.copyto(self._weights[machine.round % 2].array, arrays["w"])
+        n_vectors = sum(name.startswith("outer.") for name in arrays)
+        outer = [arrays[f"outer.{i}"] for i in range(n_vectors)]
+        self._aggregation.restore(state.meta["outer_steps"], outer)
+        if "tail" in arrays:
+            self._tail.restore(state.meta["tail_rounds"], arrays["tail"])
+
     # --- on the I/O thread ------------------------------------------------------------------------
+
+    def _state(self) -> TrainingState:
+        machine = self.machine
+        outer_steps, outer = self._aggregation.state()
+        tail_rounds, tail = self._tail.state()
+        arrays = {"w": self._weights[machine.round % 2].array.copy()}
+        arrays |= {f"outer.{i}": vector.copy() for i, vector in enumerate(outer)}
+        if tail.size:
+            arrays["tail"] = tail.copy()
+        meta = {
+            "round": machine.round,
+            "unit": machine.round,
+            "outer_steps": outer_steps,
+            "tail_rounds": tail_rounds,
+            "counters": dict(machine.counters),
+        }
+        return TrainingState(meta, arrays)
 
     def _begin(self) -> None:
         self._perform(self.machine.start())
 
     def _stop(self) -> None:
         self.machine.stop()
+
+    def _give_up(self) -> None:
+        self._round.array[0] = NO_ROUND
 
     def _job_done(self, what: tuple[int, int], payload: Payload) -> None:
         number, partition = what
@@ -108,7 +144,7 @@ class AveragingRun(TrainingRun):
         slots = [self._slot(self._results[partition]) for partition in fold.partitions]
         old, new = (self._weights[number % 2].array for number in (fold.round, fold.round + 1))
         if not self._aggregation.fold(old, slots, fold.coefficients, new):
-            self._complain(fold, slots)
+            raise self._diverged(fold, slots, old)
         self._tail.add(fold.round, new)
         plan = self.plan
         self.examples += sum(
@@ -130,17 +166,26 @@ class AveragingRun(TrainingRun):
             self._slots[name] = slot
         return slot.array
 
-    def _complain(self, fold: Fold, slots: list[FloatVector]) -> None:
+    def _diverged(self, fold: Fold, slots: list[FloatVector], last: FloatVector) -> Diverged:
+        """Say which results of a round are not finite, and whose they are."""
         bad = [
-            str(partition)
+            partition
             for partition, slot in zip(fold.partitions, slots, strict=True)
             if not self._aggregation.is_finite(slot)
         ]
-        raise Diverged(
-            f"Round {fold.round}: the weights from partition {', '.join(bad) or '(the sum)'} are "
-            "not finite. The learning rate is too large, or the data hold NaN; try a tenth of it.",
+        workers = [self._results[partition].partition(".")[2] for partition in bad]
+        whose = ", ".join(
+            f"partition {partition} ({worker})"
+            for partition, worker in zip(bad, workers, strict=True)
+        )
+        return Diverged(
+            f"Round {fold.round}: the weights from {whose or 'the outer step'} are not finite. The "
+            "learning rate is too large, or the data hold NaN; try a tenth of it. The weights "
+            "before that round are kept (`weights` of this error).",
             round=fold.round,
             partitions=tuple(bad),
+            workers=tuple(workers),
+            weights=last.copy(),
         )
 
     def _answer(self, command: CallService, now: float) -> Iterable[ServiceReplied]:

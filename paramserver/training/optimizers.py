@@ -11,6 +11,7 @@ Rule 4: a step goes by blocks that stay in the cache, and allocates nothing. A s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite, sqrt
 from typing import Any, ClassVar
@@ -18,8 +19,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from paramserver.errors import ConfigError
-from paramserver.training.vector import FloatVector, Workspace, blocks
+from paramserver.errors import ConfigError, ShapeMismatch
+from paramserver.training.vector import FloatVector, Workspace, blocks, require
 
 
 @dataclass
@@ -66,6 +67,30 @@ class Optimizer(ABC):
         self.n_steps = 0
         self._state = [np.zeros(d, dtype) for _ in range(self.N_STATES)]
         self._workspace = Workspace(d, dtype)
+
+    def restore(self, n_steps: int, state: Sequence[FloatVector]) -> None:
+        """Go on from `n_steps` and `state` of an optimizer of the same kind; after `start`.
+
+        Parameters
+        ----------
+        n_steps : int
+        state : sequence of ndarray of shape (d,)
+            Copied.
+
+        Raises
+        ------
+        ShapeMismatch
+            If the vectors are not as many, or not such, as this optimizer has; nothing is changed.
+        """
+        if len(state) != len(self._state):
+            raise ShapeMismatch(
+                f"{type(self).__name__} remembers {len(self._state)} vectors, not {len(state)}."
+            )
+        for own, recorded in zip(self._state, state, strict=True):
+            require(recorded, own.size, own.dtype, f"The state of {type(self).__name__}")
+        for own, recorded in zip(self._state, state, strict=True):
+            np.copyto(own, recorded)
+        self.n_steps = n_steps
 
     def step(
         self,

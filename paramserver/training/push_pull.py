@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from paramserver.training.applying import Applier, fault_of
 from paramserver.training.optimizers import Optimizer
@@ -118,6 +119,36 @@ class ParameterServer:
         waiting = [s.incarnation for s in self.seats.values() if s.pending or s.waits]
         self.seats.clear()
         return waiting
+
+    def books(self) -> dict[str, Any]:
+        """Return what has been applied so far, as JSON values; for checkpoints.
+
+        Together with `w` and the state of the optimizer at the same moment they are the whole
+        state. Who pushed is no part of it: no life of a worker outlasts its master, and what an
+        earlier life has sent counts for nothing (STALE). A gradient that is HELD is not applied
+        yet: it is computed again.
+        """
+        return {
+            "version": self.version,
+            "epoch": self.epoch,
+            "cursors": list(self.cursors),
+            "examples": self.examples,
+            "staleness": {str(staleness): n for staleness, n in sorted(self.staleness.items())},
+            "counters": dict(self.counters),
+        }
+
+    def restore(self, books: dict[str, Any]) -> None:
+        """Go on from what `books` has returned; nobody has joined yet.
+
+        The ledger goes back together with the weights: what was applied in between is asked for
+        again, and nothing that is in the weights is.
+        """
+        self.version = books["version"]
+        self.epoch = books["epoch"]
+        self.cursors = list(books["cursors"])
+        self.examples = books["examples"]
+        self.staleness = Counter({int(key): n for key, n in books["staleness"].items()})
+        self.counters = Counter(books["counters"])
 
     # --- workers ---------------------------------------------------------------------------------
 

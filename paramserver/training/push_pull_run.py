@@ -15,6 +15,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
+import numpy as np
+
 from paramserver.core.commands import CallService
 from paramserver.core.events import ServiceReplied
 from paramserver.errors import Diverged, LocalProtocolError
@@ -22,6 +24,7 @@ from paramserver.protocol import calls
 from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.internals import Internals
 from paramserver.training.buffers import Rotation
+from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.optimizers import Optimizer
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.push_pull import ParameterServer, Push, PushPullRules, Verdict
@@ -69,6 +72,7 @@ class PushPullRun(TrainingRun):
         start = self._buffers.array(self._buffers.current)
         n_examples = plan.rows.n_examples
         self.server = ParameterServer(start, optimizer, n_examples, plan.push_size, rules)
+        self._optimizer = optimizer
         self._epochs = epochs
         self._n_running = 0
         self._gradients: dict[int, SharedVector] = {}
@@ -79,6 +83,14 @@ class PushPullRun(TrainingRun):
         self._is_bulk = rules.staleness_bound == 0
         self._version_at_nudge = -1
 
+    def _restore(self, state: TrainingState) -> None:
+        arrays = state.arrays
+        np.copyto(self._buffers.array(self._buffers.current), arrays["w"])
+        n_vectors = sum(name.startswith("optimizer.") for name in arrays)
+        vectors = [arrays[f"optimizer.{i}"] for i in range(n_vectors)]
+        self._optimizer.restore(state.meta["optimizer_steps"], vectors)
+        self.server.restore(state.meta["books"])
+
     def nudge(self) -> None:
         """Go on without those who have not joined, if nothing has moved since the last nudge."""
         if self._is_bulk:
@@ -86,12 +98,23 @@ class PushPullRun(TrainingRun):
 
     # --- jobs, on the I/O thread ------------------------------------------------------------------
 
+    def _state(self) -> TrainingState:
+        server, optimizer = self.server, self._optimizer
+        arrays = {"w": server.w.copy()}
+        arrays |= {f"optimizer.{i}": vector.copy() for i, vector in enumerate(optimizer.state)}
+        meta = {
+            "unit": server.version,
+            "optimizer_steps": optimizer.n_steps,
+            "books": server.books(),
+        }
+        return TrainingState(meta, arrays)
+
     def _begin(self) -> None:
         master = self._master
         self._exchange = Exchange(
             self._folder / LINE, PUSH.size, self._on_question, master.watch, master.unwatch
         )
-        self._open_epoch(0)
+        self._hand_in()
 
     def _open_epoch(self, number: int) -> None:
         server = self.server
@@ -99,14 +122,26 @@ class PushPullRun(TrainingRun):
             self._offer(server.w, server.version, is_last=True)
             return
         server.open_epoch(number)
+        self._hand_in()
+
+    def _hand_in(self) -> None:
+        """Have the rest of an epoch worked on: all of it, or what a checkpoint has left of it."""
+        server = self.server
+        ends = zip(server.cursors, server.n_batches, strict=True)
+        partitions = [k for k, (cursor, end) in enumerate(ends) if cursor < end]
+        if server.epoch >= self._epochs or not partitions:
+            self._open_epoch(server.epoch + 1)
+            return
         server.capacity = self._internals.n_workers()
-        partitions = range(len(server.n_batches))
         self._n_running = len(partitions)
-        self._submit(train_partition, number, partitions)
+        self._submit(train_partition, server.epoch, partitions)
 
     def _stop(self) -> None:
         for incarnation in self.server.stop():
             self._answer_to(incarnation, Verdict.STOP)
+
+    def _give_up(self) -> None:
+        self._stop()
 
     def _job_done(self, what: tuple[int, int], payload: Payload) -> None:
         _, compute_s = calls.decode_value(payload, trusted=self._internals.trusted)

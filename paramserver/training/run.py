@@ -26,6 +26,7 @@ from paramserver.protocol import calls
 from paramserver.protocol.messages import Payload
 from paramserver.runtime.futures import job_error
 from paramserver.runtime.internals import Internals
+from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.vector import FloatVector
 
@@ -51,6 +52,10 @@ class Snapshot(NamedTuple):
     at: float
 
 
+TOTALS = ("examples", "compute_s", "apply_s")
+"""Sums that a training which is resumed goes on with."""
+
+
 class TrainingRun:
     """One training on its way. See `runtime.master.JobOwner` and `Service`.
 
@@ -61,6 +66,11 @@ class TrainingRun:
     plan : TrainingPlan
     pure : bool
         Whether its jobs may run twice at a time.
+
+    Attributes
+    ----------
+    is_sound : bool
+        False after an error amid a step: the state may be half changed, and is not to be captured.
     """
 
     def __init__(self, internals: Internals, plan: TrainingPlan, *, pure: bool) -> None:
@@ -71,6 +81,8 @@ class TrainingRun:
         self.examples = 0
         self.began_at = 0.0
         self.ended_at = 0.0
+        self.is_sound = True
+        self._wall_s_before = 0.0
         self._internals = internals
         self._master = internals.master
         self._phase = internals.next_phase()
@@ -93,8 +105,9 @@ class TrainingRun:
         master = self._master
         master.services[self.plan.service] = self
         spec = PhaseSpec(self._phase, self.plan.service, self._options)
-        self.began_at = master.clock()
-        master.post(PhaseOpened(self.began_at, spec))
+        now = master.clock()
+        self.began_at = now - self._wall_s_before  # as if it had run in one piece
+        master.post(PhaseOpened(now, spec))
         master.ask(lambda _: self._guard(self._begin))
 
     def stop(self) -> None:
@@ -130,8 +143,41 @@ class TrainingRun:
             snapshot, self._snapshot = self._snapshot, None
             return snapshot
 
+    def capture(self, timeout_s: float = 30.0) -> TrainingState:
+        """Copy all that the rest of the training follows from, between two steps.
+
+        The I/O thread does nothing else meanwhile: it takes as long as one copy of the vectors.
+
+        Raises
+        ------
+        ClusterClosed
+            If the master has ended.
+        TimeoutError
+            If it has no time for it.
+        """
+        return self._master.ask(lambda _: self._capture(), timeout_s)
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from what `capture` has returned, instead of from the start. Before `start`."""
+        for name in TOTALS:
+            setattr(self, name, state.meta[name])
+        self._wall_s_before = state.meta["wall_s"]
+        self._restore(state)
+
     def nudge(self) -> None:
         """Look whether the run is stuck; called now and then while nothing is heard of it."""
+
+    def break_away(self, timeout_s: float) -> None:
+        """Tell the workers to stop where they are, and give them a moment to do so.
+
+        After an error or an interrupt: who is still at work when `close` is called is killed.
+        """
+        try:
+            self._master.ask(lambda _: self._tell_to_stop(), timeout_s)
+        except (ClusterClosed, TimeoutError):
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: not self._jobs, timeout_s)
 
     @property
     def final(self) -> Snapshot | None:
@@ -161,6 +207,9 @@ class TrainingRun:
         """Take in how a job ended."""
         what = self._jobs.pop(ended.job, None)
         if what is None or self._has_ended:
+            if not self._jobs:
+                with self._changed:
+                    self._changed.notify_all()
             return
         if ended.verdict is not Verdict.SUCCEEDED:
             self._fail(job_error(ended, trusted=self._internals.trusted))
@@ -179,6 +228,7 @@ class TrainingRun:
                 return (self._reply(command, now, self._plan_payload),)
             return self._answer(command, now)
         except Exception as error:  # noqa: BLE001 - it ends the training, not the master
+            self.is_sound = False
             self._fail(error)
             payload = calls.encode_error(error, trusted=self._internals.trusted)
             return (ServiceReplied(now, command.incarnation, command.call, False, payload),)
@@ -196,6 +246,10 @@ class TrainingRun:
     def _stop(self) -> None:
         raise NotImplementedError
 
+    def _give_up(self) -> None:
+        """Have workers stop where they are; nothing of what they do counts any more."""
+        raise NotImplementedError
+
     def _job_done(self, what: tuple[int, int], payload: Payload) -> None:
         raise NotImplementedError
 
@@ -203,6 +257,14 @@ class TrainingRun:
         raise NotImplementedError
 
     def _forget(self, incarnation: int) -> None:
+        raise NotImplementedError
+
+    def _state(self) -> TrainingState:
+        """Return copies of what the rest of the training follows from."""
+        raise NotImplementedError
+
+    def _restore(self, state: TrainingState) -> None:
+        """Take over what `_state` has returned; on the user's thread, before `_begin`."""
         raise NotImplementedError
 
     def _leave(self) -> None:
@@ -237,7 +299,20 @@ class TrainingRun:
         try:
             step(*args)
         except Exception as error:  # noqa: BLE001 - it ends the training, not the master
+            self.is_sound = False
             self._fail(error)
+
+    def _tell_to_stop(self) -> None:
+        if not self._has_ended:
+            with self._changed:
+                self._end()
+        self._give_up()
+
+    def _capture(self) -> TrainingState:
+        state = self._state()
+        wall_s = (self.ended_at or self._master.clock()) - self.began_at
+        totals = {name: getattr(self, name) for name in TOTALS}
+        return TrainingState(state.meta | totals | {"wall_s": wall_s}, state.arrays)
 
     def _fail(self, error: BaseException) -> None:
         with self._changed:

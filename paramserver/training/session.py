@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
+from contextlib import nullcontext
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,10 @@ from paramserver.runtime.internals import Internals
 from paramserver.training.aggregation import Aggregation, TailMean
 from paramserver.training.averaging import Averaging as AveragingMachine
 from paramserver.training.averaging_run import AveragingRun
+from paramserver.training.callbacks import Callbacks
+from paramserver.training.checkpoint import Checkpoints
 from paramserver.training.intake import as_rows, check_labels, choose_lr, sample_rows
+from paramserver.training.keeper import Keeper
 from paramserver.training.learner import Batch, Learner
 from paramserver.training.modes import Averaging, Mode
 from paramserver.training.optimizers import make_optimizer
@@ -30,8 +34,10 @@ from paramserver.training.partitioning import cut
 from paramserver.training.partitions import SharedRows
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.push_pull_run import PushPullRun
-from paramserver.training.result import Progress, TrainingResult
+from paramserver.training.result import History, Progress, TrainingResult
 from paramserver.training.run import Snapshot, TrainingRun, make_folder, start_weights
+from paramserver.training.run_constants import describe_run
+from paramserver.training.vector import FloatVector
 
 if TYPE_CHECKING:
     from paramserver.cluster import Cluster
@@ -42,6 +48,8 @@ LOOK_FACTOR = 20
 """... and how many times as long as a look itself takes."""
 NUDGE_S = 2.5
 """A synchronous step that has waited for absent learners for two of these goes on without them."""
+BREAK_AWAY_S = 1.0
+"""How long workers may take to leave their step when training is broken off."""
 
 
 def fit(
@@ -58,6 +66,9 @@ def fit(
     lr: float | str = "auto",
     seed: int = 0,
     on_progress: Callable[[Progress], object] | None = None,
+    callbacks: Callbacks = (),
+    checkpoints: Checkpoints | None = None,
+    resume: bool = False,
 ) -> TrainingResult:
     """Train a learner on the workers of a cluster.
 
@@ -92,6 +103,15 @@ def fit(
     on_progress : callable, optional
         Called with a `Progress` on this thread, whenever a copy of the weights was evaluated. When
         it returns True, training ends.
+    callbacks : sequence of callables, default=()
+        Called in the same way: `EarlyStopping`, `TargetScore`, `TimeLimit`, or your own.
+    checkpoints : Checkpoints, optional
+        Where the state of the training is written now and then, at its end, and when it is broken
+        off (Ctrl-C, or an error that leaves the state whole).
+    resume : bool, default=False
+        Go on from the newest whole checkpoint: averaging ends with the same bits as if it had never
+        been interrupted, and no push is applied twice. Settings and data must be the same, but for
+        the number of rounds or epochs. Where there is no checkpoint yet, training begins.
 
     Returns
     -------
@@ -100,12 +120,12 @@ def fit(
     Raises
     ------
     ConfigError
-        If a setting is not allowed.
+        If a setting is not allowed, or is another one than that of the training to be resumed.
     DataError, ShapeMismatch
         If the data are not what they should be: values that are not finite, labels that the
         learner does not know, weights below 0, parts that do not belong together.
     Diverged
-        If the weights stop being finite.
+        If the weights stop being finite; it holds the last finite ones, and the checkpoints stay.
 
     Examples
     --------
@@ -127,18 +147,35 @@ def fit(
         raise ConfigError(
             f"batch_size must be 1 or more, not {batch_size}.", field="batch_size", value=batch_size
         )
-    step = choose_lr(learner, rows, seed) if isinstance(lr, str) else float(lr)
-    make_optimizer("sgd", step)  # refuses what is no learning rate, before anything is started
-    p = mode.n_partitions or min(cluster.n_workers, rows.n)
-    parts = cut(rows.y, p, partition, seed)
-    run = _open_run(cluster.internals(), learner, rows, parts, mode, batch_size, step, seed)
-    lost_before = cluster.status().counters.get("workers_lost", 0)
-    try:
-        history = _watch(run, learner, rows, held_out, on_progress)
-        final = run.final
-        assert final is not None
-    finally:
-        run.close()
+    with nullcontext() if checkpoints is None else checkpoints:
+        keeper = Keeper(checkpoints, resume=resume)
+        # What was chosen by itself stays what it was, also where it would be chosen otherwise now.
+        if isinstance(lr, str):
+            lr = keeper.recorded_constant("lr") or choose_lr(learner, rows, seed)
+        step = float(lr)
+        make_optimizer("sgd", step)  # refuses what is no learning rate, before anything is started
+        p = mode.n_partitions or keeper.recorded_constant("n_partitions")
+        parts = cut(rows.y, p or min(cluster.n_workers, rows.n), partition, seed)
+        if checkpoints is not None:
+            keeper.settle(
+                describe_run(learner, mode, rows, parts, batch_size=batch_size, lr=step, seed=seed)
+            )
+        run = _open_run(cluster.internals(), learner, rows, parts, mode, batch_size, step, seed)
+        lost_before = cluster.status().counters.get("workers_lost", 0)
+        history = keeper.history()
+        told = [*callbacks, *([] if on_progress is None else [on_progress])]
+        try:
+            if keeper.recorded is not None:
+                run.restore(keeper.recorded)
+            _watch(run, learner, rows, held_out, told, keeper, history)
+            final = run.final
+            assert final is not None
+        except BaseException:
+            keeper.rescue(run, history)
+            run.break_away(BREAK_AWAY_S)
+            raise
+        finally:
+            run.close()
     lost = cluster.status().counters.get("workers_lost", 0) - lost_before
     return _result(run, final, history, learner, step, rows.n, lost)
 
@@ -188,32 +225,50 @@ def _watch(
     learner: Learner,
     rows: Batch,
     held_out: Batch | None,
-    on_progress: Callable[[Progress], object] | None,
-) -> list[Progress]:
+    told: Callbacks,
+    keeper: Keeper,
+    history: History,
+) -> None:
     """Wait for the end; evaluate what comes by (the loss on a sample) and what is left."""
     sample = sample_rows(rows, run.plan.seed)
-    history: list[Progress] = []
-    pause_s = 0.0
+
+    def score(w: FloatVector) -> float:
+        return -learner.loss(w, sample) if held_out is None else learner.score(w, held_out)
+
+    for callback in told:
+        begin = getattr(callback, "begin", None)
+        if begin is not None:
+            begin(history)
+    look_at = heard_at = monotonic()
     run.start()
     while run.final is None:
-        snapshot = run.wait(NUDGE_S, look=on_progress is not None, not_before_s=pause_s)
-        if snapshot is None:
-            run.nudge()
-        elif on_progress is not None:
-            began = perf_counter()
-            history.append(_evaluate(run, snapshot, learner, sample, held_out))
-            if on_progress(history[-1]):
+        wait_s = min(NUDGE_S, keeper.due_in_s)
+        snapshot = run.wait(wait_s, look=bool(told), not_before_s=look_at - monotonic())
+        if snapshot is not None:
+            heard_at, began = monotonic(), perf_counter()
+            history.add(_evaluate(run, snapshot, learner, sample, held_out))
+            if _tell(told, history[-1]):
                 run.stop()
             # The cores are for the learners: no more than a twentieth of the time of one is ours.
-            pause_s = max(SNAPSHOT_S, LOOK_FACTOR * (perf_counter() - began))
+            look_at = monotonic() + max(SNAPSHOT_S, LOOK_FACTOR * (perf_counter() - began))
+        elif monotonic() - heard_at >= NUDGE_S:
+            run.nudge()
+            heard_at = monotonic()
+        if keeper.due_in_s == 0 and run.final is None:
+            keeper.save(run, history, score)
     last = _evaluate(run, run.final, learner, rows, held_out)
     if history and history[-1].unit == last.unit:
         history[-1] = last
-        return history
-    history.append(last)
-    if on_progress is not None:
-        on_progress(last)
-    return history
+    else:
+        history.add(last)
+        _tell(told, last)
+    keeper.save(run, history, score)
+
+
+def _tell(told: Callbacks, progress: Progress) -> bool:
+    """Call all callbacks; return whether one of them has seen enough."""
+    answers = [callback(progress) for callback in told]
+    return any(answers)
 
 
 def _evaluate(
@@ -231,7 +286,7 @@ def _evaluate(
 def _result(
     run: TrainingRun,
     final: Snapshot,
-    history: list[Progress],
+    history: History,
     learner: Learner,
     lr: float,
     n_examples: int,
