@@ -106,33 +106,24 @@ class Affine(Model):
 
     # --- steps ------------------------------------------------------------------------------------
 
-    def kernel_for(self, X: Matrix, batch_size: int) -> str:
-        """Say which kernel takes the steps over such rows.
+    def kernel_for(self, rows: Batch, batch_size: int) -> str:
+        """Say which kernel takes the steps of a pass over some rows: "numba" or "numpy"."""
+        return choice.choose(
+            self._settings[3],
+            is_dense=isinstance(rows.X, np.ndarray),
+            n_steps=-(-rows.n // batch_size),
+            work=batch_size * self.n_features * self.width,
+        )
 
-        "numba" for sparse rows, and for dense batches so small that the calls of numpy take longer
-        than their work (`kernels.choice.DENSE_WORK`); "numpy" for others: nothing beats its BLAS.
-        """
-        if self._settings[3] != "numba":
-            return "numpy"
-        work = batch_size * self.n_features * self.width
-        is_dense = isinstance(X, np.ndarray)
-        return "numpy" if is_dense and work > choice.DENSE_WORK else "numba"
-
-    def warm_up(self) -> None:
-        """Compile what will run, or load it from the disk; a second call costs nothing.
-
-        Raises
-        ------
-        ConfigError
-            If the model was made where numba is installed, and here it is not.
-        """
-        if self._settings[3] == "numba":
-            choice.load().warm_up(self.dtype, self.width, self.output.is_for_classes)
+    def warm_up(self, rows: Batch, batch_size: int) -> None:
+        """Compile what will run over such rows, or load it from the disk; at most once."""
+        if self.kernel_for(rows, batch_size) == "numba":
+            choice.load().warm_up(self, rows.X)
 
     def local_steps(self, w: FloatVector, epoch: Epoch, batches: range, lr: float) -> None:
         """Take the steps of some batches of a pass, in place; proximal where there is L1."""
         X = epoch.rows.X
-        if self.kernel_for(X, epoch.batch_size) == "numba":
+        if self.kernel_for(epoch.rows, epoch.batch_size) == "numba":
             choice.load().steps(self, w, epoch, batches, lr)
         elif isinstance(X, np.ndarray):
             self._plain_steps(w, epoch, batches, lr)

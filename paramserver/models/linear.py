@@ -33,7 +33,8 @@ class Linear(Affine):
         Strengths of the penalties; ridge regression is the squared error with L2.
     dtype_name : {"float32", "float64"}
     kernel : {"auto", "numpy", "numba"}
-        What takes the steps of a pass; "auto" becomes "numba" where that is installed.
+        What takes the steps of a pass: "auto" is numba where that is installed and pays, which
+        `kernel_for` tells.
     """
 
     n_outputs: int = 1

@@ -1,8 +1,7 @@
 """What all models here share: settings, losses, scores, and plain steps. Arithmetic only.
 
 Rule 1: a model adds only how its weights lie and how outputs and gradients come from them.
-Rule 2: which kernel runs follows from the settings and the data, never from who computes: `kernel`
-        is settled when a model is made (on the master), and travels with it.
+Rule 2: which kernel runs follows from the settings and the rows, never from who computes.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paramserver.errors import ConfigError, DataError
+from paramserver.errors import ConfigError, ShapeMismatch
 from paramserver.models.kernels.choice import settle
 from paramserver.models.losses import Array
 from paramserver.models.outputs import Output, mean
@@ -96,8 +95,8 @@ class Model(ABC):
         """Length of the flat weights."""
         return self.layout.size
 
-    def kernel_for(self, X: Matrix, batch_size: int) -> str:
-        """Say which kernel takes the steps over such rows: "numba" or "numpy"."""
+    def kernel_for(self, rows: Batch, batch_size: int) -> str:
+        """Say which kernel takes the steps of a pass over some rows: "numba" or "numpy"."""
         return "numpy"
 
     def check_labels(self, y: Array) -> None:
@@ -110,19 +109,21 @@ class Model(ABC):
         """
         self.output.check(y)
 
-    def check_rows(self, data: Batch) -> None:
+    def check_rows(self, rows: Batch) -> None:
         """Refuse rows that do not fit the model.
 
         Raises
         ------
+        ShapeMismatch
+            If they have another number of features.
         DataError
+            If their labels do not fit.
         """
-        if data.X.ndim != 2 or data.X.shape[1] != self.n_features:
-            raise DataError(
-                f"X has the shape {data.X.shape}; the model has {self.n_features} features.",
-                path="X",
+        if rows.X.ndim != 2 or rows.X.shape[1] != self.n_features:
+            raise ShapeMismatch(
+                f"X has the shape {rows.X.shape}; the model has {self.n_features} features."
             )
-        self.check_labels(data.y)
+        self.check_labels(rows.y)
 
     def gradient(self, w: FloatVector, batch: Batch, out: FloatVector) -> None:
         """Write the gradient of the mean loss, penalties included."""

@@ -26,7 +26,8 @@ class Softmax(Affine):
         Strengths of the penalties.
     dtype_name : {"float32", "float64"}
     kernel : {"auto", "numpy", "numba"}
-        What takes the steps of a pass; "auto" becomes "numba" where that is installed.
+        What takes the steps of a pass: "auto" is numba where that is installed and pays, which
+        `kernel_for` tells.
     """
 
     n_classes: int

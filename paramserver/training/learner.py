@@ -59,7 +59,8 @@ class Learner(Protocol):
     - ``curvature(batch) -> float``, a bound on the largest eigenvalue of the Hessian over a batch,
       or ``default_lr``, for choosing a learning rate,
     - ``check_labels(y)``, which raises `DataError` where labels do not fit the model,
-    - ``warm_up()``, called once by each worker before it is given work: compile, import,
+    - ``kernel_for(rows, batch_size) -> str``, what will take the steps of a pass over such rows,
+      and ``warm_up(rows, batch_size)``, called by each worker before it begins: compile, import,
     - and what `FastLearner`, `SteppingLearner` and `SparseLearner` name.
 
     Attributes

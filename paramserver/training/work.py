@@ -146,6 +146,9 @@ def attach(service: str, folder: str, context: JobContext) -> Attachment:
             del _attachments[next(iter(_attachments))]
         reply = context.call(service, "plan", Payload(PayloadKind.PLAIN, b""))
         plan = calls.decode_value(reply, trusted=context.trusted)
+        warm_up = getattr(plan.learner, "warm_up", None)
+        if warm_up is not None:  # before anybody measures, or waits for, a round
+            warm_up(plan.rows.open(0), plan.batch_size)
         found = _attachments[folder] = Attachment(plan, context.worker_id)
     return found
 

@@ -1,7 +1,9 @@
 """Which kernel: numpy or numba. Decides by what is installed; imports numba only to run it.
 
-Rule 1: "auto" is settled where a model is made, and the answer travels with the model; so all
-        workers of a training run the same kernel, or fail.
+Rule 1: what runs follows from the model, the rows and the batch size, and from nothing else: so a
+        training gives the same bits whoever computes, and a machine without numba says so.
+Rule 2: "auto" is numba where it pays: where it is installed when the model is made (on the master),
+        and a pass has so many steps that they are worth its import, and compiling once.
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ from paramserver.errors import ConfigError
 
 KERNELS: Final = ("auto", "numpy", "numba")
 DENSE_WORK: Final = 16_384
-"""Products in one dense batch up to which a compiled loop beats numpy. Measured, float32: at
-32 x 64 x 10 both are even; at 1 x 784 x 10 the loop is four times as fast; beyond, BLAS wins."""
+"""Products in one dense batch up to which a compiled loop beats numpy: at 1 x 784 x 10 it is four
+times as fast, at 32 x 64 x 10 both are even, beyond nothing beats BLAS (measured, float32)."""
+LEAST_STEPS: Final = 1_000
+"""Steps in a pass from which on "auto" is numba: its import alone costs as much as 3,000 steps in
+scipy or 20,000 in numpy."""
 HOW: Final = "python -m pip install 'paramserver[fast]'"
 
 
 def settle(kernel: str) -> str:
-    """Return "numpy" or "numba"; for "auto" the latter where it is installed.
+    """Return the kernel of a model: "auto" stays only where numba is installed.
 
     Raises
     ------
@@ -33,11 +38,30 @@ def settle(kernel: str) -> str:
             field="kernel",
             value=kernel,
         )
-    if kernel == "auto":
-        return "numba" if find_spec("numba") is not None else "numpy"
-    if kernel == "numba" and find_spec("numba") is None:
+    if find_spec("numba") is not None:
+        return kernel
+    if kernel == "numba":
         raise _missing()
-    return kernel
+    return "numpy"
+
+
+def choose(kernel: str, *, is_dense: bool, n_steps: int, work: int) -> str:
+    """Return "numba" or "numpy" for passes over some rows.
+
+    Parameters
+    ----------
+    kernel : str
+        What `settle` has returned.
+    is_dense : bool
+    n_steps : int
+        In a pass.
+    work : int
+        Products in a step, if rows are dense: batch size times coefficients.
+    """
+    if kernel != "auto":
+        return kernel
+    pays = n_steps >= LEAST_STEPS and not (is_dense and work > DENSE_WORK)
+    return "numba" if pays else "numpy"
 
 
 def load() -> Any:
@@ -55,9 +79,9 @@ def load() -> Any:
 
 def _missing() -> ConfigError:
     return ConfigError(
-        "The kernel of this model is 'numba', and numba is not installed here. Results must not "
-        f"depend on who computes them: install it on every machine ({HOW}), or make the model "
-        "with kernel='numpy'.",
+        "These steps are taken by numba, and numba is not installed here. Results must not depend "
+        f"on who computes them: install it on every machine ({HOW}), or make the model with "
+        "kernel='numpy'.",
         field="kernel",
         value="numba",
     )

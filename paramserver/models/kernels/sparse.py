@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from paramserver.models.kernels.jit import compiled
+from paramserver.models.kernels.prefetch import AHEAD, LINE_BYTES, hint
 from paramserver.models.kernels.slopes import slope, slopes
 from paramserver.models.lazy import LEAST_SCALE
 
@@ -34,6 +35,22 @@ def _multiply_out(v: Any, s: float, owed: float, paid: Any) -> None:
         for j in range(v.shape[0]):
             for c in range(v.shape[1]):
                 v[j, c] *= s
+
+
+@compiled
+def _expect(indptr: Any, indices: Any, data: Any, y: Any, order: Any, place: int) -> None:
+    """Begin to load the row that is due soon, and where the rows behind it are."""
+    if place + AHEAD < order.size:
+        far, row = order[place + AHEAD], order[place]
+        hint(indptr, far)
+        hint(y, far)
+        first, last = indptr[row], indptr[row + 1] - 1
+        for k in range(first, last, LINE_BYTES // data.itemsize):
+            hint(indices, k)
+            hint(data, k)
+        if last >= first:
+            hint(indices, last)
+            hint(data, last)
 
 
 @compiled
@@ -64,6 +81,7 @@ def one_output(
         start = number * batch_size
         rows = order[start : start + batch_size]
         for i in range(rows.size):
+            _expect(indptr, indices, data, y, order, start + i + AHEAD)
             total = 0.0
             for k in range(indptr[rows[i]], indptr[rows[i] + 1]):
                 j = indices[k]
@@ -123,6 +141,7 @@ def many_outputs(
         for i in range(rows.size):
             zi = z[i]
             zi[:] = 0.0
+            _expect(indptr, indices, data, y, order, start + i + AHEAD)
             for k in range(indptr[rows[i]], indptr[rows[i] + 1]):
                 j, x = indices[k], data[k]
                 vj = v[j]
