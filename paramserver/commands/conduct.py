@@ -70,18 +70,19 @@ def _prepare(settings: TrainSettings, display: Display) -> Prepared:
     dataset = load_data(settings)
     n, n_test = len(dataset.y_train), len(dataset.y_test)
     kinds = f"{dataset.n_classes} classes" if dataset.n_classes else "numbers to predict"
-    display.say(
-        f"  data       {n:,} examples to train on, {n_test:,} held out, {dataset.n_features:,} "
-        f"features, {kinds}"
+    display.fact(
+        "data",
+        f"{n:,} examples to train on, {n_test:,} held out, {dataset.n_features:,} features, "
+        f"{kinds}",
     )
     for note in dataset.notes:
-        display.say(f"             {note}")
+        display.fact("", note)
     prepared = prepare(settings, dataset)
-    made = prepared.settings
-    display.say(
-        f"  model      {made.model}, {prepared.learner.size:,} weights in "
-        f"{prepared.learner.dtype}, learning rate {prepared.lr:.4g}"
-        + (" (chosen from the data)" if settings.lr is None else "")
+    chosen = " (chosen from the data)" if settings.lr is None else ""
+    display.fact(
+        "model",
+        f"{prepared.settings.model}, {prepared.learner.size:,} weights in "
+        f"{prepared.learner.dtype}, learning rate {prepared.lr:.4g}{chosen}",
     )
     return prepared
 
@@ -123,8 +124,8 @@ def _run(prepared: Prepared, folder: RunFolder | None, display: Display, *, resu
     from paramserver.commands.summary import describe, summarise
 
     summary = summarise(prepared, result)
-    for line in describe(prepared, result):
-        display.say(line)
+    for label, text in describe(prepared, result):
+        display.fact(label, text)
     if folder is not None:
         _keep(prepared, result, summary, folder)
     if prepared.settings.baseline:
@@ -132,7 +133,7 @@ def _run(prepared: Prepared, folder: RunFolder | None, display: Display, *, resu
     if folder is not None:
         folder.write_summary(summary)
         _note_end(folder, RunEnded(outcome="done", summary=summary))
-        display.say(f"  kept in    {folder.path}")
+        display.fact("kept in", str(folder.path))
     if prepared.settings.json:
         print(json.dumps(plain(summary), allow_nan=False), flush=True)
     return EXIT_DONE
@@ -182,9 +183,9 @@ def _say_workers(prepared: Prepared, cluster: Cluster, display: Display) -> None
 
     where = f"on {n_cores()} cores" if prepared.settings.address is None else "of other machines"
     n, p = cluster.n_workers, prepared.mode.n_partitions
-    display.say(f"  workers    {n} processes {where}, {p} partitions")
+    display.fact("workers", f"{n} processes {where}, {p} partitions")
     if prepared.settings.address is None and n > n_cores():
-        display.say("             more workers than cores: they take turns, which is no faster")
+        display.fact("", "more workers than cores: they take turns, which is no faster")
 
 
 def _started(prepared: Prepared, *, resumed: bool) -> RunStarted:
@@ -224,9 +225,10 @@ def _compare(prepared: Prepared, result: TrainingResult, display: Display) -> di
     try:
         comparison = compare(prepared, result)
     except KeyboardInterrupt:
-        display.say("not compared with scikit-learn: interrupted; the run itself is complete")
+        display.fact("compared", "not with scikit-learn: interrupted; the run itself is complete")
         return {}
-    display.say(comparison.describe())
+    for i, line in enumerate(comparison.describe()):
+        display.fact("" if i else "compared", line)
     return comparison.as_summary()
 
 

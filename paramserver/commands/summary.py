@@ -61,39 +61,40 @@ def summarise_staleness(staleness: Mapping[int, int]) -> dict[str, Any]:
     }
 
 
-def describe(prepared: Prepared, result: TrainingResult) -> Iterator[str]:
-    """Yield the lines that say what a training brought, and where its time went."""
-    score = "" if result.test_score is None else (
-        f"held-out {prepared.dataset.metric} {result.test_score:.4f}, "
-    )  # fmt: skip
+def describe(prepared: Prepared, result: TrainingResult) -> Iterator[tuple[str, str]]:
+    """Yield what a training brought and where its time went: labels and lines."""
+    score = ""
+    if result.test_score is not None:
+        score = f"held-out {prepared.dataset.metric} {result.test_score:.4f}, "
     yield (
-        f"done: {score}loss {result.history[-1].train_loss:.4f} after {result.epochs:.1f} epochs "
-        f"in {result.wall_s:.2f} s ({_rate(result):,.0f} examples/s)"
+        "done",
+        f"{score}loss {result.history[-1].train_loss:.4f} after {result.epochs:.1f} epochs in "
+        f"{result.wall_s:.2f} s ({_rate(result):,.0f} examples/s)",
     )
-    yield _where_the_time_went(prepared, result)
+    yield "time", _where_the_time_went(prepared, result)
     if result.mode == "async":
         found = summarise_staleness(result.staleness)
         yield (
-            f"  staleness  mean {found['mean']:.2f}, median {found['p50']}, p95 {found['p95']}, "
-            f"max {found['max']} of {result.units:,} updates"
+            "staleness",
+            f"mean {found['mean']:.2f}, median {found['p50']}, p95 {found['p95']}, max "
+            f"{found['max']} of {result.units:,} updates",
         )
     rejected = {reason: n for reason, n in result.rejected.items() if n}
     if rejected:
-        yield "  not applied  " + ", ".join(f"{n} {reason}" for reason, n in rejected.items())
+        yield "refused", ", ".join(f"{n} {reason}" for reason, n in rejected.items())
     if result.workers_lost:
-        yield f"  workers lost  {result.workers_lost}; their work was done again by others"
+        yield "lost", f"{result.workers_lost} workers; what they held was done again by others"
 
 
 def _where_the_time_went(prepared: Prepared, result: TrainingResult) -> str:
     """Say what part of the workers' time was computing; the rest is the wire and waiting."""
     n = prepared.n_workers
-    room_s = max(1e-9, n * result.wall_s)
-    computing = min(1.0, result.compute_s / room_s)
+    computing = min(1.0, result.compute_s / max(1e-9, n * result.wall_s))
     applying = min(1.0, result.apply_s / max(1e-9, result.wall_s))
     verb = "averaged" if result.mode == "avg" else "applied"
     return (
-        f"  time       {n} workers computed for {computing:.0%} of it, {1 - computing:.0%} was "
-        f"wire and waiting; the master {verb} for {applying:.0%}"
+        f"{n} workers computed for {computing:.0%} of it, {1 - computing:.0%} was wire and "
+        f"waiting; the master {verb} for {applying:.0%}"
     )
 
 

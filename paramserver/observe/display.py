@@ -20,12 +20,19 @@ LINE_FIRST_S: Final = 0.25
 LINE_MAX_GAP_S: Final = 60.0
 """... and never further apart than this."""
 
+LABEL_WIDTH: Final = 10
+ETA_AFTER_S: Final = 1.0
+"""How much of a run must have been seen before its end is foretold."""
+
 
 class Display(Protocol):
     """Shows a run."""
 
     def say(self, line: str) -> None:
         """Show a line of words, above what is updated."""
+
+    def fact(self, label: str, text: str) -> None:
+        """Show something that is so, under a short label (empty: more of the last one)."""
 
     def begin(self, started: RunStarted) -> None:
         """Show that a run begins."""
@@ -41,6 +48,9 @@ class Silence:
     """Shows nothing."""
 
     def say(self, line: str) -> None:
+        """Show nothing."""
+
+    def fact(self, label: str, text: str) -> None:
         """Show nothing."""
 
     def begin(self, started: RunStarted) -> None:
@@ -70,6 +80,10 @@ class Lines:
     def say(self, line: str) -> None:
         """Print a line at once."""
         print(line, file=self._file or sys.stdout, flush=True)
+
+    def fact(self, label: str, text: str) -> None:
+        """Print a line at once."""
+        self.say(f"  {label:<{LABEL_WIDTH}} {text}")
 
     def begin(self, started: RunStarted) -> None:
         """Print nothing; remember what the figures are of."""
@@ -120,6 +134,14 @@ def part_done(started: RunStarted, progress: Progressed) -> float:
     """Return how much of the work is done, from 0 to 1."""
     done = progress.unit if started.mode == "avg" else progress.epochs
     return min(1.0, done / started.total) if started.total else 1.0
+
+
+def seconds_left(started: RunStarted, progress: Progressed, now_s: float) -> float | None:
+    """Return how long a run will go on at its pace so far; None while that is a guess."""
+    part = part_done(started, progress)
+    if progress.wall_s < ETA_AFTER_S or not 0 < part < 1:
+        return None
+    return max(0.0, progress.wall_s / part - now_s)
 
 
 def choose_display(file: TextIO, *, live: Callable[[TextIO], Display] | None = None) -> Display:

@@ -8,6 +8,7 @@ Rule 3: only the terminal's own colours are used: it is readable on dark and on 
 from __future__ import annotations
 
 from collections import deque
+from math import log
 from time import monotonic
 from typing import Final, TextIO
 
@@ -17,13 +18,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from paramserver.observe.display import part_done, rate_of
+from paramserver.observe.display import LABEL_WIDTH, part_done, rate_of, seconds_left
 from paramserver.observe.events import Progressed, RunStarted
 
 TICKS: Final = "▁▂▃▄▅▆▇█"
 KEPT: Final = 400
 """Losses that the little curve is drawn from; older ones are thinned out."""
-NARROW: Final = 70
+CURVE_WIDTH: Final = 16
+NARROW: Final = 76
 """Columns of a terminal below which the least important figures are left out."""
 
 
@@ -43,11 +45,20 @@ class LiveTable:
         self._progress: Progressed | None = None
         self._progress_at = 0.0
         self._losses: deque[float] = deque()
+        self._widths: dict[str, int] = {}
         self._is_over = False
 
     def say(self, line: str) -> None:
         """Print a line above the table."""
-        self._console.print(Text(line))
+        self._console.print(Text(line, "bold"))
+
+    def fact(self, label: str, text: str) -> None:
+        """Print a line above the table; what does not fit goes on below itself."""
+        line = Table.grid(padding=(0, 1, 0, 0))
+        line.add_column(width=LABEL_WIDTH + 2, no_wrap=True)
+        line.add_column(overflow="fold")
+        line.add_row(Text(f"  {label}", "dim"), Text(text))
+        self._console.print(line)
 
     def begin(self, started: RunStarted) -> None:
         """Open the table."""
@@ -84,10 +95,13 @@ class LiveTable:
             unit = "round" if started.mode == "avg" else "update"
             return Text(f"  the first {unit} is on its way, {waited_s:.1f} s", "dim")
         width = self._console.width
-        table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim", show_edge=False)
+        gap = 2 if width >= NARROW else 1
+        table = Table(box=None, padding=(0, gap), header_style="dim", show_edge=False)
         columns = self._columns(started, progress, width)
-        for name, _, _ in columns:
-            table.add_column(name, justify="right", no_wrap=True)
+        for name, value, _ in columns:
+            # Figures get longer on the way; a column never gets narrower again.
+            least = self._widths[name] = max(len(value), self._widths.get(name, 0))
+            table.add_column(name, justify="right", no_wrap=True, min_width=least)
         table.add_row(*(Text(value, style) for _, value, style in columns))
         return Group(table, self._bar(started, progress, width))
 
@@ -96,8 +110,9 @@ class LiveTable:
     ) -> list[tuple[str, str, str]]:
         is_avg, n = started.mode == "avg", progress.n_workers
         now_s = progress.wall_s if self._is_over else self._seconds(progress)
-        unit = f"{progress.unit:,} / {started.total:,.0f}" if is_avg else f"{progress.unit:,}"
-        epochs = f"{progress.epochs:,.1f}" + ("" if is_avg else f" / {started.total:,.0f}")
+        total = f"{started.total:,.0f}"
+        unit = f"{progress.unit:>{len(total)},} / {total}" if is_avg else f"{progress.unit:,}"
+        epochs = f"{progress.epochs:,.1f}" + ("" if is_avg else f" / {total}")
         score = "-" if progress.test_score is None else f"{progress.test_score:.4f}"
         columns = [
             ("rounds" if is_avg else "updates", unit, "bold"),
@@ -116,19 +131,41 @@ class LiveTable:
 
     def _bar(self, started: RunStarted, progress: Progressed, width: int) -> RenderableType:
         part = part_done(started, progress)
-        room = max(10, min(width, 78) - 26)
+        left_s = seconds_left(started, progress, self._seconds(progress))
+        bar = ProgressBar(
+            total=1.0,
+            completed=part,
+            width=max(8, min(40, width - 48)),
+            style="bright_black",
+            complete_style="cyan",
+            finished_style="green",
+        )
         line = Table.grid(padding=(0, 1))
-        curve = Text(sparkline(list(self._losses), 14), "cyan")
         line.add_row(
             " ",
-            ProgressBar(total=1.0, completed=part, width=room),
-            Text(f"{part:4.0%}", "dim"),
-            curve,
+            bar,
+            Text(f"{part:4.0%}"),
+            Text("" if left_s is None or self._is_over else f"{in_words(left_s)} left", "dim"),
+            Text("loss", "dim"),
+            Text(sparkline([log(max(loss, 1e-12)) for loss in self._losses], CURVE_WIDTH), "cyan"),
         )
         return line
 
     def _seconds(self, progress: Progressed) -> float:
         return progress.wall_s + (monotonic() - self._progress_at)
+
+
+def in_words(seconds: float) -> str:
+    """Say how long something takes.
+
+    Examples
+    --------
+    >>> [in_words(s) for s in (4.2, 59.6, 100, 3 * 3600)]
+    ['4 s', '60 s', '2 min', '3.0 h']
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def sparkline(values: list[float], width: int) -> str:

@@ -65,8 +65,8 @@ def test_with_nothing_but_a_mode_it_learns_the_digits_and_keeps_the_run(
     else:
         assert (found["rounds"], found["updates"], found["staleness"]) == (20, None, None)
     assert found["baseline"]["name"].startswith("SGDClassifier")
-    compared = next(line for line in lines if line.startswith("compared with one scikit-learn"))
-    assert ("SLOWER" in compared) == (found["speedup"] is not None and found["speedup"] < 1)
+    assert "compared   with one scikit-learn process: SGDClassifier" in done.stdout
+    assert ("SLOWER" in done.stdout) == (found["speedup"] is not None and found["speedup"] < 1)
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.endswith(f"-{mode}")
     assert json.loads((folder / "summary.json").read_text()) == found
