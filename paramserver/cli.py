@@ -59,6 +59,19 @@ add_train(app)
 app.command("worker")(make_command())
 
 
+@app.command()
+def doctor(
+    keys: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Look at the keys in this folder, too.")
+    ] = None,
+) -> None:
+    """Say what this machine has, how fast it is inside, and what is missing."""
+    print("paramserver doctor: looking at this machine", flush=True)
+    from paramserver.commands.doctor import examine, report
+
+    raise typer.Exit(report(examine(keys), sys.stdout))
+
+
 def _complain(text: str) -> None:
     print(f"paramserver: {text}", file=sys.stderr)
     raise typer.Exit(EXIT_BAD_CONFIGURATION)
