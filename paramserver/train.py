@@ -144,6 +144,22 @@ def train(
             rich_help_panel=DATA,
         ),
     ] = TrainSettings.partitions,
+    partitioning: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW",
+            help="How rows are dealt out: shuffled, contiguous or stratified.",
+            rich_help_panel=DATA,
+        ),
+    ] = TrainSettings.partitioning,
+    class_weight: Annotated[
+        str,
+        typer.Option(
+            metavar="none|balanced",
+            help="'balanced' lets rare classes count as much as frequent ones.",
+            rich_help_panel=DATA,
+        ),
+    ] = TrainSettings.class_weight,
     model: Annotated[
         str,
         typer.Option(

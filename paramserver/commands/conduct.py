@@ -156,6 +156,8 @@ def _train(
                 mode=prepared.mode,
                 cluster=cluster,
                 test=(dataset.X_test, dataset.y_test),
+                class_weight=None if settings.class_weight == "none" else settings.class_weight,
+                partition=settings.partitioning,
                 batch_size=settings.batch_size,
                 lr=prepared.lr,
                 seed=settings.seed,

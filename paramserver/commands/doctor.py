@@ -133,9 +133,7 @@ def _numpy() -> Iterator[Finding]:
 def _extras() -> Iterator[Finding]:
     for package, (extra, purpose) in EXTRAS.items():
         if find_spec(package) is None:
-            yield Finding(
-                package, f"not installed ({purpose}): pip install 'paramserver[{extra}]'"
-            )
+            yield Finding(package, f"not installed ({purpose}): pip install 'paramserver[{extra}]'")
         else:
             yield Finding(package, f"{_version(package)} ({purpose})")
 

@@ -31,6 +31,12 @@ RESUMABLE = (
 PASSING = ("out", "no_out", "address", "keys", "json", "quiet")
 """... and those of them that belong to one start of the program, and are not kept."""
 
+CHOICES = {
+    "class_weight": ("none", "balanced"),
+    "partitioning": ("shuffled", "contiguous", "stratified"),
+}
+"""Settings with few values."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
@@ -45,8 +51,10 @@ class TrainSettings:
     lr: float | None = None
     l2: float = 1e-4
     seed: int = 0
+    class_weight: str = "none"
     workers: int | None = None
     partitions: int | None = None
+    partitioning: str = "shuffled"
     local_steps: int | None = None
     rounds: int = 20
     local_epochs: int = 1
@@ -76,6 +84,10 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 _refuse(name, value, f"must be 0 or more, not {value:g}.")
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                _refuse(name, value, f"is {' or '.join(allowed)}, not '{value}'.")
         if self.workers is not None and self.workers < 1:
             _refuse("workers", self.workers, f"must be 1 or more, not {self.workers}.")
         if (self.address is None) != (self.keys is None):

@@ -26,7 +26,8 @@ KEPT: Final = 400
 """Losses that the little curve is drawn from; older ones are thinned out."""
 CURVE_WIDTH: Final = 16
 NARROW: Final = 76
-"""Columns of a terminal below which the least important figures are left out."""
+TINY: Final = 50
+"""Columns of a terminal below which less important figures are left out."""
 
 
 class LiveTable:
@@ -36,10 +37,12 @@ class LiveTable:
     ----------
     file : text file
         A terminal.
+    console : rich.console.Console, optional
+        How to write to it; for tests.
     """
 
-    def __init__(self, file: TextIO) -> None:
-        self._console = Console(file=file, highlight=False)
+    def __init__(self, file: TextIO, console: Console | None = None) -> None:
+        self._console = console or Console(file=file, highlight=False)
         self._live: Live | None = None
         self._started: RunStarted | None = None
         self._progress: Progressed | None = None
@@ -121,7 +124,9 @@ class LiveTable:
             ("loss", f"{progress.train_loss:.4f}", ""),
             ("held-out", score, "bold green"),
         ]
-        if width >= NARROW:
+        if width < TINY:
+            del columns[1 if is_avg else 0]  # the one that does not say how much is left
+        elif width >= NARROW:
             columns += [
                 ("examples/s", f"{rate_of(started, progress):,.0f}", ""),
                 # Fewer than there were: somebody is being replaced, which is worth a look.

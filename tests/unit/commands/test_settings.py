@@ -40,6 +40,8 @@ def test_what_is_kept_can_be_written_and_belongs_to_the_mode(mode: str) -> None:
         ({"l2": -1.0}, "--l2 must be 0 or more, not -1"),
         ({"l2": float("nan")}, "--l2 must be 0 or more, not nan"),
         ({"time_limit": -1.0}, "--time-limit must be 0 or more"),
+        ({"partitioning": "random"}, "--partitioning is shuffled or contiguous or stratified"),
+        ({"class_weight": "fair"}, "--class-weight is none or balanced, not 'fair'"),
         ({"workers": 0}, "--workers must be 1 or more, not 0"),
         ({"staleness_bound": "-1"}, "--staleness-bound is a number of steps or 'none', not '-1'"),
         ({"address": "tcp://*:1"}, "--keys is missing"),
