@@ -12,13 +12,16 @@ import os
 import shlex
 import socket
 import sys
-from contextlib import ExitStack
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import paramserver
 from paramserver.commands.interrupts import Interrupts
 from paramserver.commands.settings import TrainSettings
+from paramserver.errors import Diverged
 from paramserver.observe.display import Display, Silence, choose_display
 from paramserver.observe.events import RunEnded, RunStarted, plain
 
@@ -54,6 +57,7 @@ def conduct(settings: TrainSettings, *, resumes: bool) -> int:
     folder: RunFolder | None = None
     with ExitStack() as stack:
         stack.enter_context(Interrupts())
+        stack.enter_context(_warnings_told(display))
         try:
             prepared = _prepare(settings, display)
             folder = _open_folder(prepared, resumes=resumes)
@@ -62,6 +66,30 @@ def conduct(settings: TrainSettings, *, resumes: bool) -> int:
             return _run(prepared, folder, display, resumes=resumes)
         except KeyboardInterrupt:
             return _tell_how_to_resume(folder)
+
+
+@contextmanager
+def _warnings_told(display: Display) -> Iterator[None]:
+    """Show our own warnings as lines of the run, without the place in the code."""
+
+    show_others = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if category.__module__.startswith("paramserver."):
+            display.fact("warning", str(message))
+        else:
+            show_others(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _prepare(settings: TrainSettings, display: Display) -> Prepared:
@@ -91,16 +119,15 @@ def _open_folder(prepared: Prepared, *, resumes: bool) -> RunFolder | None:
     from paramserver.observe.run_folder import RunFolder
 
     settings = prepared.settings
-    if resumes:
-        assert settings.out is not None
-        return RunFolder.reopen(Path(settings.out))
     if settings.no_out:
         return None
     if settings.out is None:
         folder = RunFolder.choose(settings.mode)
+    elif resumes:
+        folder = RunFolder.reopen(Path(settings.out))
     else:
         folder = RunFolder.make(Path(settings.out))
-    try:
+    try:  # of a resumed run, too: it may have been told to go on for longer
         config = shlex.quote(str(folder.path / "config.toml"))
         comments = (
             f"A run of paramserver {paramserver.__version__}. Repeat it with",
@@ -120,6 +147,8 @@ def _run(prepared: Prepared, folder: RunFolder | None, display: Display, *, resu
         if folder is not None:
             outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             _note_end(folder, RunEnded(outcome=outcome, reason=str(error)))
+            if isinstance(error, Diverged):
+                _keep_last_finite(prepared, error, folder)
         raise
     from paramserver.commands.summary import describe, summarise
 
@@ -143,9 +172,13 @@ def _train(
     prepared: Prepared, folder: RunFolder | None, display: Display, *, resumes: bool
 ) -> TrainingResult:
     from paramserver.observe.watch import Watch
+    from paramserver.training.checkpoint import Checkpoints
     from paramserver.training.session import fit
 
     settings, dataset = prepared.settings, prepared.dataset
+    checkpoints = None
+    if folder is not None:
+        checkpoints = Checkpoints(folder.checkpoints, every_s=settings.checkpoint_every)
     with _open_cluster(prepared) as cluster:
         _say_workers(prepared, cluster, display)
         started = _started(prepared, resumed=resumes)
@@ -162,6 +195,9 @@ def _train(
                 lr=prepared.lr,
                 seed=settings.seed,
                 on_progress=watch,
+                callbacks=prepared.callbacks,
+                checkpoints=checkpoints,
+                resume=resumes,
             )
 
 
@@ -217,8 +253,20 @@ def _keep(
     from paramserver.observe.model_files import write_model
 
     write_model(folder, prepared.learner, result.weights, prepared.dataset, prepared.settings.model)
-    folder.write_history()
+    folder.write_history(result.history)
     folder.write_summary(summary)
+
+
+def _keep_last_finite(prepared: Prepared, error: Diverged, folder: RunFolder) -> None:
+    from paramserver.observe.model_files import write_model
+
+    weights = error.fields.get("weights")
+    if weights is not None:
+        write_model(folder, prepared.learner, weights, prepared.dataset, prepared.settings.model)
+        print(
+            f"paramserver: the last finite weights are kept in {folder.path}/model.safetensors",
+            file=sys.stderr,
+        )
 
 
 def _compare(prepared: Prepared, result: TrainingResult, display: Display) -> dict[str, Any]:

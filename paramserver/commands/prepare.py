@@ -16,6 +16,7 @@ from paramserver.data.datasets import LOADERS, Dataset, load
 from paramserver.data.readers import read_files
 from paramserver.errors import ConfigError
 from paramserver.models.named import make_model
+from paramserver.training.callbacks import TargetScore, TimeLimit
 from paramserver.training.intake import as_rows, choose_lr
 from paramserver.training.learner import Learner
 from paramserver.training.modes import AsyncSGD, Averaging
@@ -41,6 +42,17 @@ class Prepared:
     learner: Learner
     mode: Averaging | AsyncSGD
     n_workers: int
+
+    @property
+    def callbacks(self) -> list[TargetScore | TimeLimit]:
+        """What ends the run before its rounds or epochs are over."""
+        target, limit_s = self.settings.target_score, self.settings.time_limit
+        found: list[TargetScore | TimeLimit] = []
+        if target is not None:
+            found.append(TargetScore(target))
+        if limit_s is not None:
+            found.append(TimeLimit(limit_s))
+        return found
 
     @property
     def lr(self) -> float:

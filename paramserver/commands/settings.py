@@ -23,10 +23,10 @@ ONLY = {
 """Settings that mean something in one mode only."""
 
 RESUMABLE = (
-    "out", "no_out", "workers", "time_limit", "checkpoint_every", "address", "keys", "baseline",
-    "json", "quiet",
+    "mode", "out", "no_out", "rounds", "epochs", "target_score", "time_limit", "workers",
+    "checkpoint_every", "address", "keys", "baseline", "json", "quiet",
 )  # fmt: skip
-"""Settings that do not change the weights, and may be others when a run is resumed."""
+"""Settings that only say when to end, and where: they may be others when a run is resumed."""
 
 PASSING = ("out", "no_out", "address", "keys", "json", "quiet")
 """... and those of them that belong to one start of the program, and are not kept."""
@@ -69,7 +69,7 @@ class TrainSettings:
     time_limit: float | None = None
     out: str | None = None
     no_out: bool = False
-    checkpoint_every: float = 30.0
+    checkpoint_every: float = 10.0
     address: str | None = None
     keys: str | None = None
     baseline: bool = True
@@ -80,10 +80,12 @@ class TrainSettings:
         if self.mode not in (AVG, ASYNC):
             hint = nearest(self.mode, (AVG, ASYNC))
             _refuse("mode", self.mode, f"is 'avg' or 'async', not '{self.mode}'.{hint}")
-        for name in ("l2", "time_limit", "checkpoint_every"):
+        for name in ("l2", "checkpoint_every"):
             value = getattr(self, name)
-            if value is not None and not value >= 0:
+            if not value >= 0:
                 _refuse(name, value, f"must be 0 or more, not {value:g}.")
+        if self.time_limit is not None and not self.time_limit > 0:
+            _refuse("time_limit", self.time_limit, f"must be above 0, not {self.time_limit:g}.")
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:
@@ -155,7 +157,7 @@ def check_sources(mode: str, given: dict[str, str], *, resumes: bool) -> None:
         if name in ONLY[other]:
             known = ", ".join(flag(known) for known in ONLY[mode])
             _refuse(name, source, f"goes with --mode {other}; --mode {mode} knows {known}.", source)
-        if resumes and source != "file" and name not in RESUMABLE and name != "mode":
+        if resumes and source != "file" and name not in RESUMABLE:
             _refuse(
                 name,
                 source,

@@ -25,21 +25,20 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
 from paramserver.config import write_settings
 from paramserver.errors import ConfigError, DataError
-from paramserver.observe.events import Event, Progressed, from_lines, plain, to_line
+from paramserver.observe.events import Event, plain, to_line
+from paramserver.training.result import History
 
 CONFIG: Final = "config.toml"
 EVENTS: Final = "events.jsonl"
 HISTORY: Final = "history.csv"
 SUMMARY: Final = "summary.json"
 CHECKPOINTS: Final = "checkpoints"
-
-HISTORY_COLUMNS: Final = ("unit", "epochs", "wall_s", "train_loss", "test_score", "n_workers")
 
 
 class RunFolder:
@@ -136,28 +135,16 @@ class RunFolder:
         """Append an event to ``events.jsonl``."""
         self._events.write(to_line(event, time.time()))
 
-    def events(self) -> Iterator[tuple[float, Event]]:
-        """Read back what was noted, by this process and by those before."""
-        with (self.path / EVENTS).open(encoding="utf-8") as lines:
-            yield from from_lines(lines)
-
     def write_config(self, settings: Mapping[str, Any], comments: tuple[str, ...]) -> None:
         """Write ``config.toml``."""
         self.write(CONFIG, write_settings(settings, comments).encode())
 
-    def write_history(self) -> None:
-        """Write ``history.csv`` from the events: what was evaluated after a checkpoint and then
-        lost with the master is left out."""
-        rows: list[Progressed] = []
-        for _, event in self.events():
-            if isinstance(event, Progressed):
-                while rows and rows[-1].unit >= event.unit:
-                    rows.pop()
-                rows.append(event)
+    def write_history(self, history: History) -> None:
+        """Write ``history.csv``: a row for each evaluation, those before a resumption included."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        table.writerow(HISTORY_COLUMNS)
-        table.writerows([getattr(row, name) for name in HISTORY_COLUMNS] for row in rows)
+        table.writerow(history.columns)
+        table.writerows(history.to_rows())
         self.write(HISTORY, text.getvalue().encode())
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:

@@ -4,41 +4,59 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
+from safetensors.numpy import load_file
 
 from paramserver import train as command
+from tests.integration.scripts import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+class Command:
+    """The command in this process, which has imported everything already."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """Run it; return exit code, standard output and standard error."""
+        self._monkeypatch.setattr(sys, "argv", ["train", *arguments])
+        code = command.main()
+        out, err = self._capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    def summary(self, *arguments: str) -> dict[str, Any]:
+        """Run it to a good end; return its figures."""
+        keep = () if {"--out", "--resume"} & set(arguments) else ("--no-out",)
+        code, out, err = self("--json", "--no-baseline", *keep, *arguments)
+        assert (code, err) == (0, "")
+        found: dict[str, Any] = json.loads(out.splitlines()[-1])
+        return found
+
+    def complaint(self, *arguments: str) -> tuple[int, str]:
+        """Run it; return the exit code and the paragraph on standard error."""
+        code, _, err = self("--no-baseline", *arguments)
+        return code, " ".join(err.split())
+
+
+@pytest.fixture
 def train(
-    *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "paramserver.train", *arguments]
-    return subprocess.run(
-        words,
-        cwd=cwd or ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-
-
-def summary(*arguments: str, **where: Any) -> dict[str, Any]:
-    keep = () if {"--out", "--resume"} & set(arguments) else ("--no-out",)
-    done = train("--json", "--no-baseline", *keep, *arguments, **where)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """The command, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return Command(monkeypatch, capsys)
 
 
 # --- what it does ---------------------------------------------------------------------------------
@@ -48,9 +66,17 @@ def summary(*arguments: str, **where: Any) -> dict[str, Any]:
 def test_with_nothing_but_a_mode_it_learns_the_digits_and_keeps_the_run(
     mode: str, tmp_path: Path
 ) -> None:
-    done = train("--mode", mode, "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    words = [sys.executable, "-m", "paramserver.train", "--mode", mode, "--json"]
+    done = subprocess.run(
+        words,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0] == f"paramserver 0.1.0: training on 'digits', --mode {mode}"
     found = json.loads(lines[-1])
@@ -75,58 +101,58 @@ def test_with_nothing_but_a_mode_it_learns_the_digits_and_keeps_the_run(
     }  # fmt: skip
 
 
-def test_a_run_is_repeated_to_the_bit_from_its_own_settings(tmp_path: Path) -> None:
-    first = summary(
+def test_a_run_is_repeated_to_the_bit_from_its_own_settings(train: Command, tmp_path: Path) -> None:
+    first = train.summary(
         *("--mode", "avg", "--data", "iris", "--rounds", "3", "--partitions", "3", "--seed", "7"),
-        *("--local-steps", "5", "--out", "one"),
-        cwd=tmp_path,
+        *("--local-steps", "5", "--workers", "2", "--out", "one"),
     )
-    again = summary("--config", "one/config.toml", "--out", "two", "--workers", "1", cwd=tmp_path)
+    again = train.summary("--config", "one/config.toml", "--out", "two", "--workers", "1")
     assert again["weights_sha256"] == first["weights_sha256"]
     one, two = ((tmp_path / name / "config.toml").read_text() for name in ("one", "two"))
     differ = set(one.splitlines()) ^ set(two.splitlines())
     assert {line for line in differ if not line.startswith("#")} == {"workers = 2", "workers = 1"}
-    other = summary("--config", "one/config.toml", "--no-out", "--seed", "8", cwd=tmp_path)
+    other = train.summary("--config", "one/config.toml", "--seed", "8")
     assert other["weights_sha256"] != first["weights_sha256"]
 
 
-def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(
+    train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mine.toml").write_text('mode = "avg"\ndata = "wine"\nrounds = 2\nbatch-size = 9\n')
-    found = summary(
-        *("--config", "mine.toml", "--rounds", "4", "--out", "run"),
-        cwd=tmp_path,
-        env={"PARAMSERVER_ROUNDS": "3", "PARAMSERVER_DATA": "iris"},
-    )
+    monkeypatch.setenv("PARAMSERVER_ROUNDS", "3")
+    monkeypatch.setenv("PARAMSERVER_DATA", "iris")
+    found = train.summary("--config", "mine.toml", "--rounds", "4", "--out", "run")
     assert (found["rounds"], found["n_examples"]) == (4, 120)
     assert "batch_size = 9\n" in (tmp_path / "run" / "config.toml").read_text()
 
 
-def test_a_quiet_run_prints_the_summary_alone() -> None:
+def test_a_quiet_run_prints_the_summary_alone(train: Command) -> None:
     quick = ("--mode", "avg", "--data", "iris", "--rounds", "2", "--no-baseline", "--no-out")
-    done = train(*quick, "--quiet", "--json")
-    assert len(done.stdout.splitlines()) == 1
-    assert train(*quick, "--quiet").stdout == ""
+    code, out, err = train(*quick, "--quiet", "--json")
+    assert (code, len(out.splitlines()), err) == (0, 1, "")
+    assert train(*quick, "--quiet") == (0, "", "")
 
 
-def test_a_table_of_the_users_own_is_trained_on(tmp_path: Path) -> None:
+def test_a_table_of_the_users_own_is_trained_on(train: Command, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     X = rng.standard_normal((400, 3))
     kinds = np.where(X[:, 0] + X[:, 1] > 0, "yes", "no")
     lines = [",".join([*map(str, row), kind]) for row, kind in zip(X, kinds, strict=True)]
-    path = tmp_path / "mine.csv"
-    path.write_text("\n".join(["a,b,c,answer", *lines]))
-    for model in ("hinge", "mlp"):
-        out = tmp_path / model
-        found = summary("--mode", "avg", "--data", str(path), "--model", model, "--out", str(out))
+    (tmp_path / "mine.csv").write_text("\n".join(["a,b,c,answer", *lines]))
+    for model in ("softmax", "logistic", "hinge", "mlp"):
+        found = train.summary(
+            "--mode", "avg", "--data", "mine.csv", "--model", model, "--out", model
+        )
         assert found["test_score"] > 0.9, model
-        meaning = json.loads((out / "model.json").read_text())
+        meaning = json.loads((tmp_path / model / "model.json").read_text())
         assert (meaning["classes"], meaning["n_features"]) == (["no", "yes"], 3)
 
 
-def test_training_ends_when_the_score_is_reached() -> None:
-    found = summary("--mode", "async", "--epochs", "100000", "--target-score", "0.9")
-    assert found["epochs"] < 100000
-    assert found["test_score"] >= 0.85
+def test_training_ends_when_the_score_is_reached_or_the_time_is_over(train: Command) -> None:
+    forever = ("--mode", "async", "--epochs", "10000000")
+    assert train.summary(*forever, "--target-score", "0.9")["test_score"] >= 0.85
+    found = train.summary(*forever, "--time-limit", "0.3")
+    assert found["epochs"] < 10_000_000
 
 
 def test_the_door_to_all_commands_trains_too() -> None:
@@ -136,24 +162,98 @@ def test_the_door_to_all_commands_trains_too() -> None:
     assert "Usage: paramserver train" in done.stderr
 
 
+# --- when it is stopped ---------------------------------------------------------------------------
+
+
+class Training:
+    """A training on its way, in a process of its own."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        words = [sys.executable, "-m", "paramserver.train", *arguments]
+        self.popen = subprocess.Popen(
+            words,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for_checkpoint(self, after: int = 0) -> int:
+        """Wait until there is one with a number above `after`; return it."""
+
+        def newest() -> int:
+            assert self.popen.poll() is None, self.popen.communicate()
+            return max(
+                (int(path.stem) for path in self.folder.glob("run/*/*.checkpoint")), default=0
+            )
+
+        until(lambda: newest() > after, "a checkpoint is written")
+        return newest()
+
+    def end_by(self, number: signal.Signals) -> str:
+        """Send a signal; return what was said on standard error."""
+        workers = psutil.Process(self.popen.pid).children(recursive=True)
+        self.popen.send_signal(number)
+        _, said = self.popen.communicate(timeout=60)
+        psutil.wait_procs(workers, timeout=20)
+        assert [worker for worker in workers if worker.is_running()] == []
+        return said
+
+
+def test_averaging_ends_with_the_same_bits_however_often_it_was_stopped(
+    train: Command, tmp_path: Path
+) -> None:
+    settings = ("--mode", "avg", "--data", "wine", "--rounds", "600", "--partitions", "3")
+    reference = train.summary(*settings)
+    training = Training(
+        tmp_path, *settings, "--checkpoint-every", "0.02", "--out", "run", "--no-baseline"
+    )
+    n = training.wait_for_checkpoint()
+    training.end_by(signal.SIGKILL)
+    assert training.popen.returncode == -signal.SIGKILL
+
+    training = Training(tmp_path, "--resume", "run")
+    training.wait_for_checkpoint(after=n)
+    said = training.end_by(signal.SIGINT)
+    assert training.popen.returncode == 75
+    assert said == "\nstopped; go on with:  python -m paramserver.train --resume run\n"
+
+    found = train.summary("--resume", "run", "--workers", "1")
+    assert found["rounds"] == 600
+    assert found["weights_sha256"] == reference["weights_sha256"]
+    lines = (tmp_path / "run/events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines if line]
+    begun = [event["resumed"] for event in events if event["event"] == "RunStarted"]
+    outcomes = [event["outcome"] for event in events if event["event"] == "RunEnded"]
+    assert (begun, outcomes) == ([False, True, True], ["interrupted", "done"])
+
+
+def test_async_stopped_by_the_system_applies_each_batch_once(
+    train: Command, tmp_path: Path
+) -> None:
+    training = Training(
+        tmp_path,
+        *("--mode", "async", "--epochs", "120", "--checkpoint-every", "0.02", "--out", "run"),
+    )
+    training.wait_for_checkpoint()
+    said = training.end_by(signal.SIGTERM)
+    assert (training.popen.returncode, "--resume run" in said) == (75, True)
+    found = train.summary("--resume", "run")
+    assert found["epochs"] == 120
+    assert sum(found["staleness"]["histogram"].values()) == found["updates"]
+
+
+def test_a_run_that_is_over_goes_on_for_longer(train: Command, tmp_path: Path) -> None:
+    quick = ("--mode", "avg", "--data", "iris", "--partitions", "2")
+    train.summary(*quick, "--rounds", "2", "--out", "run")
+    found = train.summary("--resume", "run", "--rounds", "5")
+    assert found["weights_sha256"] == train.summary(*quick, "--rounds", "5")["weights_sha256"]
+    assert "rounds = 5\n" in (tmp_path / "run/config.toml").read_text()
+
+
 # --- what it refuses ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def complain(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Any:
-    """Run the command in this process, in an empty folder: what is refused starts nothing."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["train", "--no-baseline", *arguments])
-        code = command.main()
-        said = " ".join(capsys.readouterr().err.split())
-        assert "Traceback" not in said
-        return code, said
-
-    return run
 
 
 AVG = ("--mode", "avg")
@@ -189,19 +289,19 @@ AVG = ("--mode", "avg")
     ],
 )
 def test_what_cannot_be_is_one_paragraph_and_an_exit_code(
-    complain: Any, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
+    train: Command, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    found, said = complain(*arguments)
+    found, said = train.complaint(*arguments)
     assert words in said
     assert found == code
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_setting_in_a_file_that_is_misspelt_is_answered_with_the_right_one(
-    complain: Any, tmp_path: Path
+    train: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "my.toml").write_text('mode = "avg"\nlocal_step = 3\n')
-    code, said = complain("--config", "my.toml")
+    code, said = train.complaint("--config", "my.toml")
     assert (code, said) == (
         77,
         "paramserver: my.toml: there is no setting 'local_step'. Did you mean 'local_steps'?",
@@ -219,42 +319,46 @@ def test_a_setting_in_a_file_that_is_misspelt_is_answered_with_the_right_one(
     ],
 )
 def test_a_file_that_is_not_what_it_should_be_is_named_with_the_place(
-    complain: Any, tmp_path: Path, content: str, words: str
+    train: Command, tmp_path: Path, content: str, words: str
 ) -> None:
     (tmp_path / "data.csv").write_text(content)
-    code, said = complain("--mode", "avg", "--data", "data.csv")
+    code, said = train.complaint("--mode", "avg", "--data", "data.csv")
     assert words in said
     assert code == 1
 
 
-def test_a_folder_that_is_not_free_is_left_as_it_is(complain: Any, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_free_is_left_as_it_is(train: Command, tmp_path: Path) -> None:
     for name, file, words in (
         ("mine", "letter.txt", "mine is not empty"),
         ("run", "config.toml", "run holds a run already"),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / file).write_text("mode = 'avg'")
-        code, said = complain("--mode", "avg", "--out", name)
+        code, said = train.complaint("--mode", "avg", "--out", name)
         assert code == 77
         assert words in said
         assert [p.name for p in (tmp_path / name).iterdir()] == [file]
 
 
-def test_settings_of_a_resumed_run_cannot_change(complain: Any, tmp_path: Path) -> None:
+def test_settings_of_a_resumed_run_cannot_change(train: Command, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('mode = "avg"\n')
-    code, said = complain("--resume", ".", "--seed", "3")
+    code, said = train.complaint("--resume", ".", "--seed", "3")
     assert code == 77
     assert "--seed cannot change while a run is resumed" in said
-    code, said = complain("--resume", ".", "--config", "config.toml")
+    code, said = train.complaint("--resume", ".", "--config", "config.toml")
     assert code == 77
     assert "leave --config out" in said
 
 
-def test_a_learning_rate_that_is_too_large_ends_the_run_in_words(tmp_path: Path) -> None:
-    done = train(*("--mode", "avg", "--lr", "1e30", "--rounds", "50", "--out", "run"), cwd=tmp_path)
-    assert done.returncode == 1
-    assert "learning rate is too large" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_learning_rate_that_is_too_large_ends_the_run_in_words(
+    train: Command, tmp_path: Path
+) -> None:
+    code, said = train.complaint("--mode", "avg", "--lr", "1e30", "--rounds", "50", "--out", "run")
+    assert code == 1
+    assert "learning rate is too large" in said
+    assert "the last finite weights are kept in run/model.safetensors" in said
     last = json.loads((tmp_path / "run/events.jsonl").read_text().splitlines()[-1])
     assert (last["event"], last["outcome"]) == ("RunEnded", "failed")
+    kept = load_file(tmp_path / "run/model.safetensors")
+    assert np.isfinite(kept["coef"]).all()
     assert "learning rate is too large" in last["reason"]

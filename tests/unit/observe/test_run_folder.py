@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from paramserver.errors import ConfigError, DataError
-from paramserver.observe.events import Progressed, RunEnded
+from paramserver.observe.events import Progressed, RunEnded, from_lines
 from paramserver.observe.run_folder import RunFolder, write_whole
+from paramserver.training.result import History, Progress
 
 
 def progressed(unit: int, loss: float) -> Progressed:
@@ -80,22 +81,26 @@ def test_only_a_run_can_be_reopened(tmp_path: Path) -> None:
         RunFolder.reopen(tmp_path)
 
 
-def test_history_holds_each_evaluation_once_also_after_a_resumption(tmp_path: Path) -> None:
+def test_half_a_line_of_a_killed_master_spoils_no_other(tmp_path: Path) -> None:
     with RunFolder.make(tmp_path / "run") as folder:
         folder.write_config({}, ())
-        for unit, loss in ((1, 0.9), (5, 0.5), (9, 0.4)):
-            folder.note(progressed(unit, loss))
+        folder.note(progressed(1, 0.5))
     with (tmp_path / "run/events.jsonl").open("a") as file:
-        file.write('{"event": "Progr')  # the master was killed; it goes on from 4
+        file.write('{"event": "Progr')
     with RunFolder.reopen(tmp_path / "run") as folder:
-        folder.note(progressed(5, 0.45))
+        folder.note(progressed(2, 0.25))
         folder.note(RunEnded(outcome="done"))
-        folder.write_history()
-        assert [type(event).__name__ for _, event in folder.events()][-1] == "RunEnded"
+    with (tmp_path / "run/events.jsonl").open() as lines:
+        found = [event for _, event in from_lines(lines)]
+    assert found == [progressed(1, 0.5), progressed(2, 0.25), RunEnded(outcome="done")]
+
+
+def test_the_history_is_a_table(tmp_path: Path) -> None:
+    with RunFolder.make(tmp_path / "run") as folder:
+        folder.write_history(History([Progress(1, 0.5, 0.25, 0.9, None)]))
     assert (tmp_path / "run/history.csv").read_text().splitlines() == [
-        "unit,epochs,wall_s,train_loss,test_score,n_workers",
-        "1,0.5,0.5,0.9,0.25,2",
-        "5,2.5,0.5,0.45,0.25,2",
+        "unit,epochs,wall_s,train_loss,test_score",
+        "1,0.5,0.25,0.9,",
     ]
 
 
