@@ -3,33 +3,39 @@
 Rule 1: a round is p pure jobs of one phase, handed in on the I/O thread when the last one was
         folded.
 Rule 2: the weights of a round lie in one of two vectors, and are not touched while it is open.
+Rule 3: a near worker gives the name of a vector that the master can map, a far one the vector
+        itself. What is not as agreed is not taken in: that partition is trained once more.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
+from typing import Any, Final
 
 import numpy as np
 
 from paramserver.core.commands import AnnounceWorker, CallService
 from paramserver.core.events import ServiceReplied
-from paramserver.errors import Diverged, LocalProtocolError
-from paramserver.protocol import calls
+from paramserver.errors import Diverged, RemoteProtocolError, ShapeMismatch, TrainingError
 from paramserver.protocol.messages import Payload
 from paramserver.runtime.internals import Internals
 from paramserver.training.aggregation import Aggregation, TailMean
 from paramserver.training.averaging import Averaging, Command, Finish, Fold, StartRound
 from paramserver.training.checkpoint_file import TrainingState
+from paramserver.training.formats import ROUND, payload_of
 from paramserver.training.plan import TrainingPlan
-from paramserver.training.run import TrainingRun
-from paramserver.training.vector import FloatVector
+from paramserver.training.run import Measures, TrainingRun
+from paramserver.training.vector import FloatVector, require
 from paramserver.training.work import train_round
 from paramserver.transport.shm import SharedVector
 
 NO_ROUND = -1
 """What the word that says which round is open holds when none is, and none will be."""
+MAX_STRIKES: Final = 3
+"""Results that may be other than agreed before the training ends: its workers do not fit."""
 
 
 class AveragingRun(TrainingRun):
@@ -66,13 +72,33 @@ class AveragingRun(TrainingRun):
         ]
         self._round = SharedVector.create(self._folder / "round", 1, np.int64)
         self._round.array[0] = machine.round
-        self._results: dict[int, str] = {}
-        """Name of the result of each partition in the open round."""
+        self._results: dict[int, FloatVector] = {}
+        """Result of each partition in the open round."""
+        self._whose: dict[int, str] = {}
+        """Worker that has computed it."""
+        self._began: dict[int, float] = {}
+        """When each partition was handed in."""
+        self._done_at: list[float] = []
+        """When the results of the open round came."""
+        self._strikes = 0
+        self._wait_s = self._wire_s = 0.0
+        self._pushed_bytes = self._pulled_bytes = 0
         self._slots: dict[str, SharedVector] = {}
         self._dead: set[str] = set()
         """Workers that were lost since the round was opened."""
         np.copyto(self._weights[machine.round % 2].array, w)
-        self._master.on_worker.append(self._worker_changed)
+
+    def measures(self) -> Measures:
+        """Return where the time went, and how much went round."""
+        return Measures(
+            self.compute_s,
+            self._wait_s,
+            self._wire_s,
+            self.apply_s,
+            self._pushed_bytes,
+            self._pulled_bytes,
+            self._rows_desk.n_bytes,
+        )
 
     def _restore(self, state: TrainingState) -> None:
         machine, arrays = self.machine, state.arrays
@@ -114,23 +140,58 @@ class AveragingRun(TrainingRun):
     def _give_up(self) -> None:
         self._round.array[0] = NO_ROUND
 
-    def _job_done(self, what: tuple[int, int], payload: Payload) -> None:
+    def _job_done(self, what: tuple[int, int], payload: Payload, worker_id: str) -> None:
         number, partition = what
-        name, compute_s = calls.decode_value(payload, trusted=self._internals.trusted)
+        result, compute_s = self._result_of(payload, worker_id)
+        now = perf_counter()
         self.compute_s += compute_s
-        if name and number == self.machine.round:
-            self._results[partition] = name
+        self._wire_s += max(0.0, now - self._began[partition] - compute_s)
+        if number == self.machine.round and not (isinstance(result, str) and not result):
+            try:
+                self._results[partition] = self._vector_of(result, partition, worker_id)
+            except ShapeMismatch as error:
+                self._strike(error, number, partition, worker_id)
+                return
+            self._whose[partition] = worker_id
+            self._pushed_bytes += self._results[partition].nbytes
+            self._done_at.append(now)
         self._perform(self.machine.done(number, partition))
+
+    def _vector_of(self, result: Any, partition: int, worker_id: str) -> FloatVector:
+        learner = self.plan.learner
+        if isinstance(result, str):
+            if result != f"result{partition}.{worker_id}":
+                raise ShapeMismatch(f"a result is called {result!r:.80}.")
+            return self._slot(result)
+        if not isinstance(result, np.ndarray):
+            raise ShapeMismatch(f"a result is a {type(result).__name__}.")
+        require(result, learner.size, learner.dtype, "a result")
+        return result
+
+    def _strike(self, error: Exception, number: int, partition: int, worker_id: str) -> None:
+        """Refuse a result, and have the partition trained once more."""
+        self.machine.counters["mismatched"] += 1
+        self._strikes += 1
+        if self._strikes == MAX_STRIKES:
+            raise TrainingError(
+                f"Worker {worker_id} has sent a result that is not as agreed, the "
+                f"{MAX_STRIKES}rd of this training: {error} Stop that worker, and look whether "
+                "it has the same release of paramserver and of the learner."
+            ) from error
+        self._submit(train_round, number, (partition,))
 
     def _perform(self, commands: list[Command]) -> None:
         for command in commands:
             match command:
                 case StartRound(number, partitions):
                     self._round.array[0] = number
-                    self._submit(train_round, number, partitions, f"w{number % 2}")
+                    self._began |= dict.fromkeys(partitions, perf_counter())
+                    self._pulled_bytes += len(partitions) * self._weights[0].array.nbytes
+                    self._submit(train_round, number, partitions)
                 case Fold():
                     self._fold(command)
                     self._results.clear()
+                    self._done_at.clear()
                     if self._dead:
                         self._bury()
                     self._perform(self.machine.folded())
@@ -141,7 +202,8 @@ class AveragingRun(TrainingRun):
 
     def _fold(self, fold: Fold) -> None:
         began = perf_counter()
-        slots = [self._slot(self._results[partition]) for partition in fold.partitions]
+        self._wait_s += sum(began - at for at in self._done_at)
+        slots = [self._results[partition] for partition in fold.partitions]
         old, new = (self._weights[number % 2].array for number in (fold.round, fold.round + 1))
         if not self._aggregation.fold(old, slots, fold.coefficients, new):
             raise self._diverged(fold, slots, old)
@@ -162,7 +224,7 @@ class AveragingRun(TrainingRun):
         slot = self._slots.get(name)
         if slot is None:
             learner = self.plan.learner
-            slot = SharedVector.open(self._folder / Path(name).name, learner.size, learner.dtype)
+            slot = SharedVector.open(self._folder / name, learner.size, learner.dtype)
             self._slots[name] = slot
         return slot.array
 
@@ -173,7 +235,7 @@ class AveragingRun(TrainingRun):
             for partition, slot in zip(fold.partitions, slots, strict=True)
             if not self._aggregation.is_finite(slot)
         ]
-        workers = [self._results[partition].partition(".")[2] for partition in bad]
+        workers = [self._whose[partition] for partition in bad]
         whose = ", ".join(
             f"partition {partition} ({worker})"
             for partition, worker in zip(bad, workers, strict=True)
@@ -189,12 +251,28 @@ class AveragingRun(TrainingRun):
         )
 
     def _answer(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
-        raise LocalProtocolError(f"Averaging has no method '{command.method}'.")
+        """Tell far workers the weights of their round, and which round is open."""
+        try:
+            (number,) = ROUND.unpack(command.body.data)
+        except struct.error as error:
+            raise RemoteProtocolError("a worker asks for no round", peer="") from error
+        open_round = int(self._round.array[0])
+        is_open = number == open_round and not self._has_ended
+        match command.method:
+            case "pull":
+                w = (self._weights[number % 2].array,) if is_open else ()
+                body = payload_of(b"", *w)
+            case "round":
+                body = payload_of(ROUND.pack(open_round))
+            case _:
+                raise RemoteProtocolError(f"averaging has no method {command.method!r}", peer="")
+        return (self._reply(command, now, body),)
 
     def _forget(self, incarnation: int) -> None:
         pass  # see `_bury`: a result that was taken in may lie in a slot of the dead
 
     def _worker_changed(self, change: AnnounceWorker) -> None:
+        super()._worker_changed(change)
         if change.change in ("lost", "left"):
             self._dead.add(change.worker_id)
 
@@ -205,6 +283,7 @@ class AveragingRun(TrainingRun):
         self._dead.clear()
 
     def _release(self) -> None:
-        self._master.on_worker.remove(self._worker_changed)
+        super()._release()
+        self._results.clear()
         self._slots.clear()
         self._weights.clear()

@@ -75,6 +75,10 @@ class AsyncSGD:
         by the learning rate, is pushed as one gradient.
     n_partitions : int, optional
         By default one for each worker.
+    sparse : bool, optional
+        Push and pull only the rows of the weights that a batch touches: for learners that can
+        (`SparseLearner`), sparse data, and the optimizers "sgd" and "adagrad". By default wherever
+        that is possible; True complains where it is not; False never does it.
     """
 
     epochs: int = 10
@@ -84,6 +88,7 @@ class AsyncSGD:
     clip_norm: float | None = None
     local_steps: int = 1
     n_partitions: int | None = None
+    sparse: bool | None = None
 
     def __post_init__(self) -> None:
         _require_positive(self, "epochs", "local_steps", "n_partitions")

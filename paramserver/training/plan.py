@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
-from paramserver.training.learner import Learner
+import numpy as np
+
+from paramserver.errors import ConfigError, RemoteProtocolError
+from paramserver.training.learner import Batch, Learner, SparseLearner
+from paramserver.training.modes import AsyncSGD, Mode
+from paramserver.training.optimizers import make_optimizer
 from paramserver.training.partitions import Rows, n_batches
+from paramserver.training.travel import describe, restore
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,11 @@ class TrainingPlan:
         Averaging: steps of one round; by default `local_epochs` passes over the partition. Async:
         steps behind one push; by default one.
     local_epochs : int
+    width : int or None
+        Async: push and pull rows of so many weights, only those that a batch touches; None pushes
+        and pulls all weights.
+    here : str
+        What only a process of this user on the master's machine can read in `folder`.
     """
 
     service: str
@@ -41,6 +54,8 @@ class TrainingPlan:
     local_lr: float
     local_steps: int | None = None
     local_epochs: int = 1
+    width: int | None = None
+    here: str = ""
 
     @cached_property
     def n_batches(self) -> tuple[int, ...]:
@@ -57,3 +72,67 @@ class TrainingPlan:
         if self.local_steps is not None:
             return self.local_steps
         return self.local_epochs * self.n_batches[partition]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the plan as plain data, for workers outside of the local trust domain.
+
+        Rows travel as the way to open them where they are; who cannot open them there asks the
+        master for them.
+
+        Raises
+        ------
+        ConfigError
+            If the learner cannot travel.
+        """
+        told = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("learner", "rows"):
+            told[name] = describe(told[name], name)
+        return told
+
+    def with_rows(self, rows: Rows) -> TrainingPlan:
+        """Return the same plan for rows that are found elsewhere."""
+        return replace(self, rows=rows)
+
+    @classmethod
+    def restore(cls, told: Any, find: Callable[[str], Any]) -> TrainingPlan:
+        """Undo `describe`; see `travel.restore`.
+
+        Raises
+        ------
+        RemoteProtocolError
+            If it is no plan.
+        JobFailed
+            If this worker may not use the learner's class, or does not have it.
+        """
+        if type(told) is not dict or told.keys() != {f.name for f in fields(cls)}:
+            raise RemoteProtocolError(
+                "what the master sent is no plan of a training", peer="master"
+            )
+        return cls(**{name: restore(value, find) for name, value in told.items()})
+
+
+def row_width(learner: Learner, rows: Batch, mode: Mode) -> int | None:
+    """Return how long a row of the weights is, where only touched rows are pushed and pulled.
+
+    Raises
+    ------
+    ConfigError
+        If the mode asks for that where it cannot be.
+    """
+    if not isinstance(mode, AsyncSGD) or mode.sparse is False:
+        return None
+    why = ""
+    if isinstance(rows.X, np.ndarray):
+        why = "the rows are dense"
+    elif not isinstance(learner, SparseLearner):
+        why = f"{type(learner).__name__} cannot compute the gradient of some rows"
+    elif mode.local_steps > 1:
+        why = "several local steps change more rows than one batch touches"
+    elif mode.sparse or make_optimizer(mode.optimizer, 1.0).IS_SPARSE:
+        make_optimizer(mode.optimizer, 1.0).require_sparse()
+        return learner.width
+    if mode.sparse and why:
+        raise ConfigError(
+            f"Only touched rows cannot be pushed here: {why}.", field="sparse", value=True
+        )
+    return None

@@ -1,16 +1,18 @@
 """The driver of asynchronous SGD: a service that applies what workers push.
 
 Rule 1: an epoch is p jobs, each with one live attempt, that call the service for every batch.
-Rule 2: a worker's gradient lies in a vector that belongs to its incarnation; what rings says only
-        which batch it is of.
-Rule 3: the weights rotate through a few buffers: new ones are written to a buffer nobody reads. So
-        nobody sees half a step, and nothing is copied.
+Rule 2: who may push is the attempt that joined last for its partition. A near one shows a ticket on
+        its line; a far one calls over its own connection, and the job core knows its attempt.
+Rule 3: a refused push has changed nothing, and is counted; its worker is told why.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -19,20 +21,21 @@ import numpy as np
 
 from paramserver.core.commands import CallService
 from paramserver.core.events import ServiceReplied
-from paramserver.errors import Diverged, LocalProtocolError
-from paramserver.protocol import calls
+from paramserver.errors import Diverged, RemoteProtocolError
+from paramserver.protocol.arrays import unpack_plain
 from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.internals import Internals
-from paramserver.training.buffers import Rotation
 from paramserver.training.checkpoint_file import TrainingState
+from paramserver.training.desks import NO_ROWS, Desk, Question, RowDesk, Rows, WholeDesk
+from paramserver.training.formats import JOIN, JOINED, LINE, PUSH, REPLY, payload_of
 from paramserver.training.optimizers import Optimizer
 from paramserver.training.plan import TrainingPlan
-from paramserver.training.push_pull import ParameterServer, Push, PushPullRules, Verdict
-from paramserver.training.run import TrainingRun
+from paramserver.training.push_pull import ParameterServer
+from paramserver.training.pushes import Push, PushPullRules, Verdict
+from paramserver.training.run import Measures, TrainingRun
 from paramserver.training.vector import FloatVector
-from paramserver.training.work import JOIN, JOINED, LINE, PUSH, REPLY, train_partition
+from paramserver.training.work import train_partition
 from paramserver.transport.lines import Exchange
-from paramserver.transport.shm import SharedVector
 
 
 class Ticket(NamedTuple):
@@ -41,6 +44,14 @@ class Ticket(NamedTuple):
     incarnation: int
     epoch: int
     partition: int
+
+
+class Asked(NamedTuple):
+    """A question that waits for its answer."""
+
+    answer: Callable[[Verdict, Rows], None]
+    want: Rows
+    since: float
 
 
 class PushPullRun(TrainingRun):
@@ -68,24 +79,38 @@ class PushPullRun(TrainingRun):
     ) -> None:
         super().__init__(internals, plan, pure=False)
         self._folder = Path(plan.folder)
-        self._buffers = Rotation(self._folder, w)
-        start = self._buffers.array(self._buffers.current)
-        n_examples = plan.rows.n_examples
-        self.server = ParameterServer(start, optimizer, n_examples, plan.push_size, rules)
+        self._desk: Desk = (
+            WholeDesk(self._folder, w)
+            if plan.width is None
+            else RowDesk(self._folder, w, plan.width)
+        )
+        self.server = ParameterServer(
+            self._desk.start,
+            optimizer,
+            plan.rows.n_examples,
+            plan.push_size,
+            rules,
+            width=plan.width,
+        )
         self._optimizer = optimizer
         self._epochs = epochs
         self._n_running = 0
-        self._gradients: dict[int, SharedVector] = {}
         self._tickets: dict[int, Ticket] = {}
         self._lines: dict[int, int] = {}
         """Number of the line of each incarnation."""
+        self._asked: dict[int, Asked] = {}
+        """By incarnation."""
+        self._answer_s = 0.0
+        """From questions to their answers, all workers together."""
+        self._asked_s = 0.0
+        """The same as the workers have seen it."""
         self._exchange: Exchange | None = None
         self._is_bulk = rules.staleness_bound == 0
         self._version_at_nudge = -1
 
     def _restore(self, state: TrainingState) -> None:
         arrays = state.arrays
-        np.copyto(self._buffers.array(self._buffers.current), arrays["w"])
+        np.copyto(self._desk.start, arrays["w"])
         n_vectors = sum(name.startswith("optimizer.") for name in arrays)
         vectors = [arrays[f"optimizer.{i}"] for i in range(n_vectors)]
         self._optimizer.restore(state.meta["optimizer_steps"], vectors)
@@ -95,6 +120,26 @@ class PushPullRun(TrainingRun):
         """Go on without those who have not joined, if nothing has moved since the last nudge."""
         if self._is_bulk:
             self._master.ask(lambda _: self._guard(self._nudge))
+
+    def measures(self) -> Measures:
+        """Return where the time went, and how much went round."""
+        return Measures(
+            self.compute_s,
+            max(0.0, self._answer_s - self.apply_s),
+            max(0.0, self._asked_s - self._answer_s),
+            self.apply_s,
+            self._desk.pushed_bytes,
+            self._desk.pulled_bytes,
+            self._rows_desk.n_bytes,
+        )
+
+    @property
+    def staleness_by_worker(self) -> dict[str, Counter[int]]:
+        """How many updates of each worker had which staleness."""
+        found: dict[str, Counter[int]] = {}
+        for incarnation, staleness in self.server.staleness_of.items():
+            found.setdefault(self.worker_names.get(incarnation, "?"), Counter()).update(staleness)
+        return found
 
     # --- jobs, on the I/O thread ------------------------------------------------------------------
 
@@ -112,7 +157,7 @@ class PushPullRun(TrainingRun):
     def _begin(self) -> None:
         master = self._master
         self._exchange = Exchange(
-            self._folder / LINE, PUSH.size, self._on_question, master.watch, master.unwatch
+            self._folder / LINE, PUSH.size, self._on_ring, master.watch, master.unwatch
         )
         self._hand_in()
 
@@ -143,84 +188,144 @@ class PushPullRun(TrainingRun):
     def _give_up(self) -> None:
         self._stop()
 
-    def _job_done(self, what: tuple[int, int], payload: Payload) -> None:
-        _, compute_s = calls.decode_value(payload, trusted=self._internals.trusted)
+    def _job_done(self, what: tuple[int, int], payload: Payload, worker_id: str) -> None:
+        _, compute_s, asked_s = self._result_of(payload, worker_id)
         self.compute_s += compute_s
+        self._asked_s += asked_s
         self._n_running -= 1
         if self._n_running == 0:
             self._open_epoch(what[0] + 1)
 
     def _answer(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
-        if command.method != "join":
-            raise LocalProtocolError(f"Push and pull have no method '{command.method}'.")
-        body = self._join(command.incarnation, command.body)
-        return (self._reply(command, now, Payload(PayloadKind.PLAIN, body)),)
+        what = self._jobs.get(command.job)
+        if what is None:  # it has ended meanwhile
+            self.server.counters["stale"] += 1
+            return (self._refuse(command, now),)
+        if command.method == "join":
+            return (self._reply(command, now, self._join(command)),)
+        if command.method not in ("push_pull", "pull"):
+            raise RemoteProtocolError(f"push and pull have no method {command.method!r}", peer="")
+        self._on_call(command, *what)
+        return ()
 
-    def _join(self, incarnation: int, body: Payload) -> bytes:
+    def _join(self, command: CallService) -> Payload:
         """Seat the attempt that asks; the job core has made sure that it is the current one."""
-        epoch, partition = JOIN.unpack(body.data)
+        try:
+            epoch, partition, is_far = JOIN.unpack(command.body.data)
+        except struct.error as error:
+            raise RemoteProtocolError("a worker joins with other numbers", peer="") from error
+        if self._jobs[command.job] != (epoch, partition):
+            raise RemoteProtocolError("a worker joins for what is not its job", peer="")
+        incarnation = command.incarnation
         number = secrets.randbits(64)
         for old, ticket in list(self._tickets.items()):
             if ticket.partition == partition or ticket.incarnation == incarnation:
                 del self._tickets[old]
         self._tickets[number] = Ticket(incarnation, epoch, partition)
-        if incarnation not in self._gradients:
-            learner = self.plan.learner
-            path = self._folder / f"gradient{incarnation}"
-            self._gradients[incarnation] = SharedVector.create(path, learner.size, learner.dtype)
+        self._asked.pop(incarnation, None)
         server = self.server
         cursor, seq = server.join(incarnation, epoch, partition), server.last_seq(incarnation)
-        buffer = self._buffers.look(incarnation)
-        return JOINED.pack(number, incarnation, cursor, seq, server.version, buffer)
+        buffer = self._desk.seat(incarnation, is_far=bool(is_far))
+        joined = JOINED.pack(number, incarnation, cursor, seq, server.version, buffer)
+        if is_far and self.plan.width is None:
+            return payload_of(joined, self._desk.send(incarnation, NO_ROWS, server.w))
+        return Payload(PayloadKind.PLAIN, joined)
 
     def _forget(self, incarnation: int) -> None:
         self.server.forget(incarnation)
         self.server.capacity = self._internals.n_workers()
-        self._buffers.lose(incarnation)
+        self._desk.lose(incarnation)
+        self._asked.pop(incarnation, None)
         for number, ticket in list(self._tickets.items()):
             if ticket.incarnation == incarnation:
                 del self._tickets[number]
         line = self._lines.pop(incarnation, None)
         if line is not None and self._exchange is not None:
             self._exchange.hang_up(line)
-        gradient = self._gradients.pop(incarnation, None)
-        if gradient is not None:
-            gradient.unlink()
         self._regroup()
 
     # --- pushes, on the I/O thread ----------------------------------------------------------------
 
-    def _on_question(self, line: int, question: bytes) -> None:
+    def _on_ring(self, line: int, question: bytes) -> None:
+        """Take in a push of a near worker."""
         assert self._exchange is not None
         try:
-            number, seq, batch, seen = PUSH.unpack(question)
+            number, seq, batch, seen, examples, *slot = PUSH.unpack(question)
             ticket = self._tickets.get(number)
             if ticket is None:  # an attempt that does not count any more
                 self.server.counters["fenced"] += 1
                 self._exchange.hang_up(line)
                 return
-            self._lines[ticket.incarnation] = line
-            self._push_pull(Push(ticket.incarnation, seq, *ticket[1:], batch, seen))
+            incarnation = ticket.incarnation
+            self._lines[incarnation] = line
+            asked = self._desk.near_question(incarnation, *slot)
+            push = Push(incarnation, seq, ticket.epoch, ticket.partition, batch, seen, examples)
+            self._take_push(push, asked, partial(self._ring_back, line, incarnation))
         except Exception as error:  # noqa: BLE001 - it ends the training, not the master
             self._fail(error)
             self._exchange.hang_up(line)
 
-    def _push_pull(self, push: Push) -> None:
-        server, buffers = self.server, self._buffers
-        buffers.look_away(push.incarnation)
-        spare = buffers.take()
+    def _ring_back(self, line: int, incarnation: int, verdict: Verdict, want: Rows) -> None:
+        assert self._exchange is not None
+        server = self.server
+        buffer = self._desk.show(incarnation, want, server.w)
+        self._exchange.answer(line, REPLY.pack(verdict, server.version, buffer))
+
+    def _on_call(self, command: CallService, epoch: int, partition: int) -> None:
+        """Take in a push of a far worker."""
+        answer = partial(self._send_back, command)
+        incarnation = command.incarnation
+        try:
+            asked = unpack_plain(command.body.data, command.body.buffers)
+            if command.method == "pull":
+                push = Push(incarnation, 0, epoch, partition, 0, 0)
+                question = self._desk.far_question(asked)
+            else:
+                match asked:
+                    case (int(seq), int(batch), int(seen), int(examples), *rest):
+                        push = Push(incarnation, seq, epoch, partition, batch, seen, examples)
+                        question = self._desk.far_question(tuple(rest))
+                    case _:
+                        raise RemoteProtocolError("a push has other numbers", peer="")
+        except RemoteProtocolError:
+            self.server.counters["mismatched"] += 1
+            answer(Verdict.MISMATCHED, NO_ROWS)
+            return
+        self._take_push(push, question, answer)
+
+    def _send_back(self, command: CallService, verdict: Verdict, want: Rows) -> None:
+        server = self.server
+        w = self._desk.send(command.incarnation, want, server.w)
+        body = payload_of(REPLY.pack(verdict, server.version, 0), w)
+        self._master.post(self._reply(command, self._master.clock(), body))
+
+    def _take_push(
+        self, push: Push, question: Question, answer: Callable[[Verdict, Rows], None]
+    ) -> None:
+        server, desk = self.server, self._desk
+        g, want = question
         began = perf_counter()
-        verdict = server.push(push, self._gradients[push.incarnation].array, buffers.array(spare))
+        fault = desk.fault_of(want)
+        if fault is not None:
+            server.counters[fault.name.lower()] += 1
+            answer(fault, NO_ROWS)
+            return
+        if push.seq == 0 and server.width is not None:  # it only pulls
+            answer(Verdict.APPLIED, want)
+            return
+        self._asked[push.incarnation] = Asked(answer, want, began)
+        number, spare = desk.take_spare(push.incarnation)
+        verdict = server.push(push, g, spare)
         self.apply_s += perf_counter() - began
-        self._take_up(spare, verdict, push)
+        self._take_up(number, verdict, push)
         if verdict not in (Verdict.APPLIED, Verdict.HELD):
             self._answer_to(push.incarnation, verdict)
 
     def _regroup(self, *, impatient: bool = False) -> None:
         """See whether somebody waited only for one who is gone."""
-        spare = self._buffers.take()
-        verdict = self.server.regroup(self._buffers.array(spare), impatient=impatient)
-        self._take_up(spare, verdict, None)
+        number, spare = self._desk.take_spare(0)
+        verdict = self.server.regroup(spare, impatient=impatient)
+        self._take_up(number, verdict, None)
 
     def _nudge(self) -> None:
         if self.server.version == self._version_at_nudge:
@@ -230,23 +335,21 @@ class PushPullRun(TrainingRun):
     def _take_up(self, spare: int, verdict: Verdict, push: Push | None) -> None:
         """Make new weights current, if there are any, and give the answers that are due."""
         server = self.server
+        self._desk.settle(spare, is_taken=verdict is Verdict.APPLIED)
         if verdict is Verdict.APPLIED:
-            self._buffers.make_current(spare)
             self.examples = server.examples
             if self._wants_snapshot:
                 self._offer(server.w, server.version)
-        else:
-            self._buffers.put_back(spare)
-            if verdict is Verdict.DIVERGED:
-                raise self._diverged(push)
+        elif verdict is Verdict.DIVERGED:
+            raise self._diverged(push)
         for incarnation in server.take_due():
             self._answer_to(incarnation, Verdict.APPLIED)
 
     def _answer_to(self, incarnation: int, verdict: Verdict) -> None:
-        line = self._lines.get(incarnation)
-        if line is not None and self._exchange is not None:
-            buffer = self._buffers.look(incarnation)
-            self._exchange.answer(line, REPLY.pack(verdict, self.server.version, buffer))
+        asked = self._asked.pop(incarnation, None)
+        if asked is not None:
+            asked.answer(verdict, asked.want)
+            self._answer_s += perf_counter() - asked.since
 
     def _diverged(self, push: Push | None) -> Diverged:
         where = "" if push is None else f" (epoch {push.epoch}, partition {push.partition})"
@@ -258,9 +361,10 @@ class PushPullRun(TrainingRun):
         )
 
     def _leave(self) -> None:
+        super()._leave()
         if self._exchange is not None:
             self._exchange.close()
 
     def _release(self) -> None:
-        self._gradients.clear()
-        self._buffers.clear()
+        super()._release()
+        self._desk.close()

@@ -9,24 +9,32 @@ Rule 3: no thread is woken for a round or a push: the user's thread gets a copy 
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from paramserver.core.commands import CallService, SettleJob
+from paramserver.core.commands import AnnounceWorker, CallService, SettleJob
 from paramserver.core.events import JobsSubmitted, PhaseDropped, PhaseOpened, ServiceReplied
 from paramserver.core.jobs import JobOptions, JobSpec, PhaseSpec, Verdict
-from paramserver.errors import ClusterClosed
+from paramserver.core.master import MasterMachine
+from paramserver.errors import ClusterClosed, ConfigError, ProtocolError, RemoteProtocolError
 from paramserver.protocol import calls
-from paramserver.protocol.messages import Payload
+from paramserver.protocol.arrays import unpack_plain
+from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.futures import job_error
 from paramserver.runtime.internals import Internals
+from paramserver.runtime.scratch import read_nonce
+from paramserver.training.arithmetic import Arithmetic
+from paramserver.training.attachment import HERE
 from paramserver.training.checkpoint_file import TrainingState
+from paramserver.training.far_rows import METHODS, RowsDesk
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.vector import FloatVector
 
@@ -56,6 +64,34 @@ TOTALS = ("examples", "compute_s", "apply_s")
 """Sums that a training which is resumed goes on with."""
 
 
+class Measures(NamedTuple):
+    """Where the time of a training went, and how much went round.
+
+    Attributes
+    ----------
+    compute_s : float
+        Seconds that learners computed, all workers together.
+    wait_s : float
+        Seconds that results or gradients waited for those of others, or for their turn.
+    wire_s : float
+        Seconds that jobs, weights, results and gradients were on their way.
+    apply_s : float
+        Seconds that the master averaged, or applied gradients.
+    pushed_bytes, pulled_bytes : int
+        Of results or gradients to the master, and of weights from it, by whatever way they went.
+    rows_bytes : int
+        Of rows that were sent to workers which cannot open them.
+    """
+
+    compute_s: float
+    wait_s: float
+    wire_s: float
+    apply_s: float
+    pushed_bytes: int
+    pulled_bytes: int
+    rows_bytes: int
+
+
 class TrainingRun:
     """One training on its way. See `runtime.master.JobOwner` and `Service`.
 
@@ -71,6 +107,17 @@ class TrainingRun:
     ----------
     is_sound : bool
         False after an error amid a step: the state may be half changed, and is not to be captured.
+    compute_s : float
+        Seconds that learners computed, all workers together.
+    apply_s : float
+        Seconds that the master averaged or applied.
+    worker_names : dict of int to str
+        By incarnation.
+
+    Raises
+    ------
+    ConfigError
+        If workers are elsewhere, and the learner cannot travel as plain data.
     """
 
     def __init__(self, internals: Internals, plan: TrainingPlan, *, pure: bool) -> None:
@@ -89,7 +136,11 @@ class TrainingRun:
         self._options = JobOptions(max_failures=4, pure=pure)
         self._jobs: dict[int, tuple[int, int]] = {}
         """What each unsettled job is: (round or epoch, partition)."""
-        self._plan_payload = calls.encode_value(plan, trusted=internals.trusted)
+        told = plan if internals.trusted else plan.describe()
+        self._plan_payload = calls.encode_value(told, trusted=internals.trusted)
+        self._arithmetic: Arithmetic | None = None
+        self._rows_desk = RowsDesk(plan.rows, self._master.post, self._master.clock)
+        self.worker_names: dict[int, str] = {}
         self._changed = threading.Condition()
         self._snapshot: Snapshot | None = None
         self._wants_snapshot = False
@@ -108,7 +159,7 @@ class TrainingRun:
         now = master.clock()
         self.began_at = now - self._wall_s_before  # as if it had run in one piece
         master.post(PhaseOpened(now, spec))
-        master.ask(lambda _: self._guard(self._begin))
+        master.ask(lambda machine: self._guard(self._enter, machine))
 
     def stop(self) -> None:
         """End the training at the next good moment."""
@@ -164,6 +215,15 @@ class TrainingRun:
         self._wall_s_before = state.meta["wall_s"]
         self._restore(state)
 
+    def measures(self) -> Measures:
+        """Return where the time went, and how much went round; complete at the end."""
+        raise NotImplementedError
+
+    @property
+    def staleness_by_worker(self) -> dict[str, Counter[int]]:
+        """How many updates of each worker had which staleness (async)."""
+        return {}
+
     def nudge(self) -> None:
         """Look whether the run is stuck; called now and then while nothing is heard of it."""
 
@@ -194,6 +254,7 @@ class TrainingRun:
         except ClusterClosed:
             self._leave()  # the I/O thread has ended
         finally:
+            self._rows_desk.close()
             self._release()
             shutil.rmtree(self.plan.folder, ignore_errors=True)
 
@@ -215,7 +276,7 @@ class TrainingRun:
             self._fail(job_error(ended, trusted=self._internals.trusted))
             return
         assert ended.payload is not None
-        self._guard(self._job_done, what, ended.payload)
+        self._guard(self._job_done, what, ended.payload, ended.worker_id)
 
     def break_off(self, job: int, error: BaseException) -> None:
         """Take in that the master is gone."""
@@ -225,8 +286,16 @@ class TrainingRun:
         """Answer a job."""
         try:
             if command.method == "plan":
+                self._agree(command.body)
                 return (self._reply(command, now, self._plan_payload),)
+            if command.method in METHODS:
+                self._rows_desk.ask(command)
+                return ()
             return self._answer(command, now)
+        except (ProtocolError, ConfigError) as error:  # the fault of who called
+            self.counters["mismatched"] += 1
+            payload = calls.encode_error(error, trusted=self._internals.trusted)
+            return (ServiceReplied(now, command.incarnation, command.call, False, payload),)
         except Exception as error:  # noqa: BLE001 - it ends the training, not the master
             self.is_sound = False
             self._fail(error)
@@ -250,7 +319,7 @@ class TrainingRun:
         """Have workers stop where they are; nothing of what they do counts any more."""
         raise NotImplementedError
 
-    def _job_done(self, what: tuple[int, int], payload: Payload) -> None:
+    def _job_done(self, what: tuple[int, int], payload: Payload, worker_id: str) -> None:
         raise NotImplementedError
 
     def _answer(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
@@ -269,12 +338,43 @@ class TrainingRun:
 
     def _leave(self) -> None:
         """Let go of what the I/O thread watches."""
+        with suppress(ValueError):  # it has not been begun
+            self._master.on_worker.remove(self._worker_changed)
 
     def _release(self) -> None:
         """Drop what maps shared memory."""
-        raise NotImplementedError
+
+    def _worker_changed(self, change: AnnounceWorker) -> None:
+        """Take in that a worker came or went."""
+        self.worker_names[change.incarnation] = change.worker_id
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _enter(self, machine: MasterMachine) -> None:
+        roster = machine.roster
+        self.worker_names |= {n: w.worker_id for n, w in roster.by_incarnation.items()}
+        self._master.on_worker.append(self._worker_changed)
+        self._begin()
+
+    def _agree(self, told: Payload) -> None:
+        """See that a worker computes as the others do; the first one says how that is."""
+        arithmetic = Arithmetic.from_plain(unpack_plain(told.data))
+        if self._arithmetic is None:
+            self._arithmetic = arithmetic
+        self._arithmetic.require(arithmetic)
+
+    def _result_of(self, payload: Payload, worker_id: str) -> Any:
+        """Return what a job has returned. Vectors in it are not copied."""
+        if self._internals.trusted:
+            return calls.decode_value(payload, trusted=True)
+        if payload.kind is not PayloadKind.PLAIN:
+            raise RemoteProtocolError("a result is not plain", peer=worker_id)
+        return unpack_plain(payload.data, payload.buffers)
+
+    def _refuse(self, command: CallService, now: float) -> ServiceReplied:
+        """Tell a job that it does not count any more."""
+        nothing = Payload(PayloadKind.ERROR, b"")
+        return ServiceReplied(now, command.incarnation, command.call, False, nothing)
 
     def _submit(self, fn: Any, number: int, partitions: Sequence[int], *args: Any) -> None:
         """Hand in the jobs of one round or epoch."""
@@ -345,7 +445,13 @@ def make_folder(internals: Internals) -> Path:
     """Make a folder for the shared files of one training."""
     folder = internals.fast_folder / f"training{internals.next_phase()}"
     folder.mkdir(mode=0o700)
+    (folder / HERE).write_text(secrets.token_hex(16), encoding="ascii")
     return folder
+
+
+def proof_of(folder: Path) -> str:
+    """Return what only a process of this user on this machine can read in such a folder."""
+    return read_nonce(folder / HERE)
 
 
 def start_weights(plan: TrainingPlan) -> FloatVector:

@@ -9,9 +9,11 @@ Rule 2: the weights it returns follow from learner, data, mode and seed (averagi
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +34,10 @@ from paramserver.training.modes import Averaging, Mode
 from paramserver.training.optimizers import make_optimizer
 from paramserver.training.partitioning import cut
 from paramserver.training.partitions import SharedRows
-from paramserver.training.plan import TrainingPlan
+from paramserver.training.plan import TrainingPlan, row_width
 from paramserver.training.push_pull_run import PushPullRun
 from paramserver.training.result import History, Progress, TrainingResult
-from paramserver.training.run import Snapshot, TrainingRun, make_folder, start_weights
+from paramserver.training.run import Snapshot, TrainingRun, make_folder, proof_of, start_weights
 from paramserver.training.run_constants import describe_run
 from paramserver.training.vector import FloatVector
 
@@ -190,13 +192,25 @@ def _open_run(
     lr: float,
     seed: int,
 ) -> TrainingRun:
-    if not internals.trusted:
-        raise ConfigError(
-            "Training over a network is not built yet: use a LocalCluster.",
-            field="cluster",
-            value="tcp",
-        )
     folder = make_folder(internals)
+    try:
+        return _make_run(internals, folder, learner, rows, parts, mode, batch_size, lr, seed)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # memory, perhaps
+        raise
+
+
+def _make_run(
+    internals: Internals,
+    folder: Path,
+    learner: Learner,
+    rows: Batch,
+    parts: Sequence[npt.NDArray[np.intp]],
+    mode: Mode,
+    batch_size: int,
+    lr: float,
+    seed: int,
+) -> TrainingRun:
     shared = SharedRows.write(folder, rows, parts)
     plan = TrainingPlan(
         service=folder.name,
@@ -208,6 +222,8 @@ def _open_run(
         local_lr=lr,
         local_steps=mode.local_steps,
         local_epochs=mode.local_epochs if isinstance(mode, Averaging) else 1,
+        width=row_width(learner, rows, mode),
+        here=proof_of(folder),
     )
     w = start_weights(plan)
     if isinstance(mode, Averaging):

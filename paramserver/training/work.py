@@ -1,218 +1,133 @@
 """The worker's side of a training: the functions that are run as jobs.
 
 Rule 1: what a job does follows from its arguments, the plan and the weights; nothing is remembered
-        from job to job but what can be read or computed again (open files, the current epoch's
-        order).
-Rule 2: weights are mapped read-only; results and gradients go to vectors that belong to this
-        process.
+        from job to job but what can be read or computed again (see `attachment`).
+Rule 2: a job does the same whether its worker is near or far; only the way of the vectors differs.
 """
 
 from __future__ import annotations
 
-import struct
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
 
-from paramserver.errors import PeerLost, TrainingError
-from paramserver.protocol import calls
-from paramserver.protocol.messages import Payload, PayloadKind
+from paramserver.errors import RemoteProtocolError, TrainingError
+from paramserver.protocol.messages import Payload
 from paramserver.runtime.context import JobContext, current
-from paramserver.training.learner import FastLearner
+from paramserver.training.attachment import Attachment, attach
+from paramserver.training.dialogue import FarRows, FarWhole, NearRows, NearWhole
+from paramserver.training.formats import ROUND, payload_of, vector_of
 from paramserver.training.local import take_steps
-from paramserver.training.optimizers import SGD
 from paramserver.training.partitions import Epoch, n_batches
-from paramserver.training.plan import TrainingPlan
-from paramserver.training.push_pull import Verdict
+from paramserver.training.pushes import Verdict
 from paramserver.training.vector import FloatVector
-from paramserver.transport.lines import Line
-from paramserver.transport.shm import SharedVector
 
-JOIN: Final = struct.Struct("<II")
-"""epoch, partition"""
-JOINED: Final = struct.Struct("<QQIQQI")
-"""ticket, incarnation, cursor, last seq of this life, version, buffer that holds the weights"""
-PUSH: Final = struct.Struct("<QQIQ")
-"""ticket, seq, batch, version seen"""
-REPLY: Final = struct.Struct("<BQI")
-"""verdict, version, buffer that holds the weights"""
-LINE: Final = "line"
-"""Name of the socket on which the master listens for pushes."""
-MAX_ATTACHMENTS: Final = 4
-"""Trainings whose files one worker keeps open."""
-MAX_ORDERS: Final = 8
-"""Partitions whose current order one worker remembers."""
+__remote_jobs__ = ("train_partition", "train_round")
 
+LOOK_S: Final = 0.2
+"""How often a far learner asks whether its round is still open."""
 
-class Attachment:
-    """What this process has opened for one training."""
-
-    def __init__(self, plan: TrainingPlan, owner: str) -> None:
-        self.plan = plan
-        self._owner = owner
-        self._folder = Path(plan.folder)
-        self._vectors: dict[str, SharedVector] = {}
-        self._rows: dict[int, Any] = {}
-        self._epochs: dict[int, tuple[int, Epoch]] = {}
-        self._line: Line | None = None
-        learner = plan.learner
-        self.gradient: FloatVector = np.zeros(learner.size, learner.dtype)
-        is_fast = plan.local_steps is None and isinstance(learner, FastLearner)
-        self.local_epoch = learner.local_epoch if is_fast else None  # type: ignore[attr-defined]
-        """The learner's own way through a pass, if it has one and rounds are whole passes."""
-        self.optimizer = SGD(plan.local_lr)
-        self.optimizer.start(learner.size, learner.dtype)
-
-    def weights(self, name: str) -> FloatVector:
-        """Map a vector of the master's, to read."""
-        return self._open(name, writable=False)
-
-    def slot(self, name: str) -> FloatVector:
-        """Map a vector that the master has made for this worker, to write."""
-        return self._open(name, writable=True)
-
-    def own(self, purpose: str) -> tuple[str, FloatVector]:
-        """Return a vector that this process has made itself, and its name."""
-        name = f"{purpose}.{self._owner}"
-        vector = self._vectors.get(name)
-        if vector is None or not vector.path.exists():  # the master gave this process up, once
-            learner = self.plan.learner
-            vector = SharedVector.create(self._folder / name, learner.size, learner.dtype)
-            self._vectors[name] = vector
-        return name, vector.array
-
-    def line(self) -> Line:
-        """Return the line to the master's parameter server."""
-        if self._line is None:
-            self._line = Line(self._folder / LINE, REPLY.size)
-        return self._line
-
-    @cached_property
-    def local(self) -> FloatVector:
-        """Room for weights of this process alone."""
-        return np.empty(self.plan.learner.size, self.plan.learner.dtype)
-
-    def hang_up(self) -> None:
-        """Close the line: the next job dials anew."""
-        if self._line is not None:
-            self._line.close()
-            self._line = None
-
-    def epoch(self, number: int, partition: int) -> Epoch:
-        """Return a pass over a partition; the same order wherever it is made."""
-        known = self._epochs.get(partition)
-        if known is None or known[0] != number:
-            plan = self.plan
-            if partition not in self._rows:
-                self._rows[partition] = plan.rows.open(partition)
-            rows = self._rows[partition]
-            known = (number, Epoch(rows, plan.batch_size, plan.seed, number, partition))
-            self._epochs.pop(partition, None)
-            while len(self._epochs) >= MAX_ORDERS:
-                del self._epochs[next(iter(self._epochs))]
-            self._epochs[partition] = known
-        return known[1]
-
-    def open_round(self) -> FloatVector:
-        """Map the word that says which averaging round is open."""
-        vector = self._vectors.get("round")
-        if vector is None:
-            vector = self._vectors["round"] = SharedVector.open(self._folder / "round", 1, np.int64)
-        return vector.array
-
-    def _open(self, name: str, *, writable: bool) -> FloatVector:
-        vector = self._vectors.get(name)
-        if vector is None:
-            learner = self.plan.learner
-            vector = SharedVector.open(
-                self._folder / name, learner.size, learner.dtype, writable=writable
-            )
-            self._vectors[name] = vector
-        return vector.array
-
-
-_attachments: dict[str, Attachment] = {}
-"""By the folder of the training, which is unique: one process can serve several at a time."""
-
-
-def attach(service: str, folder: str, context: JobContext) -> Attachment:
-    """Return what this process has open for a training; ask the master for the plan at first."""
-    found = _attachments.get(folder)
-    if found is None:
-        while len(_attachments) >= MAX_ATTACHMENTS:
-            del _attachments[next(iter(_attachments))]
-        reply = context.call(service, "plan", Payload(PayloadKind.PLAIN, b""))
-        plan = calls.decode_value(reply, trusted=context.trusted)
-        warm_up = getattr(plan.learner, "warm_up", None)
-        if warm_up is not None:  # before anybody measures, or waits for, a round
-            warm_up(plan.rows.open(0), plan.batch_size)
-        found = _attachments[folder] = Attachment(plan, context.worker_id)
-    return found
+# --- averaging ------------------------------------------------------------------------------------
 
 
 def train_round(
-    service: str, folder: str, round_number: int, partition: int, weights: str
-) -> tuple[str, float]:
+    service: str, folder: str, round_number: int, partition: int
+) -> tuple[str | FloatVector, float]:
     """Train on one partition for one averaging round.
 
     Returns
     -------
-    name : str
-        Of the vector with the result; '' if the round was over before it was done.
+    result : str or ndarray
+        Name of the vector with the result, or from afar the vector itself; '' if the round was over
+        before it was done.
     compute_s : float
     """
-    attached = attach(service, folder, current())
+    context = current()
+    attached = attach(service, folder, context)
+    if attached.is_near:
+        return _train_near(attached, round_number, partition)
+    return _train_far(attached, context, round_number, partition)
+
+
+def _train_near(attached: Attachment, number: int, partition: int) -> tuple[str, float]:
     name, w = attached.own(f"result{partition}")
-    np.copyto(w, attached.weights(weights))
+    np.copyto(w, attached.weights(f"w{number % 2}"))
+    open_round = attached.open_round()
+    attached.rows(partition)
     began = perf_counter()
-    if attached.local_epoch is not None:
-        done = _pass_epochs(attached, w, round_number, partition)
-    else:
-        done = _take_steps(attached, w, round_number, partition)
+    done = _train(attached, w, number, partition, lambda: bool(open_round[0] == number))
     return name if done else "", perf_counter() - began
 
 
-def _take_steps(attached: Attachment, w: FloatVector, round_number: int, partition: int) -> bool:
-    """Take the steps of one round; return False if the round is over before they are done."""
+def _train_far(
+    attached: Attachment, context: JobContext, number: int, partition: int
+) -> tuple[str | FloatVector, float]:
+    def ask(method: str) -> Payload:
+        return context.call(attached.plan.service, method, payload_of(ROUND.pack(number)))
+
+    next_look = perf_counter() + LOOK_S
+
+    def is_open() -> bool:
+        nonlocal next_look
+        if perf_counter() < next_look:
+            return True
+        answer = ask("round").data
+        next_look = perf_counter() + LOOK_S
+        return bool(ROUND.unpack(answer)[0] == number)
+
+    pulled = ask("pull").buffers
+    if not pulled:
+        return "", 0.0
+    w = attached.local
+    if memoryview(pulled[0]).nbytes != w.nbytes:
+        raise RemoteProtocolError("an answer does not hold the weights", peer="master")
+    np.copyto(w, vector_of(pulled[0], w.dtype))
+    attached.rows(partition)  # it may have to fetch them: that is no computing
+    began = perf_counter()
+    done = _train(attached, w, number, partition, is_open)
+    return w if done else "", perf_counter() - began
+
+
+def _train(
+    attached: Attachment, w: FloatVector, number: int, partition: int, is_open: Callable[[], bool]
+) -> bool:
+    """Train `w` for one round; return False if the round is over before that is done."""
     plan = attached.plan
-    open_round, n_steps = attached.open_round(), plan.steps_a_round(partition)
+    if attached.local_epoch is not None:
+        n_epochs = plan.local_epochs
+        for epoch_number in range(number * n_epochs, (number + 1) * n_epochs):
+            if not is_open():  # the others were enough
+                return False
+            attached.local_epoch(w, attached.epoch(epoch_number, partition), plan.local_lr)
+        return True
+    n_steps = plan.steps_a_round(partition)
     return take_steps(
         plan.learner,
         w,
         attached.gradient,
         attached.optimizer,
-        lambda number: attached.epoch(number, partition),
-        range(round_number * n_steps, (round_number + 1) * n_steps),
-        lambda: bool(open_round[0] == round_number),  # else the others were enough
+        lambda epoch_number: attached.epoch(epoch_number, partition),
+        range(number * n_steps, (number + 1) * n_steps),
+        is_open,
     )
 
 
-def _pass_epochs(attached: Attachment, w: FloatVector, round_number: int, partition: int) -> bool:
-    """The same for a learner that has its own way through an epoch."""
-    plan, local_epoch = attached.plan, attached.local_epoch
-    assert local_epoch is not None
-    open_round = attached.open_round()
-    n_epochs = plan.local_epochs
-    for number in range(round_number * n_epochs, (round_number + 1) * n_epochs):
-        if open_round[0] != round_number:
-            return False
-        epoch = attached.epoch(number, partition)
-        local_epoch(w, epoch, plan.local_lr)
-    return True
+# --- push and pull --------------------------------------------------------------------------------
 
 
 def train_partition(
     service: str, folder: str, epoch_number: int, partition: int
-) -> tuple[int, float]:
+) -> tuple[int, float, float]:
     """Push the gradients of one partition for one epoch, from the ledger's cursor on.
 
     Returns
     -------
     n_pushed : int
     compute_s : float
+    asked_s : float
+        Between the questions to the parameter server and its answers.
 
     Raises
     ------
@@ -221,33 +136,69 @@ def train_partition(
     """
     context = current()
     attached = attach(service, folder, context)
-    asked = Payload(PayloadKind.PLAIN, JOIN.pack(epoch_number, partition))
-    joined = context.call(service, "join", asked)
-    ticket, incarnation, cursor, seq, version, buffer = JOINED.unpack(joined.data)
     epoch = attached.epoch(epoch_number, partition)
-    n_pushes = n_batches(epoch.rows.n, attached.plan.push_size)
-    g = attached.slot(f"gradient{incarnation}")
+    push = _push_whole if attached.plan.width is None else _push_rows
+    return push(attached, context, epoch, epoch_number, partition)
+
+
+def _push_whole(
+    attached: Attachment, context: JobContext, epoch: Epoch, epoch_number: int, partition: int
+) -> tuple[int, float, float]:
+    way = NearWhole if attached.is_near else FarWhole
+    talk = way(attached, context, epoch_number, partition)
+    size = attached.plan.push_size
+    n_pushes = n_batches(epoch.rows.n, size)
     compute_s = 0.0
-    ask = attached.line().ask
-    for number in range(cursor, n_pushes):
+    for number in range(talk.cursor, n_pushes):
         began = perf_counter()
-        _compute_push(attached, attached.weights(f"w{buffer}"), epoch, number, g)
+        _compute_push(attached, talk.w, epoch, number, talk.g)
         compute_s += perf_counter() - began
-        seq += 1
-        try:
-            reply = ask(PUSH.pack(ticket, seq, number, version))
-        except PeerLost:
-            attached.hang_up()
-            raise
-        verdict, version, buffer = REPLY.unpack(reply)
-        if verdict == Verdict.STOP:
-            return number - cursor, compute_s
-        if verdict != Verdict.APPLIED:
-            raise TrainingError(
-                f"The gradient of batch {number} of partition {partition}, epoch {epoch_number}, "
-                f"was refused by the parameter server: {Verdict(verdict).name.lower()}."
-            )
-    return n_pushes - cursor, compute_s
+        verdict = talk.push(number, min(size, epoch.rows.n - number * size))
+        if verdict is not Verdict.APPLIED:
+            _require_stop(verdict, number, epoch_number, partition)
+            return number - talk.cursor, compute_s, talk.asked_s
+    return n_pushes - talk.cursor, compute_s, talk.asked_s
+
+
+def _push_rows(
+    attached: Attachment, context: JobContext, epoch: Epoch, epoch_number: int, partition: int
+) -> tuple[int, float, float]:
+    """The same with gradients of some rows: those of the next batch are wanted with each push."""
+    way = NearRows if attached.is_near else FarRows
+    talk = way(attached, context, epoch_number, partition)
+    learner: Any = attached.plan.learner  # a SparseLearner: the master has looked
+    first, end = talk.cursor, len(epoch)
+    if first >= end:
+        return 0, 0.0, talk.asked_s
+    batch = epoch.batch(first)
+    rows = learner.touched(batch)
+    w_rows = talk.pull(rows)
+    compute_s = 0.0
+    nothing = np.empty(0, np.int64)
+    for number in range(first, end):
+        began = perf_counter()
+        learner.sparse_gradient(w_rows, rows, batch, talk.room(rows.size))
+        pushed, n_examples = rows, batch.n
+        if number + 1 < end:
+            batch = epoch.batch(number + 1)
+            rows = learner.touched(batch)
+        else:
+            rows = nothing
+        compute_s += perf_counter() - began
+        verdict, w_rows = talk.push_pull(number, n_examples, pushed, rows)
+        if verdict is not Verdict.APPLIED:
+            _require_stop(verdict, number, epoch_number, partition)
+            return number - first, compute_s, talk.asked_s
+    return end - first, compute_s, talk.asked_s
+
+
+def _require_stop(verdict: Verdict, number: int, epoch_number: int, partition: int) -> None:
+    """Complain about a push that was refused, unless it is because training is over."""
+    if verdict is not Verdict.STOP:
+        raise TrainingError(
+            f"The gradient of batch {number} of partition {partition}, epoch {epoch_number}, "
+            f"was refused by the parameter server: {verdict.name.lower()}."
+        )
 
 
 def _compute_push(

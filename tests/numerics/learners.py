@@ -108,6 +108,53 @@ class Lame(Ledger):
             time.sleep(self.slow_s)
 
 
+@dataclass(frozen=True)
+class RowLedger(Ledger):
+    """The same by gradients of some rows: row k of sparse data has one entry, in column k."""
+
+    @property
+    def width(self) -> int:
+        return 1
+
+    def touched(self, batch: Batch) -> np.ndarray:
+        return np.sort(batch.y).astype(np.int64)
+
+    def sparse_gradient(
+        self, w_rows: np.ndarray, rows: np.ndarray, batch: Batch, out: np.ndarray
+    ) -> None:
+        if self.pause_s:
+            time.sleep(self.pause_s)
+        assert w_rows.shape == out.shape == (rows.size, 1)
+        out[:] = -1
+
+
+@dataclass(frozen=True)
+class Bulky:
+    """Has many weights, and sees whether its rows are what they were: their sum is known."""
+
+    size: int
+    checksum: float
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float32)
+
+    def start(self, rng: np.random.Generator) -> FloatVector:
+        return np.zeros(self.size, self.dtype)
+
+    def gradient(self, w: FloatVector, batch: Batch, out: FloatVector) -> None:
+        found = float(batch.X.sum(dtype=np.float64))
+        if found != self.checksum:
+            raise ValueError(f"rows sum up to {found}, not to {self.checksum}")
+        out[:] = -1
+
+    def loss(self, w: FloatVector, data: Batch) -> float:
+        return 0.0
+
+    def score(self, w: FloatVector, data: Batch) -> float:
+        return 0.0
+
+
 def numbered_rows(n: int, p: int) -> list[Batch]:
     """Rows for `Ledger`, in p partitions."""
     numbers = np.arange(n)
