@@ -161,3 +161,22 @@ def test_a_staleness_bound_of_zero_is_synchronous_whatever_the_optimizer(
     np.testing.assert_allclose(ours, theirs, rtol=1e-12)
     assert pushing.server.version == 12
     assert pushing.server.staleness == {0: 36}
+
+
+def test_a_quorum_of_learners_with_the_same_rows_is_one_of_them(learner: Learner) -> None:
+    """Whoever is late: the shares of those who are not add up to 1."""
+    [rows_of_all] = rows(learner, 17)
+    w = start(learner)
+    rng = np.random.default_rng(3)
+    ours = average(
+        learner,
+        [rows_of_all] * 5,
+        w,
+        rounds=8,
+        steps=2,
+        lr=0.1,
+        wait_for=3,
+        arrival=lambda _: list(rng.permutation(5)),
+    )
+    theirs = average(learner, [rows_of_all], w, rounds=1, steps=16, lr=0.1)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
