@@ -114,7 +114,7 @@ bench-core: $(BENCH_VENV)/.stamp ## time the job core and its peers side by side
 	$(BENCH_VENV)/bin/python -m tests.benchmarks.bench_core $(BENCH_ARGS)
 
 .PHONY: bench-training
-bench-training: $(BENCH_VENV)/.stamp ## time averaging rounds and pushes beside the machine's limits
+bench-training: $(BENCH_VENV)/.stamp ## time both training modes and their peers side by side (some 15 minutes)
 	$(BENCH_VENV)/bin/python -m tests.benchmarks.bench_training $(BENCH_ARGS)
 
 # --- tidy -------------------------------------------------------------------------------------------

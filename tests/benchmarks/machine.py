@@ -12,7 +12,7 @@ import psutil
 
 PACKAGES = (
     "paramserver", "numpy", "pyzmq", "msgpack", "cloudpickle", "scikit-learn", "joblib",
-    "distributed", "dask", "ray", "pyspark",
+    "distributed", "dask", "ray", "pyspark", "torch", "msgpack-numpy", "numba", "snapml",
 )  # fmt: skip
 
 

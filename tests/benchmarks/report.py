@@ -54,7 +54,10 @@ def markdown(rounds: list[Round], about: dict[str, object]) -> str:
             f"{m.name} ({m.unit}{', goal ' + _number(m.goal) if m.goal is not None else ''})"
             for m in row.metrics
         ]
-        lines += ["", f"**{row.key}: {row.title}**", "", _line(["contender", *heads, ""])]
+        lines += ["", f"**{row.key}: {row.title}**", ""]
+        if row.note:
+            lines += [row.note, ""]
+        lines.append(_line(["contender", *heads, ""]))
         lines.append(_line(["---", *["---:" for _ in heads], "---"]))
         for contender in row.contenders:
             if any(r.contender == contender for r in own):

@@ -37,6 +37,8 @@ class Row:
     measure: Callable[[str, bool], Measured]
     limit_s: float = 300.0
     n_repeats: int = 5
+    note: str = ""
+    """What a reader of the table must know."""
 
 
 def median_time(action: Callable[[], object], n_repeats: int = 5, budget_s: float = 10.0) -> float:

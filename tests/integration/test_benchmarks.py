@@ -1,4 +1,4 @@
-"""The benchmark runs, drops nobody, and leaves nothing behind. Its figures are not judged here."""
+"""The benchmarks run, drop nobody, and leave nothing behind. Their figures are not judged here."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ import pytest
 from tests.benchmarks.rows import load_row
 
 
-def run_quickly(repository: Path, out: Path, *options: str) -> list[dict[str, Any]]:
-    """Run the benchmark with tiny sizes and return its rounds."""
+def run_quickly(
+    repository: Path, out: Path, *options: str, suite: str = "core"
+) -> list[dict[str, Any]]:
+    """Run a benchmark with tiny sizes and return its rounds."""
+    program = f"tests.benchmarks.bench_{suite}"
     subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.bench_core", "--quick", "--out", out, *options],
+        [sys.executable, "-m", program, "--quick", "--out", out, *options],
         cwd=repository,
         check=True,
         capture_output=True,
     )
-    [figures] = out.glob("core-*.json")
+    [figures] = out.glob(f"{suite}-*.json")
     assert figures.with_suffix(".md").exists()
     rounds: list[dict[str, Any]] = json.loads(figures.read_text(encoding="utf-8"))["rounds"]
     return rounds
@@ -34,6 +37,17 @@ def test_our_own_line_of_a_row_has_every_figure(repository: Path, tmp_path: Path
     [own] = run_quickly(repository, tmp_path, "--rows", key, "--contenders", "paramserver")
     assert own["measured"].get("outcome", "all results") == "all results"
     assert {metric.name for metric in load_row(key).metrics} <= own["measured"].keys()
+
+
+def test_our_own_lines_of_the_training_rows_have_every_figure(
+    repository: Path, tmp_path: Path
+) -> None:
+    keys = ["7", "9", "16"]
+    options = ["--rows", *keys, "--contenders", "paramserver"]
+    rounds = run_quickly(repository, tmp_path, *options, suite="training")
+    assert [line["row"] for line in rounds] == keys
+    for line in rounds:
+        assert line["measured"].keys() == {metric.name for metric in load_row(line["row"]).metrics}
 
 
 def test_a_peer_that_is_not_installed_says_so(repository: Path) -> None:

@@ -1,4 +1,4 @@
-"""The rows of the benchmark of the job core: one file for each, loaded when it is asked for.
+"""The rows of both benchmarks: one file for each, loaded when it is asked for.
 
 A measuring process loads its own row only, so that nothing but the contender's own imports is on
 the clock, or inherited by a worker that is forked.
@@ -10,7 +10,7 @@ from importlib import import_module
 
 from tests.benchmarks.row import Row
 
-PLACES = {
+CORE = {
     "1": ("noop", "ROW"),
     "2": ("round_trip", "ROW"),
     "3": ("startup", "ROW"),
@@ -22,6 +22,19 @@ PLACES = {
     "stream": ("queue", "STREAM"),
     "import": ("import_time", "ROW"),
 }
+TRAINING = {
+    "5": ("averaging", "TWO"),
+    "6": ("averaging", "FOUR"),
+    "7": ("averaging", "SMALL"),
+    "8": ("pushes", "LARGE"),
+    "9": ("pushes", "SMALL"),
+    "10": ("fashion_softmax", "ROW"),
+    "11": ("fashion_mlp", "ROW"),
+    "12": ("sections", "ROW"),
+    "13": ("sparse_binary", "ROW"),
+    "16": ("first_run", "ROW"),
+}
+PLACES = CORE | TRAINING
 
 
 def load_row(key: str) -> Row:
