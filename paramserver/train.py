@@ -186,6 +186,32 @@ def train(
             metavar="X", help="Strength of the penalty (l2 / 2) ||w||^2.", rich_help_panel=MODEL
         ),
     ] = TrainSettings.l2,
+    l1: Annotated[
+        float,
+        typer.Option(metavar="X", help="Strength of the penalty l1 |w|.", rich_help_panel=MODEL),
+    ] = TrainSettings.l1,
+    hidden: Annotated[
+        str,
+        typer.Option(
+            metavar="N[,N]", help="Units of the hidden layers of mlp.", rich_help_panel=MODEL
+        ),
+    ] = TrainSettings.hidden,
+    activation: Annotated[
+        str,
+        typer.Option(metavar="relu|tanh", help="Between the layers of mlp.", rich_help_panel=MODEL),
+    ] = TrainSettings.activation,
+    dtype: Annotated[
+        str,
+        typer.Option(metavar="float32|float64", help="Of data and weights.", rich_help_panel=MODEL),
+    ] = TrainSettings.dtype,
+    kernel: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|numpy|numba",
+            help="What takes the steps; the same numbers to rounding.",
+            rich_help_panel=MODEL,
+        ),
+    ] = TrainSettings.kernel,
     local_steps: Annotated[
         int | None,
         typer.Option(
@@ -221,6 +247,21 @@ def train(
             rich_help_panel=AVG,
         ),
     ] = TrainSettings.tail,
+    outer: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Step of the master along the averaged change: none takes the average itself; "
+            "momentum; nesterov, as in DiLoCo.",
+            rich_help_panel=AVG,
+        ),
+    ] = TrainSettings.outer,
+    outer_lr: Annotated[
+        float, typer.Option(metavar="X", help="Learning rate of --outer.", rich_help_panel=AVG)
+    ] = TrainSettings.outer_lr,
+    outer_momentum: Annotated[
+        float, typer.Option(metavar="X", help="Momentum of --outer.", rich_help_panel=AVG)
+    ] = TrainSettings.outer_momentum,
     epochs: Annotated[
         int, typer.Option(metavar="E", help="Passes over the data.", rich_help_panel=ASYNC)
     ] = TrainSettings.epochs,

@@ -136,7 +136,9 @@ def _counterpart(prepared: Prepared) -> tuple[str, Any]:
         from sklearn.neural_network import MLPClassifier, MLPRegressor
 
         kind = MLPClassifier if n_classes else MLPRegressor
-        return f"{kind.__name__}((128,))", kind((128,), alpha=l2, random_state=seed)
+        units = settings.units
+        model = kind(units, activation=settings.activation, alpha=l2, random_state=seed)
+        return f"{kind.__name__}({units})", model
     from sklearn.linear_model import SGDClassifier, SGDRegressor
 
     if not n_classes:

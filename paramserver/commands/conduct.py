@@ -106,11 +106,15 @@ def _prepare(settings: TrainSettings, display: Display) -> Prepared:
     for note in dataset.notes:
         display.fact("", note)
     prepared = prepare(settings, dataset)
-    chosen = " (chosen from the data)" if settings.lr is None else ""
+    chosen = ""
+    if settings.lr is None:
+        has_bound = hasattr(prepared.learner, "curvature")
+        chosen = " (1 / L of the data)" if has_bound else " (usual for this model)"
     display.fact(
         "model",
         f"{prepared.settings.model}, {prepared.learner.size:,} weights in "
-        f"{prepared.learner.dtype}, learning rate {prepared.lr:.4g}{chosen}",
+        f"{prepared.learner.dtype}, learning rate {prepared.lr:.4g}{chosen}"
+        + (f", {prepared.kernel} kernel" if prepared.kernel else ""),
     )
     return prepared
 

@@ -18,9 +18,9 @@ from paramserver.errors import ConfigError
 from paramserver.models.named import make_model
 from paramserver.training.callbacks import TargetScore, TimeLimit
 from paramserver.training.intake import as_rows, choose_lr
-from paramserver.training.learner import Learner
+from paramserver.training.learner import Batch, Learner
 from paramserver.training.modes import AsyncSGD, Averaging
-from paramserver.training.optimizers import make_optimizer
+from paramserver.training.optimizers import Momentum, Optimizer, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,21 @@ class Prepared:
         return self.settings.lr
 
     @property
+    def kernel(self) -> str:
+        """Which kernel takes the steps of a partition; empty where the model does not tell."""
+        kernel_for = getattr(self.learner, "kernel_for", None)
+        if kernel_for is None or not self.takes_steps:
+            return "numpy" if kernel_for else ""
+        n = len(self.dataset.y_train) // (self.mode.n_partitions or 1)
+        rows = Batch(self.dataset.X_train[:n], self.dataset.y_train[:n])
+        return str(kernel_for(rows, self.settings.batch_size))
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether workers take steps by themselves; otherwise they compute gradients only."""
+        return self.settings.mode == AVG or (self.settings.local_steps or 1) > 1
+
+    @property
     def total(self) -> float:
         """Rounds or epochs to come to."""
         return float(self.settings.rounds if self.settings.mode == AVG else self.settings.epochs)
@@ -78,7 +93,9 @@ def load_data(settings: TrainSettings) -> Dataset:
     """
     data = settings.data
     if not is_name(data):
-        return read_files(data, settings.test, label=settings.label, seed=settings.seed)
+        return read_files(
+            data, settings.test, label=settings.label, seed=settings.seed, dtype=settings.dtype
+        )
     for name in ("test", "label"):
         if (value := getattr(settings, name)) is not None:
             raise ConfigError(
@@ -86,7 +103,7 @@ def load_data(settings: TrainSettings) -> Dataset:
                 field=name,
                 value=value,
             )
-    return load(data, seed=settings.seed)
+    return load(data, seed=settings.seed, dtype=settings.dtype)
 
 
 def is_name(data: str) -> bool:
@@ -102,7 +119,17 @@ def prepare(settings: TrainSettings, dataset: Dataset) -> Prepared:
     ConfigError
         If a setting is not allowed, or does not go with the data.
     """
-    learner, model = make_model(settings.model, dataset.n_features, dataset.n_classes, settings.l2)
+    learner, model = make_model(
+        settings.model,
+        dataset.n_features,
+        dataset.n_classes,
+        settings.l2,
+        settings.dtype,
+        l1=settings.l1,
+        kernel=settings.kernel,
+        hidden=settings.units,
+        activation=settings.activation,
+    )
     mode = _mode(settings)
     if settings.batch_size < 1:
         raise ConfigError(
@@ -143,6 +170,13 @@ def n_cores() -> int:
     return os.cpu_count() or 1
 
 
+def _outer(settings: TrainSettings) -> Optimizer | None:
+    if settings.outer == "none":
+        return None
+    is_nesterov = settings.outer == "nesterov"
+    return Momentum(settings.outer_lr, settings.outer_momentum, nesterov=is_nesterov)
+
+
 def _mode(settings: TrainSettings) -> Averaging | AsyncSGD:
     if settings.mode == AVG:
         return Averaging(
@@ -152,6 +186,7 @@ def _mode(settings: TrainSettings) -> Averaging | AsyncSGD:
             n_partitions=settings.partitions,
             wait_for=settings.wait_for,
             tail=settings.tail,
+            outer=_outer(settings),
         )
     return AsyncSGD(
         epochs=settings.epochs,

@@ -17,9 +17,11 @@ from paramserver.errors import ConfigError
 AVG, ASYNC = "avg", "async"
 
 ONLY = {
-    AVG: ("rounds", "local_epochs", "wait_for", "tail"),
+    AVG: (
+        "rounds", "local_epochs", "wait_for", "tail", "outer", "outer_lr", "outer_momentum"
+    ),
     ASYNC: ("epochs", "optimizer", "staleness_bound", "staleness_aware", "clip_norm"),
-}
+}  # fmt: skip
 """Settings that mean something in one mode only."""
 
 RESUMABLE = (
@@ -32,6 +34,10 @@ PASSING = ("out", "no_out", "address", "keys", "json", "quiet")
 """... and those of them that belong to one start of the program, and are not kept."""
 
 CHOICES = {
+    "activation": ("relu", "tanh"),
+    "dtype": ("float32", "float64"),
+    "kernel": ("auto", "numpy", "numba"),
+    "outer": ("none", "momentum", "nesterov"),
     "class_weight": ("none", "balanced"),
     "partitioning": ("shuffled", "contiguous", "stratified"),
 }
@@ -50,6 +56,11 @@ class TrainSettings:
     batch_size: int = 32
     lr: float | None = None
     l2: float = 1e-4
+    l1: float = 0.0
+    hidden: str = "128"
+    activation: str = "relu"
+    dtype: str = "float32"
+    kernel: str = "auto"
     seed: int = 0
     class_weight: str = "none"
     workers: int | None = None
@@ -60,6 +71,9 @@ class TrainSettings:
     local_epochs: int = 1
     wait_for: int | None = None
     tail: float = 0.0
+    outer: str = "none"
+    outer_lr: float = 0.7
+    outer_momentum: float = 0.9
     epochs: int = 20
     optimizer: str = "sgd"
     staleness_bound: str = "none"
@@ -80,7 +94,7 @@ class TrainSettings:
         if self.mode not in (AVG, ASYNC):
             hint = nearest(self.mode, (AVG, ASYNC))
             _refuse("mode", self.mode, f"is 'avg' or 'async', not '{self.mode}'.{hint}")
-        for name in ("l2", "checkpoint_every"):
+        for name in ("l2", "l1", "checkpoint_every"):
             value = getattr(self, name)
             if not value >= 0:
                 _refuse(name, value, f"must be 0 or more, not {value:g}.")
@@ -90,6 +104,10 @@ class TrainSettings:
             value = getattr(self, name)
             if value not in allowed:
                 _refuse(name, value, f"is {' or '.join(allowed)}, not '{value}'.")
+        if self.outer == "none":
+            for name in ("outer_lr", "outer_momentum"):
+                if getattr(self, name) != getattr(TrainSettings, name):
+                    _refuse(name, getattr(self, name), "goes with --outer momentum or nesterov.")
         if self.workers is not None and self.workers < 1:
             _refuse("workers", self.workers, f"must be 1 or more, not {self.workers}.")
         if (self.address is None) != (self.keys is None):
@@ -100,21 +118,18 @@ class TrainSettings:
                 "is missing: --address tcp://HOST:PORT and --keys DIR go together. `paramserver "
                 "keys DIR` makes the keys.",
             )
-        self.bound  # noqa: B018 - refuses what is none
+        _bound(self.staleness_bound)
+        _units(self.hidden)
 
     @property
     def bound(self) -> int | None:
         """The staleness bound as a number; None for none."""
-        text = self.staleness_bound.lower()
-        if text == "none":
-            return None
-        if not text.isdecimal():
-            _refuse(
-                "staleness_bound",
-                self.staleness_bound,
-                f"is a number of steps or 'none', not '{self.staleness_bound}'.",
-            )
-        return int(text)
+        return _bound(self.staleness_bound)
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """Units of the hidden layers of an MLP."""
+        return _units(self.hidden)
 
     def to_keep(self) -> dict[str, Any]:
         """Return what ``config.toml`` holds: all that this mode knows and that makes the result."""
@@ -165,6 +180,23 @@ def check_sources(mode: str, given: dict[str, str], *, resumes: bool) -> None:
                 "from the old settings with  --config DIR/config.toml",
                 source,
             )
+
+
+def _bound(text: str) -> int | None:
+    if text.lower() == "none":
+        return None
+    if not text.isdecimal():
+        words = f"is a number of steps or 'none', not '{text}'."
+        _refuse("staleness_bound", text, words)
+    return int(text)
+
+
+def _units(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        words = f"is the units of each hidden layer, as in 128 or 256,64, not '{text}'."
+        _refuse("hidden", text, words)
+    return tuple(int(part) for part in parts)
 
 
 def _kind(hint: Any) -> type:

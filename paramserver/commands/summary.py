@@ -19,6 +19,7 @@ def summarise(prepared: Prepared, result: TrainingResult) -> dict[str, Any]:
         "n_examples": result.n_examples,
         "n_features": prepared.dataset.n_features,
         "n_parameters": int(result.weights.size),
+        "kernel": prepared.kernel,
         "rounds": result.units if is_averaging else None,
         "updates": None if is_averaging else result.units,
         "epochs": result.epochs,

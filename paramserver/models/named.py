@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from paramserver.errors import ConfigError
 from paramserver.models.linear import Linear
 from paramserver.models.mlp import MLP
 from paramserver.models.softmax import Softmax
 from paramserver.training.learner import Learner
 
-NAMES = ("softmax", "logistic", "hinge", "ridge", "mlp")
+LOSSES = {"logistic": "log_loss", "hinge": "hinge", "ridge": "squared_error"}
+"""Linear models."""
+NAMES = ("softmax", *LOSSES, "mlp")
 
 
 def make_model(
-    name: str, n_features: int, n_classes: int, l2: float, dtype_name: str = "float32"
+    name: str,
+    n_features: int,
+    n_classes: int,
+    l2: float,
+    dtype_name: str = "float32",
+    *,
+    l1: float = 0.0,
+    kernel: str = "auto",
+    hidden: tuple[int, ...] = (128,),
+    activation: str = "relu",
 ) -> tuple[Learner, str]:
     """Return a learner for data of this form, and its name.
 
@@ -23,8 +36,11 @@ def make_model(
     n_features : int
     n_classes : int
         0 for numbers.
-    l2 : float
+    l2, l1 : float
     dtype_name : {"float32", "float64"}
+    kernel : {"auto", "numpy", "numba"}
+    hidden, activation
+        Of mlp.
 
     Raises
     ------
@@ -46,14 +62,11 @@ def make_model(
             value=name,
         )
     n_outputs = n_classes if n_classes > 2 else 1
+    settings: Any = {"l2": l2, "l1": l1, "dtype_name": dtype_name, "kernel": kernel}
     match name:
         case "softmax":
-            return Softmax(n_features, n_classes, l2, dtype_name), name
+            return Softmax(n_features, n_classes, **settings), name
         case "mlp":
-            return MLP(n_features, n_classes, l2=l2, dtype_name=dtype_name), name
-        case "logistic":
-            return Linear(n_features, n_outputs, "log_loss", l2, dtype_name), name
-        case "hinge":
-            return Linear(n_features, n_outputs, "hinge", l2, dtype_name), name
+            return MLP(n_features, n_classes, hidden, activation, **settings), name
         case _:
-            return Linear(n_features, 1, "squared_error", l2, dtype_name), name
+            return Linear(n_features, n_outputs, LOSSES[name], **settings), name

@@ -42,6 +42,10 @@ def test_what_is_kept_can_be_written_and_belongs_to_the_mode(mode: str) -> None:
         ({"time_limit": -1.0}, "--time-limit must be above 0, not -1"),
         ({"partitioning": "random"}, "--partitioning is shuffled or contiguous or stratified"),
         ({"class_weight": "fair"}, "--class-weight is none or balanced, not 'fair'"),
+        ({"hidden": "128,"}, "--hidden is the units of each hidden layer"),
+        ({"hidden": "0"}, "--hidden is the units of each hidden layer"),
+        ({"dtype": "float16"}, "--dtype is float32 or float64, not 'float16'"),
+        ({"outer_lr": 0.5}, "--outer-lr goes with --outer momentum or nesterov"),
         ({"workers": 0}, "--workers must be 1 or more, not 0"),
         ({"staleness_bound": "-1"}, "--staleness-bound is a number of steps or 'none', not '-1'"),
         ({"address": "tcp://*:1"}, "--keys is missing"),
@@ -58,6 +62,7 @@ def test_what_cannot_be_is_refused(wrong: dict[str, object], words: str) -> None
 def test_the_bound_is_a_number_or_none() -> None:
     bounds = [TrainSettings(mode="async", staleness_bound=b).bound for b in ("none", "None", "7")]
     assert bounds == [None, None, 7]
+    assert TrainSettings(mode="avg", hidden="256, 64").units == (256, 64)
 
 
 def test_settings_of_the_other_mode_are_refused_wherever_they_come_from() -> None:
