@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from paramserver.cluster import LocalCluster as LocalCluster
     from paramserver.mapreduce.result import MapReduceResult as MapReduceResult
     from paramserver.mapreduce.run import MapReduce as MapReduce
+    from paramserver.observe.fit import fit as fit
     from paramserver.training.callbacks import EarlyStopping as EarlyStopping
     from paramserver.training.callbacks import TargetScore as TargetScore
     from paramserver.training.callbacks import TimeLimit as TimeLimit
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from paramserver.training.modes import AsyncSGD as AsyncSGD
     from paramserver.training.modes import Averaging as Averaging
     from paramserver.training.result import TrainingResult as TrainingResult
-    from paramserver.training.session import fit as fit
 
 __version__ = "0.1.0"
 
@@ -38,7 +38,7 @@ _HOMES = {
     "LocalCluster": "paramserver.cluster",
     "MapReduce": "paramserver.mapreduce.run",
     "MapReduceResult": "paramserver.mapreduce.result",
-    "fit": "paramserver.training.session",
+    "fit": "paramserver.observe.fit",
     "Averaging": "paramserver.training.modes",
     "AsyncSGD": "paramserver.training.modes",
     "TrainingResult": "paramserver.training.result",

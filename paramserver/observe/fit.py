@@ -1,0 +1,114 @@
+"""`fit` as users call it: the training of `training.session`, with somebody watching.
+
+Rule 1: it adds what is shown and changes nothing else: the same arguments give the same weights.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+import paramserver
+from paramserver.observe.display import Display, choose_display
+from paramserver.observe.events import RunStarted
+from paramserver.observe.notebook import NotebookView, is_notebook
+from paramserver.observe.watch import Watch
+from paramserver.training import session
+from paramserver.training.callbacks import Callbacks
+from paramserver.training.checkpoint import Checkpoints
+from paramserver.training.learner import Learner
+from paramserver.training.modes import Averaging, Mode
+from paramserver.training.result import Progress, TrainingResult
+
+if TYPE_CHECKING:
+    from paramserver.cluster import Cluster
+
+
+def fit(
+    learner: Learner,
+    data: Any,
+    *,
+    mode: Mode,
+    cluster: Cluster,
+    test: Any = None,
+    sample_weight: npt.ArrayLike | None = None,
+    class_weight: str | Mapping[Any, float] | None = None,
+    partition: str | npt.ArrayLike = "shuffled",
+    batch_size: int = 32,
+    lr: float | str = "auto",
+    seed: int = 0,
+    on_progress: Callable[[Progress], object] | None = None,
+    callbacks: Callbacks = (),
+    checkpoints: Checkpoints | None = None,
+    resume: bool = False,
+    verbose: bool | None = None,
+) -> TrainingResult:
+    display = _display(verbose)
+    options: dict[str, Any] = {
+        "mode": mode,
+        "cluster": cluster,
+        "test": test,
+        "sample_weight": sample_weight,
+        "class_weight": class_weight,
+        "partition": partition,
+        "batch_size": batch_size,
+        "lr": lr,
+        "seed": seed,
+        "on_progress": on_progress,
+        "checkpoints": checkpoints,
+        "resume": resume,
+    }
+    if display is None:
+        return session.fit(learner, data, callbacks=callbacks, **options)
+    started = _started(learner, data, mode, cluster, resumed=resume)
+    with Watch(cluster, started, display) as watch:
+        return session.fit(learner, data, callbacks=[*callbacks, watch], **options)
+
+
+VERBOSE: Final = """verbose : bool, optional
+        Whether to show how the training goes on: by a table in a terminal, by figures and a curve
+        in a notebook, by lines elsewhere. By default it is shown where somebody watches: in a
+        terminal and in a notebook.
+
+    Returns
+    """
+assert session.fit.__doc__ is not None
+fit.__doc__ = session.fit.__doc__.replace("Returns\n    ", VERBOSE, 1)
+
+
+def _display(verbose: bool | None) -> Display | None:
+    if verbose is False:
+        return None
+    if is_notebook():
+        return NotebookView()
+    if verbose or sys.stderr.isatty():
+        return choose_display(sys.stderr)
+    return None
+
+
+def _started(
+    learner: Learner, data: Any, mode: Mode, cluster: Cluster, *, resumed: bool
+) -> RunStarted:
+    shape = getattr(data[0], "shape", None) or np.shape(data[0])
+    n_workers = cluster.n_workers
+    return RunStarted(
+        version=paramserver.__version__,
+        mode="avg" if isinstance(mode, Averaging) else "async",
+        model=type(learner).__name__,
+        data="arrays",
+        n_workers=n_workers,
+        n_partitions=mode.n_partitions or min(n_workers, shape[0]),
+        n_examples=shape[0],
+        n_features=shape[1] if len(shape) > 1 else 1,
+        n_parameters=learner.size,
+        total=float(mode.rounds if isinstance(mode, Averaging) else mode.epochs),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        resumed=resumed,
+    )
