@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from html import escape
+from importlib import import_module
 from math import log
 from time import monotonic
 from typing import Any, Final
@@ -73,11 +74,10 @@ class NotebookView:
     def _update(self) -> None:
         if self._started is None:
             return
-        from IPython.display import HTML, display
-
-        page = HTML(render(self._started, self._progress, self._points, self._words))
+        ipython = import_module("IPython.display")
+        page = ipython.HTML(render(self._started, self._progress, self._points, self._words))
         if self._handle is None:
-            self._handle = display(page, display_id=True)
+            self._handle = ipython.display(page, display_id=True)
         else:
             self._handle.update(page)
         self._next_at = monotonic() + UPDATE_S
