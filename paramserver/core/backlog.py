@@ -55,23 +55,26 @@ class Backlog:
                 for spec in specs
             ]
             return
-        keep = phase.spec.keep
-        waits = not phase.has_inputs
+        state = JobState.READY if phase.has_inputs else JobState.WAITING
         for spec in specs:
-            job = Job(spec, phase, JobState.WAITING)
-            phase.n_jobs += 1
-            phase.counts[JobState.WAITING] += 1
-            self.n_unsettled += 1
-            self.jobs[job.number] = job
-            if phase.lists_jobs:
-                phase.jobs[job.number] = job
-            if keep:
-                phase.order.append(job.number)
+            job = self._add(Job(spec, phase, state))
             if phase.is_doomed:
                 self._cancel_doomed(job, out)
-            elif not waits:
-                self.move(job, Step.RELEASE)
+            elif state is JobState.READY:
                 self._queue.add(job)
+
+    def _add(self, job: Job) -> Job:
+        phase = job.phase
+        phase.n_jobs += 1
+        phase.counts[job.state] += 1
+        self.n_unsettled += 1
+        self.n_ready += job.state is JobState.READY
+        self.jobs[job.number] = job
+        if phase.lists_jobs:
+            phase.jobs[job.number] = job
+        if phase.spec.keep:
+            phase.order.append(job.number)
+        return job
 
     def close_phase(self, number: int) -> None:
         """Note that the phase is whole; open those that wait for it if it is complete."""
@@ -159,8 +162,9 @@ class Backlog:
         """End a job, with what its owner is told; what can never run then is cancelled."""
         self.move(job, step)
         self.n_unsettled -= 1
-        self._unwanted += job.attempts
-        job.attempts = ()
+        if job.attempts:
+            self._unwanted += job.attempts
+            job.attempts = ()
         phase = job.phase
         if not phase.spec.keep:
             del self.jobs[job.number]
@@ -205,10 +209,10 @@ class Backlog:
         maker = before.jobs[before.order[index]]
         if maker.state is not JobState.SUCCEEDED or maker.result is not attempt.inputs[index]:
             return True  # somebody else has missed it before
-        if maker.n_remade >= before.spec.options.max_lost or self._has_lost_its_inputs(before):
+        n_remade = 0 if maker.mishaps is None else maker.mishaps.n_remade
+        if n_remade >= before.spec.options.max_lost or self._has_lost_its_inputs(before):
             return False
-        maker.n_remade += 1
-        maker.note(f"output lost, says job {attempt.job.number}")
+        maker.suffer(f"output lost, says job {attempt.job.number}").n_remade += 1
         maker.result = None
         self.move(maker, Step.REOPEN)
         self._queue.add(maker, first=True)

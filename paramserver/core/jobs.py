@@ -22,6 +22,7 @@ from enum import IntEnum
 from statistics import median
 from typing import NamedTuple
 
+from paramserver.core.mishaps import Mishaps
 from paramserver.errors import InvalidTransition
 from paramserver.protocol.messages import Payload
 
@@ -188,19 +189,16 @@ class Attempt:
 
 
 class Job:
-    """One unit of work. About 200 bytes besides its payload."""
+    """One unit of work. 128 bytes besides its data: millions of them may be queued."""
 
     __slots__ = (
+        "_buffers",
+        "_data",
+        "_kind",
         "affinity",
         "attempts",
-        "last_incarnation",
-        "n_errors",
-        "n_lost",
-        "n_remade",
-        "n_timeouts",
-        "notes",
+        "mishaps",
         "number",
-        "payload",
         "phase",
         "result",
         "state",
@@ -209,7 +207,7 @@ class Job:
 
     def __init__(self, spec: JobSpec, phase: Phase, state: JobState) -> None:
         self.number = spec.job
-        self.payload = spec.payload
+        self._kind, self._data, self._buffers = spec.payload
         self.affinity = spec.affinity
         self.phase = phase
         self.state = state
@@ -217,16 +215,14 @@ class Job:
         """Number of the last attempt; attempts count from 1."""
         self.attempts: tuple[Attempt, ...] = ()
         """Those that live."""
-        self.n_errors = 0
-        self.n_timeouts = 0
-        self.n_lost = 0
-        self.n_remade = 0
-        """How often its result was lost and had to be made again."""
-        self.last_incarnation = 0
-        """Where the last attempt failed; the next one goes elsewhere if it can."""
+        self.mishaps: Mishaps | None = None
+        """What has gone wrong so far, if anything."""
         self.result: Payload | None = None
-        self.notes: list[str] | None = None
-        """What went wrong so far, oldest first; for `explain` and for errors."""
+
+    @property
+    def payload(self) -> Payload:
+        """What is to be run; made anew for each grant, as a tuple kept would cost 64 bytes."""
+        return Payload(self._kind, self._data, self._buffers)
 
     def step(self, step: Step) -> None:
         """Go to the next state.
@@ -245,17 +241,24 @@ class Job:
             )
         self.state = target
 
-    def note(self, text: str) -> None:
-        """Keep a line of the job's story."""
-        if self.notes is None:
-            self.notes = []
-        if len(self.notes) < 20:
-            self.notes.append(text)
+    def drop(self, attempt: Attempt) -> None:
+        """Forget one of the living attempts."""
+        others = self.attempts
+        self.attempts = () if len(others) == 1 else tuple(o for o in others if o is not attempt)
+
+    def suffer(self, text: str) -> Mishaps:
+        """Note that something has gone wrong; return the counts, for the right one to be raised."""
+        mishaps = self.mishaps
+        if mishaps is None:
+            mishaps = self.mishaps = Mishaps()
+        mishaps.note(text)
+        return mishaps
 
     def story(self) -> list[str]:
         """What is known of the job's life, oldest first."""
-        tries = f"{self.tries} tries: {self.n_errors} errors, {self.n_timeouts} timeouts, "
-        return [*(self.notes or ()), f"{tries}{self.n_lost} workers lost; now {self.state.name}"]
+        bad = self.mishaps or Mishaps()
+        counts = f"{bad.n_errors} errors, {bad.n_timeouts} timeouts, {bad.n_lost} workers lost"
+        return [*bad.notes, f"{self.tries} tries: {counts}; now {self.state.name}"]
 
 
 class Phase:

@@ -48,13 +48,14 @@ def choose(job: Job, rooms: deque[Worker]) -> Worker | None:
         rooms.popleft()
     if not rooms:
         return None
-    if job.affinity is None and not job.last_incarnation:
+    unlucky = 0 if job.mishaps is None else job.mishaps.last_incarnation
+    if job.affinity is None and not unlucky:
         rooms.rotate(-1)
         return rooms[-1]
     best = min(
         (worker for worker in rooms if len(worker.held) < limit),
         key=lambda worker: (
-            worker.incarnation == job.last_incarnation,
+            worker.incarnation == unlucky,
             bool(worker.held),  # rule 2: an idle worker goes before a busy one that has the data
             job.affinity is not None and job.affinity not in worker.caches,
             len(worker.held),

@@ -113,7 +113,7 @@ class Scheduler:
         attempt = Attempt(job, job.tries, worker.incarnation, is_backup=is_backup)
         attempt.inputs = job.phase.inputs or ()
         job.attempts = (*job.attempts, attempt)
-        worker.held[attempt.key] = attempt
+        worker.held[job.number, job.tries] = attempt
         if job.affinity is not None:
             worker.note_cached(job.affinity)
         if len(worker.held) == 1:
@@ -135,7 +135,7 @@ class Scheduler:
         if attempt not in job.attempts:
             self.counters["duplicate"] += 1
             return
-        job.attempts = tuple(other for other in job.attempts if other is not attempt)
+        job.drop(attempt)
         if result.outcome is Outcome.OK:
             self._succeed(worker, job, result, out)
         else:
@@ -161,12 +161,12 @@ class Scheduler:
         job, outcome = attempt.job, result.outcome
         where = f"try {attempt.number} on {worker.worker_id}"
         if outcome is Outcome.LOST_INPUT and self._backlog.remake_input(attempt, result.detail):
-            job.note(f"{where}: input {result.detail} is lost")
+            job.suffer(f"{where}: input {result.detail} is lost")
         else:
-            job.n_errors += 1
-            job.last_incarnation = worker.incarnation
-            job.note(f"{where}: {outcome.name}")
-            if job.n_errors >= job.phase.spec.options.max_failures:
+            mishaps = job.suffer(f"{where}: {outcome.name}")
+            mishaps.n_errors += 1
+            mishaps.last_incarnation = worker.incarnation
+            if mishaps.n_errors >= job.phase.spec.options.max_failures:
                 command = SettleJob(
                     job.number, Verdict.ERROR, result.payload, worker.worker_id, job.tries
                 )
@@ -245,11 +245,11 @@ class Scheduler:
         """Count a passed deadline against a job; its attempt is given up with its worker."""
         job = attempt.job
         options = job.phase.spec.options
-        job.n_timeouts += 1
-        job.last_incarnation = worker.incarnation
-        job.note(f"try {attempt.number} on {worker.worker_id}: deadline passed")
+        mishaps = job.suffer(f"try {attempt.number} on {worker.worker_id}: deadline passed")
+        mishaps.n_timeouts += 1
+        mishaps.last_incarnation = worker.incarnation
         self.counters["timeouts"] += 1
-        if job.n_timeouts >= options.max_timeouts:
+        if mishaps.n_timeouts >= options.max_timeouts:
             limit = options.timeout_s if options.timeout_s is not None else options.lease_s
             command = SettleJob(
                 job.number, Verdict.TIMEOUT, None, worker.worker_id, job.tries, text=f"{limit}"
@@ -302,7 +302,7 @@ class Scheduler:
         job = attempt.job
         if attempt not in job.attempts:
             return
-        job.attempts = tuple(other for other in job.attempts if other is not attempt)
+        job.drop(attempt)
         if not job.attempts:
             self._backlog.requeue(job, out)
 
@@ -310,10 +310,11 @@ class Scheduler:
         self, worker: Worker, attempt: Attempt, loss: Loss, out: list[MasterCommand]
     ) -> None:
         job = attempt.job
-        job.n_lost += 1
-        job.last_incarnation = worker.incarnation
-        job.note(f"try {attempt.number} on {worker.worker_id}: worker lost ({loss.reason})")
-        if job.n_lost >= job.phase.spec.options.max_lost:
+        where = f"try {attempt.number} on {worker.worker_id}"
+        mishaps = job.suffer(f"{where}: worker lost ({loss.reason})")
+        mishaps.n_lost += 1
+        mishaps.last_incarnation = worker.incarnation
+        if mishaps.n_lost >= job.phase.spec.options.max_lost:
             command = SettleJob(
                 job.number,
                 Verdict.POISON,

@@ -170,7 +170,7 @@ MUTANTS = [
         "a lost worker is never charged to its job",
         "hung",
         "scheduler.py",
-        "        job.n_lost += 1\n",
+        "        mishaps.n_lost += 1\n",
         "",
     ),
     Mutant(
@@ -208,12 +208,12 @@ MUTANTS = [
         "a job is queued while a copy of it runs",
         "doubled",
         "scheduler.py",
-        "        job.attempts = tuple(other for other in job.attempts if other is not attempt)\n"
+        "        job.drop(attempt)\n"
         "        if not job.attempts:\n"
         "            self._backlog.requeue(job, out)\n"
         "\n"
         "    def _charge_loss",
-        "        job.attempts = tuple(other for other in job.attempts if other is not attempt)\n"
+        "        job.drop(attempt)\n"
         "        self._backlog.requeue(job, out)\n"
         "\n"
         "    def _charge_loss",
@@ -250,7 +250,7 @@ MUTANTS = [
         "a job that passes its deadline is not charged",
         "hung",
         "scheduler.py",
-        "        job.n_timeouts += 1\n",
+        "        mishaps.n_timeouts += 1\n",
         "",
     ),
     Mutant(

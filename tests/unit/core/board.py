@@ -97,6 +97,13 @@ class Board:
     def counters(self) -> dict[str, int]:
         return dict(self.machine.counters)
 
+    def mishaps(self, job: int) -> tuple[int, int, int, int]:
+        """(errors, timeouts, workers lost, the incarnation that was last to blame) of a job."""
+        bad = self.machine.backlog.jobs[job].mishaps
+        if bad is None:
+            return (0, 0, 0, 0)
+        return (bad.n_errors, bad.n_timeouts, bad.n_lost, bad.last_incarnation)
+
     def worker(self, name: str = "w1") -> Worker:
         return self.machine.roster.workers[name]
 

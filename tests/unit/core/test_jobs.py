@@ -57,8 +57,8 @@ def test_a_job_goes_where_the_table_says_and_nowhere_else(state: JobState, step:
 def test_a_story_keeps_the_first_twenty_notes() -> None:
     job = make_job()
     for number in range(25):
-        job.note(f"note {number}")
-    job.n_errors, job.n_timeouts, job.n_lost, job.tries = 1, 2, 3, 6
+        bad = job.suffer(f"note {number}")
+    bad.n_errors, bad.n_timeouts, bad.n_lost, job.tries = 1, 2, 3, 6
     *notes, last = job.story()
     assert notes == [f"note {number}" for number in range(20)]
     assert last == "6 tries: 1 errors, 2 timeouts, 3 workers lost; now WAITING"

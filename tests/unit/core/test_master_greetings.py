@@ -94,7 +94,7 @@ def test_a_life_that_its_own_process_has_given_up_is_over(board: Board) -> None:
         welcome("w1", b"p1", 2),
         AnnounceWorker(2, "w1", "joined"),
     ]
-    assert board.machine.backlog.jobs[7].n_lost == 0, "nobody is to blame"
+    assert board.mishaps(7) == (0, 0, 0, 0), "nobody is to blame"
 
 
 def test_one_process_that_greets_anew_over_another_connection_is_not_charged(board: Board) -> None:
@@ -105,7 +105,7 @@ def test_one_process_that_greets_anew_over_another_connection_is_not_charged(boa
         welcome("w1", b"p2", 2),
         AnnounceWorker(2, "w1", "joined"),
     ]
-    assert board.machine.backlog.jobs[7].n_lost == 0
+    assert board.mishaps(7) == (0, 0, 0, 0)
     assert granted(board.tick()) == {b"p2": [(7, 2)]}
 
 
@@ -118,7 +118,7 @@ def test_of_two_processes_with_one_name_the_newer_wins(board: Board) -> None:
         welcome("w1", b"p2", 2),
         AnnounceWorker(2, "w1", "joined"),
     ]
-    assert board.machine.backlog.jobs[7].n_lost == 1, "it may have died of its job"
+    assert board.mishaps(7) == (0, 0, 1, 1), "it may have died of its job"
 
 
 def test_the_older_of_two_processes_is_told_to_go_once_the_newer_has_spoken(board: Board) -> None:

@@ -166,8 +166,8 @@ def test_what_a_leaving_worker_gives_back_is_charged_to_nobody(board: Board) -> 
     board.tick()
     board.says(b"p1", JobsReturned(((1, 1),), draining=True))
     board.says(b"p1", JobsReturned((), draining=True))
-    job = board.machine.backlog.jobs[1]
-    assert (job.state, job.n_lost, job.n_errors, job.last_incarnation) == (JobState.READY, 0, 0, 0)
+    assert board.machine.backlog.jobs[1].state is JobState.READY
+    assert board.mishaps(1) == (0, 0, 0, 0)
 
 
 # --- cancelling
@@ -461,7 +461,7 @@ def test_a_lost_input_is_made_again_and_nobody_reads_before(crew: Board) -> None
     inputs = (payload("result 1.1"), payload("result 2.2"))
     assert crew.tick() == [crew.sends(GrantJobs((grant(11, 2, inputs),)), b"p1", seq=4, ack=3)]
     assert crew.counters["reopened"] == 1
-    assert crew.machine.backlog.jobs[11].n_errors == 0, "the reader is not charged"
+    assert crew.mishaps(11) == (0, 0, 0, 0), "the reader is not charged"
 
 
 def test_what_is_queued_meanwhile_is_held_back(crew: Board) -> None:
@@ -498,7 +498,7 @@ def test_who_misses_an_input_that_was_made_again_already_reads_the_new_one(crew:
 
 def test_an_output_that_is_lost_again_and_again_is_charged_to_its_reader(crew: Board) -> None:
     to_reduce(crew, JobOptions(max_failures=1))
-    crew.machine.backlog.jobs[2].n_remade = 2
+    crew.machine.backlog.jobs[2].suffer("lost twice before").n_remade = 2
     assert crew.ends(b"p1", lost(11, 1)) == [error(11)]
 
 

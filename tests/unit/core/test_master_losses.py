@@ -41,8 +41,8 @@ def test_a_job_that_ran_when_its_worker_died_is_charged_and_granted_anew(board: 
     assert board.exits("w1", -11, (7, 1)) == [
         AnnounceWorker(1, "w1", "lost", "signal 11 (SIGSEGV)")
     ]
-    job = board.machine.backlog.jobs[7]
-    assert (job.state, job.n_lost, job.last_incarnation) == (JobState.READY, 1, 1)
+    assert board.machine.backlog.jobs[7].state is JobState.READY
+    assert board.mishaps(7) == (0, 0, 1, 1)
     board.join("w2", b"p2")
     assert granted(board.tick()) == {b"p2": [(7, 2)]}
     assert board.counters["workers_lost"] == board.counters["requeued"] == 1
@@ -52,7 +52,7 @@ def test_a_job_that_had_not_begun_is_not_charged(board: Board) -> None:
     board.open(1, 7)
     board.tick()
     board.exits("w1", -9, (0, 0))
-    assert board.machine.backlog.jobs[7].n_lost == 0
+    assert board.mishaps(7) == (0, 0, 0, 0)
     assert board.counters["requeued"] == 1
 
 
@@ -62,8 +62,7 @@ def test_only_the_one_that_ran_is_charged_and_all_go_back_in_order(board: Board)
     board.ends(b"p1", result(1, seconds=0.001))
     assert granted(board.tick()) == {b"p1": [(2, 1), (3, 1), (4, 1)]}
     board.exits("w1", -9, (3, 1))
-    jobs = board.machine.backlog.jobs
-    assert [jobs[number].n_lost for number in (2, 3, 4)] == [0, 1, 0]
+    assert [board.mishaps(number)[2] for number in (2, 3, 4)] == [0, 1, 0]
     board.join("w2", b"p2")
     assert granted(board.tick()) == {b"p2": [(2, 2), (3, 2), (4, 2)]}
 
@@ -73,7 +72,7 @@ def test_when_nobody_tells_what_ran_the_first_one_is_charged(board: Board) -> No
     board.tick()
     board.disconnect()
     board.tick(5.1)
-    assert board.machine.backlog.jobs[7].n_lost == 1
+    assert board.mishaps(7) == (0, 0, 1, 1)
 
 
 def test_a_job_that_loses_its_worker_on_every_try_is_poison(board: Board) -> None:
@@ -116,7 +115,7 @@ def test_an_attempt_whose_job_was_settled_meanwhile_is_not_charged(board: Board)
     board.tick()
     board.do(CancelRequested(board.now, (3,)))
     assert board.exits("w1", -9, (3, 1)) == [AnnounceWorker(1, "w1", "lost", "signal 9 (SIGKILL)")]
-    assert board.machine.backlog.jobs[2].n_lost == 0
+    assert board.mishaps(2) == (0, 0, 0, 0)
 
 
 # --- who tells

@@ -60,8 +60,7 @@ def test_a_job_that_passes_its_deadline_costs_its_worker_and_is_tried_again(boar
     assert board.machine.next_deadline() == board.now + LINKS_S
     assert not set(killed("w1", 1, PASSED)) & set(calm(board, 9.9))
     assert calm(board, 0.2) == killed("w1", 1, PASSED)
-    job = board.machine.backlog.jobs[7]
-    assert (job.n_timeouts, job.n_lost, job.last_incarnation) == (1, 0, 1)
+    assert board.mishaps(7) == (0, 1, 0, 1)
     assert board.counters["timeouts"] == 1
     assert "quarantines" not in board.counters
 

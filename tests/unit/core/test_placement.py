@@ -99,7 +99,7 @@ def test_an_idle_worker_goes_before_a_busy_one_that_has_the_data() -> None:
 def test_after_a_failure_another_worker_is_tried() -> None:
     rooms = workers(0, 2)
     again = job(quick_phase())
-    again.last_incarnation = rooms[0].incarnation
+    again.suffer("it failed there").last_incarnation = rooms[0].incarnation
     chosen = placement.choose(again, rooms)
     assert chosen is not None
     assert chosen.worker_id == "w1"
@@ -108,7 +108,7 @@ def test_after_a_failure_another_worker_is_tried() -> None:
 def test_the_same_worker_is_tried_again_when_there_is_no_other() -> None:
     rooms = workers(0, 1)
     again = job(phase())
-    again.last_incarnation = rooms[0].incarnation
+    again.suffer("it failed there").last_incarnation = rooms[0].incarnation
     chosen = placement.choose(again, rooms)
     assert chosen is not None
     assert chosen.worker_id == "w0"
