@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from paramserver.core.commands import MasterCommand, SettleJob
+from paramserver.core.endings import Endings
 from paramserver.core.jobs import Attempt, Job, JobSpec, JobState, Phase, PhaseSpec, Step, Verdict
 from paramserver.core.ready_queue import ReadyQueue
 
@@ -25,6 +26,7 @@ class Backlog:
         self.phases: dict[int, Phase] = {}
         self.jobs: dict[int, Job] = {}
         """Those not settled, and those their phase keeps."""
+        self.endings = Endings()
         self.n_ready = 0
         self.n_unsettled = 0
         self._unwanted: list[Attempt] = []
@@ -169,6 +171,7 @@ class Backlog:
         if not phase.spec.keep:
             del self.jobs[job.number]
             phase.jobs.pop(job.number, None)
+        self.endings.note(job, command)
         out.append(command)
         if step is not Step.SUCCEED:
             for dependent in self._dependents.get(phase.spec.phase, ()):

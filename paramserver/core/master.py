@@ -41,6 +41,7 @@ from paramserver.core.events import (
     StopRequested,
     Tick,
 )
+from paramserver.core.explanation import explain
 from paramserver.core.jobs import JobState, Verdict
 from paramserver.core.loneliness import Loneliness
 from paramserver.core.mail import LINKS_S, Mail
@@ -375,8 +376,8 @@ class MasterMachine:
     # --- looking in ------------------------------------------------------------------------------
 
     def explain(self, job: int) -> str:
-        """Say in words where a job is and why it is not further."""
-        return self.scheduler.explain(job)
+        """Say in words where a job is and why it is not further, or how it ended."""
+        return explain(job, self.backlog, self.roster)
 
     def check(self) -> None:
         """Assert the invariants; for tests, after every event."""

@@ -355,24 +355,6 @@ class Scheduler:
             return self.review_at if end is None else end
         return min(end, self.review_at)
 
-    def explain(self, number: int) -> str:
-        """Say in words where a job is and why it is not further."""
-        job = self._backlog.jobs.get(number)
-        if job is None:
-            return f"Job {number} is not known: it has been settled, or never was."
-        lines = [f"Job {number} of phase '{job.phase.spec.name}' is {job.state.name}."]
-        lines += job.story()
-        for attempt in job.attempts:
-            worker = self._roster.by_incarnation[attempt.incarnation]
-            place = "running" if worker.head is attempt else "queued"
-            lines.append(f"try {attempt.number} is {place} on {worker.worker_id}")
-        if job.state is JobState.WAITING:
-            lines.append(f"it waits for phase {job.phase.spec.after} to be complete")
-        elif job.state is JobState.READY:
-            n_queued, n_workers = self._backlog.n_ready, len(self._roster.workers)
-            lines.append(f"{n_queued} jobs are queued, {n_workers} workers there")
-        return "\n".join(lines)
-
     def check(self) -> None:
         """Assert what ties the fields together; for tests, after every event."""
         by_incarnation = self._roster.by_incarnation

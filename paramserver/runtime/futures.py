@@ -27,11 +27,12 @@ Chunk = TypeVar("Chunk")
 
 
 class JobFuture(Future[T]):
-    """A future of the standard library that knows the number of its job."""
+    """A future of the standard library that knows the number of its job, and who handed it in."""
 
-    __slots__ = ("job",)
+    __slots__ = ("job", "owner")
 
     job: int
+    owner: FutureOwner
 
 
 class FutureOwner:
@@ -45,12 +46,17 @@ class FutureOwner:
     def add(self, job: int, future: JobFuture[Any]) -> None:
         """Remember a future until its job is settled."""
         future.job = job
+        future.owner = self
         self._futures[job] = future
 
     def job_of(self, future: Future[Any]) -> int | None:
         """Return the job behind a future that is not settled."""
         job = getattr(future, "job", 0)
         return job if self._futures.get(job) is future else None
+
+    def made(self, future: Future[Any]) -> bool:
+        """Say whether a future is one of these, settled or not."""
+        return getattr(future, "owner", None) is self
 
     def forget(self, job: int) -> None:
         """Undo `add`."""

@@ -619,6 +619,18 @@ def test_the_cluster_can_cancel_and_explain_the_futures_of_its_views(
     assert "none of" in cluster.explain(Future())
 
 
+def test_the_cluster_tells_how_a_job_ended(cluster: ps.LocalCluster) -> None:
+    good, bad = cluster.submit(abs, -1), cluster.submit(int, "x")
+    wait([good, bad], PATIENCE_S)
+    assert "SUCCEEDED at its first try, on local" in cluster.explain(good)
+    assert "ended: ERROR (on local" in cluster.explain(bad)
+    with ps.LocalCluster(n_workers=1) as other:
+        first = other.submit(abs, -1)
+        assert first.result(PATIENCE_S) == 1
+        assert "SUCCEEDED" in other.explain(first)
+        assert "none of" in cluster.explain(first), "though it had a job of that number, too"
+
+
 def test_a_thousand_views_leave_nothing_in_the_master(cluster: ps.LocalCluster) -> None:
     def n_phases() -> int:
         return cluster._parts.master.ask(lambda machine: len(machine.backlog.phases))
