@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from paramserver.protocol.messages import (
+    GrantInputs,
     GrantJobs,
     JobsEnded,
     MasterMessage,
@@ -239,6 +240,8 @@ def size_bytes(message: WorkerMessage | MasterMessage) -> int:
         case GrantJobs(grants):
             payloads = (payload for grant in grants for payload in (grant.payload, *grant.inputs))
             return sum(payload.n_bytes for payload in payloads)
+        case GrantInputs(_, _, inputs):
+            return sum(payload.n_bytes for payload in inputs)
         case ServiceCall() | ServiceReply():
             return message.body.n_bytes
         case _:

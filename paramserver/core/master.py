@@ -51,7 +51,6 @@ from paramserver.protocol.messages import (
     Ack,
     AgentHello,
     Goodbye,
-    GrantJobs,
     Hello,
     JobProgressed,
     JobsEnded,
@@ -329,14 +328,15 @@ class MasterMachine:
         for incarnation, keys in scheduler.take_unwanted(now).items():
             self._send(now, incarnation, TakeBack(tuple(keys)), out)
         for incarnation, grants in scheduler.assign(now).items():
-            for batch in batches(grants):
-                self._send(now, incarnation, GrantJobs(batch), out)
+            for message in batches(grants):
+                self._send(now, incarnation, message, out)
         if scheduler.review_at is not None and scheduler.review_at <= now:
             take_back, backups = scheduler.review(now)
             for incarnation, keys in take_back.items():
                 self._send(now, incarnation, TakeBack(tuple(keys)), out)
             for incarnation, grants in backups.items():
-                self._send(now, incarnation, GrantJobs(tuple(grants)), out)
+                for message in batches(grants):
+                    self._send(now, incarnation, message, out)
         if self._mail.due_at is not None and self._mail.due_at <= now:
             self._mail.tend(now, out)
         waited_s = self._loneliness.waited_too_long(now)

@@ -26,6 +26,7 @@ from paramserver.core.events import (
 from paramserver.core.session import MakeHello, Session, SessionState
 from paramserver.protocol.messages import (
     Goodbye,
+    GrantInputs,
     GrantJobs,
     JobGrant,
     JobProgressed,
@@ -67,6 +68,8 @@ class WorkerLife:
         self.session = Session(worker_id, launch_token, make_hello)
         self.queue: deque[JobGrant] = deque()
         self.running: JobGrant | None = None
+        self._inputs: dict[tuple[int, int], list[Payload]] = {}
+        """Those that were sent ahead of the grants that the next message brings."""
         self._running_is_void = False
         self._void_until: float | None = None
         self._call = 0
@@ -121,6 +124,7 @@ class WorkerLife:
 
     def _start_empty(self, out: list[WorkerCommand]) -> None:
         self.queue.clear()
+        self._inputs.clear()
         self._pending.clear()
         self._pending_bytes = 0
         self._flush_at = None
@@ -147,8 +151,11 @@ class WorkerLife:
                     keys = tuple((grant.job, grant.attempt) for grant in grants)
                     out += self.session.say(now, JobsReturned(keys, draining=True))
                 else:
-                    self.queue.extend(grants)
+                    self.queue.extend(self._completed(grants))
                     self._start_next(out)
+                self._inputs.clear()
+            case GrantInputs(job, attempt, inputs):
+                self._inputs.setdefault((job, attempt), []).extend(inputs)
             case TakeBack(keys):
                 self._take_back(now, keys, out)
             case ServiceReply(call, ok, body):
@@ -162,6 +169,16 @@ class WorkerLife:
                     out.append(Exit(EXIT_DONE, "told to stop at once"))
             case _:
                 pass  # not for workers: a newer master may say more than this one understands
+
+    def _completed(self, grants: tuple[JobGrant, ...]) -> tuple[JobGrant, ...]:
+        """Give each grant the inputs that were sent ahead of it."""
+        if not self._inputs:
+            return grants
+        ahead = self._inputs
+        return tuple(
+            grant._replace(inputs=(*ahead.get((grant.job, grant.attempt), ()), *grant.inputs))
+            for grant in grants
+        )
 
     def _take_back(
         self, now: float, keys: tuple[tuple[int, int], ...], out: list[WorkerCommand]

@@ -100,6 +100,17 @@ def _take(length: Any, source: Source) -> Buffer:
     return source.take(length)
 
 
+def _write_payloads(payloads: Any, out: Outgoing) -> list[tuple[Any, ...]]:
+    out.check_items(payloads)
+    return [out.payload(payload) for payload in payloads]
+
+
+def _read_payloads(value: Any, source: Source) -> tuple[Payload, ...]:
+    if type(value) is not tuple:
+        raise MalformedError("payloads are not a list")
+    return tuple([_read_payload(item, source) for item in value])
+
+
 def _write_grants(grants: Any, out: Outgoing) -> list[tuple[Any, ...]]:
     out.check_items(grants)
     written = []
@@ -174,5 +185,6 @@ INTEGER = Field(_integer, _integer)
 FLAG = Field(_flag, _flag)
 PAIRS = Field(_write_pairs, _pairs)
 PAYLOAD = Field(_write_payload, _read_payload)
+PAYLOADS = Field(_write_payloads, _read_payloads)
 GRANTS = Field(_write_grants, _read_grants)
 RESULTS = Field(_write_results, _read_results)

@@ -56,7 +56,8 @@ class JobGrant(NamedTuple):
     attempt: int
     payload: Payload
     inputs: tuple[Payload, ...] = ()
-    """Results of the phase this one waited for, in the order of its jobs."""
+    """Results of the phase this one waited for, in the order of its jobs; those that were sent
+    ahead (`GrantInputs`) come before them."""
 
 
 class Outcome(IntEnum):
@@ -233,6 +234,15 @@ class GrantJobs:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantInputs:
+    """The next inputs of a grant that follows, and would be too large with all of them."""
+
+    job: int
+    attempt: int
+    inputs: tuple[Payload, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TakeBack:
     """Give back those of these attempts that you have not started."""
 
@@ -286,8 +296,8 @@ WorkerMessage: TypeAlias = (
 """What a master may receive."""
 
 MasterMessage: TypeAlias = (
-    Welcome | Refused | Fenced | GrantJobs | TakeBack | ServiceReply | Stop | KillProcess
-    | WorkerJoined | Ack
+    Welcome | Refused | Fenced | GrantJobs | GrantInputs | TakeBack | ServiceReply | Stop
+    | KillProcess | WorkerJoined | Ack
 )  # fmt: skip
 """What a worker or an agent may receive."""
 
@@ -297,7 +307,7 @@ MESSAGE_TYPES: dict[int, type] = {
     1: Hello, 2: JobsEnded, 3: JobsReturned, 4: JobProgressed, 5: ServiceCall, 6: Goodbye,
     10: AgentHello, 11: ProcessExited,
     20: Welcome, 21: Refused, 22: Fenced, 23: GrantJobs, 24: TakeBack, 25: ServiceReply, 26: Stop,
-    27: KillProcess, 28: WorkerJoined,
+    27: KillProcess, 28: WorkerJoined, 29: GrantInputs,
     40: Ack,
 }  # fmt: skip
 """The number of each message on the wire. A number is never given to another message."""

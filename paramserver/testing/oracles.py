@@ -21,7 +21,7 @@ from paramserver.core.commands import AnnounceWorker, CallService, SettleJob
 from paramserver.core.events import Arrived
 from paramserver.core.jobs import Verdict
 from paramserver.core.roster import MasterLink
-from paramserver.protocol.messages import Envelope, JobGrant, Outcome
+from paramserver.protocol.messages import Envelope, GrantInputs, JobGrant, Outcome, Payload
 from paramserver.testing.workload import Fate
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class RunLog:
         self._granted: set[tuple[int, int]] = set()
         self._granted_to: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
         """Attempts by life."""
+        self._ahead: defaultdict[tuple[int, int, int], tuple[Payload, ...]] = defaultdict(tuple)
+        """Inputs sent ahead of their grant, by life and attempt."""
         self._pids: dict[int, int] = {}
         self.losses: Counter[str] = Counter()
         """Workers lost, by the reason that the master gave."""
@@ -75,6 +77,13 @@ class RunLog:
             n_after = self.n_accounted(link)
             assert n_after > n_before, f"dropped without being counted: {event.message}"
 
+    def sent_ahead(self, envelope: Envelope, message: GrantInputs) -> None:
+        """Some inputs of a grant leave the master ahead of it."""
+        key = (envelope.incarnation, envelope.seq)
+        if key not in self._granted:
+            self._granted.add(key)
+            self._ahead[envelope.incarnation, message.job, message.attempt] += message.inputs
+
     def granted(self, envelope: Envelope, grants: tuple[JobGrant, ...]) -> None:
         """A grant leaves the master: its inputs must be whole, unless it is said again."""
         key = (envelope.incarnation, envelope.seq)
@@ -86,7 +95,8 @@ class RunLog:
             self._granted_to[envelope.incarnation].add(grant[:2])
             makers = self._sim.workload.makers(grant.job)
             expected = tuple(results.get(maker.job) for maker in makers)
-            assert grant.inputs == expected, f"job {grant.job} is granted with wrong inputs"
+            inputs = self._ahead.pop((envelope.incarnation, *grant[:2]), ()) + grant.inputs
+            assert inputs == expected, f"job {grant.job} is granted with wrong inputs"
 
     def started(self, worker: SimulatedWorker, grant: JobGrant) -> None:
         """A worker begins to run an attempt."""

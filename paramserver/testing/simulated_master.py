@@ -32,7 +32,7 @@ from paramserver.core.events import (
 )
 from paramserver.core.jobs import JobSpec, Verdict
 from paramserver.core.master import MasterMachine
-from paramserver.protocol.messages import GrantJobs, JobGrant, Payload, PayloadKind
+from paramserver.protocol.messages import GrantInputs, GrantJobs, JobGrant, Payload, PayloadKind
 from paramserver.testing.workload import PhaseScript
 
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ class SimulatedMaster:
                 if type(message) is GrantJobs:
                     sim.log.granted(envelope, message.grants)
                     message = GrantJobs(self._claim(message.grants))
+                elif type(message) is GrantInputs:
+                    sim.log.sent_ahead(envelope, message)
                 sim.note("master", "says to", peer, envelope[3:], message)
                 if not sim.network.down(peer, envelope, message):
                     sim.at(sim.now, self.take_in, Disconnected(sim.now, peer))

@@ -55,6 +55,7 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     str: texts,
     bool: st.booleans(),
     Payload: payloads,
+    tuple[Payload, ...]: st.lists(payloads, max_size=3).map(tuple),
     tuple[tuple[int, int], ...]: st.lists(st.tuples(counts, counts), max_size=9).map(tuple),
     tuple[JobGrant, ...]: st.lists(grants, max_size=6).map(tuple),
     tuple[JobResult, ...]: st.lists(results, max_size=6).map(tuple),

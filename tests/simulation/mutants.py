@@ -300,6 +300,13 @@ MUTANTS = [
         "        elif False:\n",
     ),
     Mutant(
+        "inputs that were sent ahead are forgotten",
+        "spoilt",
+        "worker_life.py",
+        "        if not self._inputs:\n            return grants\n",
+        "        if self._inputs:\n            return grants\n",
+    ),
+    Mutant(
         "what is given back is not told",
         "lost",
         "worker_life.py",
@@ -319,8 +326,8 @@ MUTANTS = [
         "a new life goes on with the jobs of the former one",
         "doubled",
         "worker_life.py",
-        "        self.queue.clear()\n        self._pending.clear()\n",
-        "        self._pending.clear()\n",
+        "        self.queue.clear()\n        self._inputs.clear()\n",
+        "        self._inputs.clear()\n",
     ),
     Mutant(
         "a leaving worker keeps what it has not begun",

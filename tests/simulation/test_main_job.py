@@ -10,6 +10,7 @@ from functools import cache
 
 import pytest
 
+from paramserver.core import batches
 from paramserver.core.jobs import JobOptions, PhaseSpec, Verdict
 from paramserver.testing.faults import CrashAt, FaultPlan
 from paramserver.testing.simulator import Simulation, SimulationResult
@@ -83,6 +84,22 @@ FAULTS = {
 def test_the_main_job_survives(faults: FaultPlan) -> None:
     for seed in range(8):
         assert run(seed, faults).n_settled == 90
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "one message in five is lost, doubled or overtaken",
+        "killed workers come back at once under their own names",
+        "outputs of map jobs can no longer be read",
+    ],
+)
+def test_the_main_job_survives_with_inputs_in_many_parts(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "BATCH_PIECES", 7)
+    for seed in range(4):
+        assert run(seed, FAULTS[name]).n_settled == 90
 
 
 def test_a_straggler_costs_its_phase_at_most_two_medians_and_a_bit() -> None:

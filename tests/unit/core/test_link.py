@@ -19,6 +19,7 @@ from paramserver.core.link import (
 )
 from paramserver.protocol.messages import (
     Goodbye,
+    GrantInputs,
     GrantJobs,
     JobGrant,
     JobResult,
@@ -180,6 +181,7 @@ LARGE = Payload(PayloadKind.PLAIN, b"", (bytes(50_000_000),))
         ServiceReply(1, True, LARGE),
         JobsEnded((JobResult(1, 1, Outcome.OK, 1, LARGE),)),
         GrantJobs((JobGrant(1, 1, Payload(PayloadKind.PLAIN, b""), (LARGE,)),)),
+        GrantInputs(1, 1, (LARGE,)),
     ],
 )
 def test_much_data_is_given_the_time_that_a_slow_connection_needs(message: object) -> None:

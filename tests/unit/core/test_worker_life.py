@@ -29,6 +29,7 @@ from paramserver.protocol.messages import (
     Ack,
     Envelope,
     Goodbye,
+    GrantInputs,
     GrantJobs,
     JobProgressed,
     JobResult,
@@ -201,6 +202,21 @@ def test_nobody_asks_while_nothing_runs(far: Far) -> None:
     assert far.life.handle(asked) == [DeliverReply(8, False, VOID)]
 
 
+def test_inputs_that_came_ahead_are_put_before_those_of_their_grant(far: Far) -> None:
+    one, two, three, four = (payload(text) for text in ("one", "two", "three", "four"))
+    assert far.told(GrantInputs(7, 1, (one, two))) == []
+    assert far.told(GrantInputs(7, 1, (three,))) == []
+    whole = grant(7, inputs=(one, two, three, four))
+    assert far.told(GrantJobs((grant(7, inputs=(four,)), grant(8)))) == [StartJob(whole)]
+    assert list(far.life.queue) == [grant(8)]
+
+
+def test_inputs_of_a_grant_that_was_withdrawn_are_not_kept(far: Far) -> None:
+    far.told(GrantInputs(7, 1, (payload("in vain"),)))
+    far.gets()
+    assert far.gets(7) == [StartJob(grant(7))]
+
+
 # --- lives
 
 
@@ -274,6 +290,14 @@ def test_the_size_of_void_results_is_forgotten_too(far: Far) -> None:
     far.seq = 0
     far.told(GrantJobs((grant(7), grant(8))), life=6)
     assert far.ends("small") == [StartJob(grant(8))]
+
+
+def test_inputs_of_a_former_life_are_not_kept(far: Far) -> None:
+    far.told(GrantInputs(7, 1, (payload("in vain"),)))
+    lose_life(far)
+    far.hears(*welcome(6))
+    far.seq = 0
+    assert far.told(GrantJobs((grant(7),)), life=6) == [StartJob(grant(7))]
 
 
 def test_refused_it_ends(far: Far) -> None:

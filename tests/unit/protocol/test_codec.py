@@ -29,6 +29,7 @@ from paramserver.protocol.messages import (
     Buffer,
     Envelope,
     Fenced,
+    GrantInputs,
     GrantJobs,
     Hello,
     JobGrant,
@@ -238,13 +239,15 @@ def test_encoding_from_many_threads_at_once_mixes_nothing_up() -> None:
         grant(*[pickled(b"")] * 21),
         grant(pickled(b"", *[b""] * 21)),
         GrantJobs((JobGrant(1, 1, pickled(b""), (pickled(b""),) * 21),)),
+        GrantInputs(1, 1, (pickled(b""),) * 21),
         JobsEnded((JobResult(1, 1, Outcome.OK, 5, pickled(b"")),) * 21),
         TakeBack(((1, 1),) * 21),
         Refused("é" * 51),
         ServiceCall(1, 1, 1, "s" * 99, "m" * 99, pickled(b"", *[b"0123456789"] * 9)),
     ],
     ids=[
-        "bytes", "frames", "grants", "buffers", "inputs", "results", "pairs", "string", "fits",
+        "bytes", "frames", "grants", "buffers", "inputs", "inputs ahead", "results", "pairs",
+        "string", "fits",
     ],
 )  # fmt: skip
 def test_a_message_above_a_limit_is_refused_before_anything_is_sent(message: Message) -> None:
@@ -287,6 +290,9 @@ def test_a_header_that_is_too_large_even_without_payloads_is_refused() -> None:
         GrantJobs((JobGrant(1, 1, None),)),  # type: ignore[arg-type]
         GrantJobs((JobGrant(1, 1, pickled(None)),)),  # type: ignore[arg-type]
         GrantJobs(7),  # type: ignore[arg-type]
+        GrantInputs(1, 1, 7),  # type: ignore[arg-type]
+        GrantInputs(1, 1, (7,)),  # type: ignore[arg-type]
+        GrantInputs(1, -1, ()),
         JobsEnded((JobResult(1, 1, Outcome.OK, -1, pickled(b"")),)),
         JobsEnded((JobResult(1, 1, Outcome.OK, 1, pickled(b""), -1),)),
         "not a message",
@@ -378,6 +384,8 @@ BROKEN: dict[str, Sequence[Buffer]] = {
     "text that is not UTF-8": [raw(21, "abc").replace(b"abc", b"\xff\xfe\xfd")],
     "a byte that msgpack does not have": [raw(21, "abc")[:-4] + b"\xc1"],
     "grants are a number": [raw(23, 7)],
+    "inputs are text": [raw(29, 1, 1, "abc")],
+    "inputs are numbers": [raw(29, 1, 1, [7])],
     "grants are text": [raw(23, "abc")],
     "a grant is text": [raw(23, ["abc"])],
     "a grant is a number": [raw(23, [7])],
