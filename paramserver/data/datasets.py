@@ -21,6 +21,8 @@ import numpy.typing as npt
 
 from paramserver.data.scaling import Scaling, standardise
 from paramserver.errors import ConfigError, DataError
+from paramserver.training.learner import Matrix
+from paramserver.training.partitions import SharedRows
 
 FASHION_MNIST: Final = Path("/usr/share/datasets/fashion-mnist")
 
@@ -32,7 +34,7 @@ class Dataset:
     Attributes
     ----------
     name : str
-    X_train, X_test : ndarray of shape (n, n_features)
+    X_train, X_test : ndarray or csr_array of shape (n, n_features)
     y_train, y_test : ndarray of shape (n,)
         Class numbers from 0, or (for regression) the numbers to predict.
     n_classes : int
@@ -45,18 +47,21 @@ class Dataset:
         The same for the numbers to predict.
     classes : tuple, optional
         What the class numbers stand for, where they do not stand for themselves.
+    rows : SharedRows, optional
+        The rows to train on, cut into partitions on disk; the arrays above are mapped then.
     """
 
     name: str
-    X_train: npt.NDArray[Any]
+    X_train: Matrix
     y_train: npt.NDArray[Any]
-    X_test: npt.NDArray[Any]
+    X_test: Matrix
     y_test: npt.NDArray[Any]
     n_classes: int
     notes: tuple[str, ...] = ()
     scaling: Scaling | None = None
     y_scaling: Scaling | None = None
     classes: tuple[Any, ...] | None = None
+    rows: SharedRows | None = None
 
     @property
     def n_features(self) -> int:

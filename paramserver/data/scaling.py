@@ -27,6 +27,57 @@ class Scaling:
         X *= self.factor.astype(X.dtype)
 
 
+@dataclass(frozen=True)
+class Moments:
+    """Number, means and sums of squared deviations of some rows; sums of them are of all rows.
+
+    Parameters
+    ----------
+    n : int
+    mean, squares : ndarray of shape (n_columns,), float64
+
+    References
+    ----------
+    .. [1] Chan, Golub, LeVeque (1983), "Algorithms for computing the sample variance", eq. 2.1.
+    """
+
+    n: int
+    mean: npt.NDArray[np.float64]
+    squares: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, X: npt.NDArray[Any]) -> Moments:
+        """Look at rows; there may be none."""
+        if not len(X):
+            return cls(0, np.zeros(X.shape[1]), np.zeros(X.shape[1]))
+        mean = X.mean(axis=0, dtype=np.float64)
+        return cls(len(X), mean, X.var(axis=0, dtype=np.float64) * len(X))
+
+    def __add__(self, other: Moments) -> Moments:
+        n = self.n + other.n
+        if not other.n:
+            return self
+        far = other.mean - self.mean
+        mean = self.mean + far * (other.n / n)
+        squares = self.squares + other.squares + far**2 * (self.n * other.n / n)
+        return Moments(n, mean, squares)
+
+    def scaling(self) -> Scaling:
+        """Return what gives each column mean 0 and deviation 1; one that is constant becomes 0.
+
+        References
+        ----------
+        .. [1] scikit-learn, ``_is_constant_feature``: below this bound a variance is rounding.
+        """
+        variance = self.squares / self.n
+        eps = float(np.finfo(np.float64).eps)
+        varies = variance > self.n * eps * variance + (self.n * self.mean * eps) ** 2
+        deviation = np.sqrt(variance)
+        return Scaling(
+            self.mean, np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
+        )
+
+
 def standardise(X_train: npt.NDArray[Any], X_test: npt.NDArray[Any]) -> Scaling:
     """Give each column mean 0 and deviation 1 over the rows to train on, in place.
 
@@ -45,10 +96,7 @@ def standardise(X_train: npt.NDArray[Any], X_test: npt.NDArray[Any]) -> Scaling:
     >>> X.tolist(), new.tolist(), scaling.mean.tolist()
     ([[-1.0, 0.0], [1.0, 0.0]], [[3.0, 0.0]], [2.0, 7.0])
     """
-    mean = X_train.mean(axis=0, dtype=np.float64)
-    deviation = X_train.std(axis=0, dtype=np.float64)
-    factor = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-    scaling = Scaling(mean, factor)
+    scaling = Moments.of(X_train).scaling()
     for X in (X_train, X_test):
         scaling.apply(X)
     return scaling

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from paramserver.data.blocks import LINES, WORDS, FileRange, read_blocks
 from paramserver.errors import DataError
-from paramserver.mapreduce.blocks import LINES, WORDS, FileRange, read_blocks
 from paramserver.mapreduce.far import read_far
 from paramserver.mapreduce.files import unique_name
 from paramserver.mapreduce.folding import Fold

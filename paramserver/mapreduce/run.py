@@ -15,8 +15,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from paramserver.data.blocks import FileRange
 from paramserver.errors import ConfigError, DataError
-from paramserver.mapreduce.blocks import FileRange
 from paramserver.mapreduce.commit import OutputFolder, remove_folder
 from paramserver.mapreduce.files import disk_errors, unique_name
 from paramserver.mapreduce.folding import Fold, as_fold

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from paramserver.data.blocks import FileRange
 from paramserver.errors import ConfigError, DataError
-from paramserver.mapreduce.blocks import FileRange
 
 Unit: TypeAlias = Literal["lines", "line", "words", "item"]
 """What a mapper is called with: a block of whole lines; one line, without its newline; a block of

@@ -115,6 +115,25 @@ class SharedRows:
             X, self._map("y")[rows], self._map("weight")[rows] if self.is_weighted else None
         )
 
+    def whole(self) -> Batch:
+        """Map the rows of all partitions, one behind the other.
+
+        Only what says where sparse rows begin is computed and held in memory.
+        """
+        if self.n_columns is None:
+            X = self._map("X")
+        else:
+            n = self.starts[-1]
+            pieces = [np.zeros(1, np.int64)]
+            for k, entry in enumerate(self.entries[:-1]):
+                rows = slice(self.starts[k] + k + 1, self.starts[k + 1] + k + 1)
+                pieces.append(self._map("X.indptr")[rows].astype(np.int64) + entry)
+            dtype = index_dtype(self.n_columns, self.entries[-1])
+            indptr = np.concatenate(pieces).astype(dtype)
+            indices = self._map("X.indices").astype(dtype, copy=False)
+            X = as_csr(self._map("X.data"), indices, indptr, (n, self.n_columns))
+        return Batch(X, self._map("y"), self._map("weight") if self.is_weighted else None)
+
     def _map(self, name: str) -> npt.NDArray[Any]:
         return np.asarray(np.load(Path(self.folder) / f"{name}.npy", mmap_mode="r"))
 

@@ -313,7 +313,7 @@ def test_a_setting_in_a_file_that_is_misspelt_is_answered_with_the_right_one(
     [
         ("a,b,kind\n1,2,x\n1,oops,y\n", "line 3, column 2"),
         ("a,b,kind\n" + "1,2,x\n" * 6, "All rows of data.csv have the label 'x'"),
-        ("a,b,kind\n1,2,x\n1,nan,y\n" + "1,2,x\n" * 6, "has nan in feature 2"),
+        ("a,b,kind\n1,2,x\n1,nan,y\n" + "1,2,x\n" * 6, "line 3, column 2: the value is nan"),
         ("a,b,kind\n", "holds no rows"),
         ("a,b,kind\n1,2,x\n", "at least 5 are needed"),
     ],

@@ -82,16 +82,19 @@ def test_npz_and_packed_csv_are_the_same_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1,2,0\n1,oops,1\n" + rows(9, ["0", "1"]), "line 2, column 2: could not convert"),
-        ("a,b,c\n1,2,0\n1,oops,1\n" + rows(9, ["0", "1"]), "line 3, column 2: could not convert"),
-        ("1,2,0\n1\n", "line 2"),
-        ("1,nan,0\n" + rows(9, ["0", "1"]), "row 1 of the data has nan in feature 2"),
+        ("1,2,0\n1,oops,1\n" + rows(9, ["0", "1"]), "line 2, column 2: 'oops' is no number"),
+        ("a,b,c\n1,2,0\n1,oops,1\n" + rows(9, ["0", "1"]), "line 3, column 2: 'oops' is no number"),
+        ("1,2,0\n1\n", "line 2: there are 1 cells, not 3 as in line 1"),
+        ("1,2,0\n\n \n1,,1\n", "line 4, column 2: the cell is empty"),
+        ("1,2,cat\n1,2,\n", "line 2, column 3: the label is empty"),
+        ("1,2,0\n1,1e99,1\n", "line 2, column 2: 1e99 is too large for float32"),
+        ("1,nan,0\n" + rows(9, ["0", "1"]), "line 1, column 2: the value is nan"),
         ("a,b,c\n", "holds no rows"),
         ("", "line 1 has 1 column"),
         ("1\n2\n", "line 1 has 1 column"),
         (rows(3, ["0", "1"]), "has 3 rows; at least 5"),
         (rows(30, ["yes"]), "All rows of .* have the label"),
-        (rows(30, ["1", "inf"]), "the label of row 2 is inf"),
+        (rows(30, ["1", "inf"]), "line 2, column 3: the label is inf"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_said_with_its_place(

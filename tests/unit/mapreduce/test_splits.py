@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paramserver.data.blocks import FileRange
 from paramserver.errors import ConfigError, DataError
-from paramserver.mapreduce.blocks import FileRange
 from paramserver.mapreduce.splits import plan_inputs
 
 

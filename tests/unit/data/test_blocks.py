@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paramserver.data.blocks import LINES, WORDS, Boundary, FileRange, read_blocks
 from paramserver.errors import DataError
-from paramserver.mapreduce.blocks import LINES, WORDS, Boundary, FileRange, read_blocks
 
 TEXT = st.lists(st.sampled_from([b"a", b"bc", b"\n", b" ", b"\t", b"\r\n", b"\x00", b"\xff" * 9]))
 
