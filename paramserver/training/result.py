@@ -115,6 +115,16 @@ class TrainingResult:
         What was not applied, by reason.
     workers_lost : int
         While it ran.
+    wait_s : float
+        Results and gradients waited so long for those of others, or for their turn; all workers
+        together.
+    wire_s : float
+        Jobs, weights, results and gradients were on their way for so long; all workers together.
+    pushed_bytes, pulled_bytes : int
+        Of results or gradients to the master, and of weights from it, through shared memory or by
+        the network.
+    staleness_by_worker : dict of str to Counter
+        How many updates of each worker had which staleness (async).
     """
 
     weights: FloatVector
@@ -132,6 +142,11 @@ class TrainingResult:
     staleness: Counter[int] = field(default_factory=Counter)
     rejected: dict[str, int] = field(default_factory=dict)
     workers_lost: int = 0
+    wait_s: float = 0.0
+    wire_s: float = 0.0
+    pushed_bytes: int = 0
+    pulled_bytes: int = 0
+    staleness_by_worker: dict[str, Counter[int]] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:

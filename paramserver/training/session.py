@@ -310,6 +310,7 @@ def _result(
 ) -> TrainingResult:
     server = run.server if isinstance(run, PushPullRun) else None
     counters = run.machine.counters if isinstance(run, AveragingRun) else Counter[str]()
+    measures = run.measures()
     return TrainingResult(
         weights=final.w,
         learner=learner,
@@ -326,4 +327,9 @@ def _result(
         staleness=Counter() if server is None else server.staleness,
         rejected=dict(counters if server is None else server.counters),
         workers_lost=workers_lost,
+        wait_s=measures.wait_s,
+        wire_s=measures.wire_s,
+        pushed_bytes=measures.pushed_bytes,
+        pulled_bytes=measures.pulled_bytes,
+        staleness_by_worker=run.staleness_by_worker,
     )

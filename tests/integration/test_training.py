@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -245,3 +246,24 @@ def test_rows_are_converted_to_the_dtype_of_the_learner(cluster: ps.LocalCluster
     one = ps.fit(LeastSquares(7), (single, y), mode=mode, cluster=cluster)
     two = ps.fit(LeastSquares(7), (single.astype(np.float64), y), mode=mode, cluster=cluster)
     assert one.sha256 == two.sha256
+
+
+def test_where_the_time_went_and_what_went_round_is_measured(cluster: ps.LocalCluster) -> None:
+    data = least_squares_data()
+    n_bytes = 8 * 7
+    mode = ps.Averaging(rounds=3, n_partitions=2)
+    averaged = ps.fit(LeastSquares(7, pause_s=0.002), data, mode=mode, cluster=cluster)
+    assert averaged.pushed_bytes == averaged.pulled_bytes == 3 * 2 * n_bytes
+    assert averaged.compute_s > 3 * 7 * 0.002
+    assert averaged.wire_s > 0
+    assert averaged.wait_s > 0
+    assert averaged.staleness_by_worker == {}
+    asynchronous = ps.AsyncSGD(epochs=2, n_partitions=2)
+    pushed = ps.fit(LeastSquares(7, pause_s=0.002), data, mode=asynchronous, cluster=cluster)
+    assert pushed.pushed_bytes == pushed.units * n_bytes
+    assert pushed.pulled_bytes == (pushed.units + 4) * n_bytes  # and when a job joins
+    assert pushed.compute_s > 2 * 7 * 0.002
+    assert pushed.wire_s > 0
+    by_worker = pushed.staleness_by_worker
+    assert set(by_worker) <= {worker.worker_id for worker in cluster.status().workers}
+    assert sum(by_worker.values(), Counter()) == pushed.staleness
