@@ -198,7 +198,24 @@ class TrainingError(ParamServerError):
 
 
 class Diverged(TrainingError):
-    """The weights stopped being finite."""
+    """The weights stopped being finite; what made them so was not taken.
+
+    Attributes
+    ----------
+    round : int
+        The first bad round, or the number of the first bad update.
+    partitions : tuple of int
+        Where it came from; empty where each part was finite, and the step was not.
+    workers : tuple of str
+        Who computed it there.
+    weights : ndarray of shape (d,)
+        The last finite ones.
+    """
+
+    round: int
+    partitions: tuple[int, ...]
+    workers: tuple[str, ...]
+    weights: Any
 
 
 class ShapeMismatch(TrainingError, ValueError):

@@ -107,6 +107,8 @@ class PushPullRun(TrainingRun):
         self._exchange: Exchange | None = None
         self._is_bulk = rules.staleness_bound == 0
         self._version_at_nudge = -1
+        self._first_bad: Push | None = None
+        """The first push whose gradient was not finite."""
 
     def _restore(self, state: TrainingState) -> None:
         arrays = state.arrays
@@ -262,6 +264,7 @@ class PushPullRun(TrainingRun):
             push = Push(incarnation, seq, ticket.epoch, ticket.partition, batch, seen, examples)
             self._take_push(push, asked, partial(self._ring_back, line, incarnation))
         except Exception as error:  # noqa: BLE001 - it ends the training, not the master
+            self.is_sound = False
             self._fail(error)
             self._exchange.hang_up(line)
 
@@ -318,6 +321,8 @@ class PushPullRun(TrainingRun):
         verdict = server.push(push, g, spare)
         self.apply_s += perf_counter() - began
         self._take_up(number, verdict, push)
+        if verdict is Verdict.NONFINITE and self._first_bad is None:
+            self._first_bad = push
         if verdict not in (Verdict.APPLIED, Verdict.HELD):
             self._answer_to(push.incarnation, verdict)
 
@@ -352,13 +357,35 @@ class PushPullRun(TrainingRun):
             self._answer_s += perf_counter() - asked.since
 
     def _diverged(self, push: Push | None) -> Diverged:
-        where = "" if push is None else f" (epoch {push.epoch}, partition {push.partition})"
+        """Say which push would have made the weights infinite, or is not finite itself."""
+        server = self.server
+        worker = "" if push is None else self.worker_names.get(push.incarnation, "")
+        where = ""
+        if push is not None:
+            where = f" ({worker}, epoch {push.epoch}, partition {push.partition})"
+        what = "would make the weights overflow"
+        if push is not None and push is self._first_bad:
+            what = "has a gradient that is not finite"
         return Diverged(
-            f"Update {self.server.version}{where} would make the weights overflow; it was not "
-            "applied. The learning rate is too large; try a tenth of it.",
-            round=self.server.version,
+            f"Update {server.version}{where} {what}; it was not applied. The learning rate is too "
+            "large, or the data hold NaN; try a tenth of it. The weights before it are kept "
+            "(`weights` of this error).",
+            round=server.version,
             partitions=() if push is None else (push.partition,),
+            workers=(worker,) if worker else (),
+            weights=server.w.copy(),
         )
+
+    def _explain(self, what: tuple[int, int], error: BaseException) -> BaseException:
+        """Tell a job that failed for its gradient, on every try, from others."""
+        bad = self._first_bad
+        if bad is None or (bad.epoch, bad.partition) != what:
+            return error
+        if self.server.cursors[bad.partition] != bad.batch:
+            return error  # another worker could compute it
+        diverged = self._diverged(bad)
+        diverged.__cause__ = error
+        return diverged
 
     def _leave(self) -> None:
         super()._leave()

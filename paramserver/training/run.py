@@ -273,7 +273,7 @@ class TrainingRun:
                     self._changed.notify_all()
             return
         if ended.verdict is not Verdict.SUCCEEDED:
-            self._fail(job_error(ended, trusted=self._internals.trusted))
+            self._fail(self._explain(what, job_error(ended, trusted=self._internals.trusted)))
             return
         assert ended.payload is not None
         self._guard(self._job_done, what, ended.payload, ended.worker_id)
@@ -321,6 +321,10 @@ class TrainingRun:
 
     def _job_done(self, what: tuple[int, int], payload: Payload, worker_id: str) -> None:
         raise NotImplementedError
+
+    def _explain(self, what: tuple[int, int], error: BaseException) -> BaseException:
+        """Say what is behind the failure of a job, where more is known than its worker knows."""
+        return error
 
     def _answer(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
         raise NotImplementedError

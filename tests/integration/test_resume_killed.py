@@ -129,7 +129,9 @@ def test_a_master_that_was_stopped_for_a_while_evicts_nobody(
     check("outer", found, calm)
 
 
-def test_two_masters_do_not_train_in_one_folder(tmp_path: Path) -> None:
+def test_two_masters_do_not_train_in_one_folder(
+    tmp_path: Path, calm: dict[str, ps.TrainingResult]
+) -> None:
     with start(tmp_path, "outer") as first:
         next_line(first)
         os.kill(first.pid, signal.SIGSTOP)  # so that it does not end meanwhile
@@ -141,3 +143,4 @@ def test_two_masters_do_not_train_in_one_folder(tmp_path: Path) -> None:
             first.kill()
     assert second.returncode == 1
     assert f"ConfigError: Process {first.pid} is training in {tmp_path}" in complaint
+    check("outer", run_to_the_end(tmp_path, "outer"), calm)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import paramserver as ps
-from paramserver.errors import ShapeMismatch, TrainingError
+from paramserver.errors import Diverged, ShapeMismatch
 from paramserver.training.result import Progress
 from tests.numerics.learners import Lame, LeastSquares, Ledger, Poisoned
 
@@ -118,8 +118,18 @@ def test_what_is_not_finite_ends_the_training_in_words(
     cluster: ps.LocalCluster, mode: ps.Averaging | ps.AsyncSGD, value: float
 ) -> None:
     learner = Poisoned(20, bad_row=7, bad_value=value)
-    with pytest.raises(TrainingError, match=r"not finite|nonfinite|overflow"):
+    with pytest.raises(Diverged, match=r"not finite|overflow") as caught:
         ps.fit(learner, numbered_data(20), mode=mode, cluster=cluster, lr=100.0, batch_size=3)
+    error = caught.value
+    (partition,) = error.partitions
+    (worker,) = error.workers
+    assert f"partition {partition}" in str(error)
+    assert worker in str(error)
+    assert worker.startswith("local")
+    assert error.weights.shape == (20,)
+    assert np.isfinite(error.weights).all()
+    most = 0 if isinstance(mode, ps.Averaging) else 300 * error.round  # 3 rows, 100 for each
+    assert 0 <= error.weights.sum() <= most
 
 
 def test_a_quorum_does_not_wait_for_a_lame_learner(cluster: ps.LocalCluster) -> None:
