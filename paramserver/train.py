@@ -298,7 +298,8 @@ def train(
         int | None,
         typer.Option(
             metavar="N",
-            help="Worker processes; by default one for each core.",
+            help="Worker processes; by default one for each core. With --address: how many to "
+            "wait for.",
             rich_help_panel=RUN,
         ),
     ] = TrainSettings.workers,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import paramserver
 from paramserver.commands.interrupts import Interrupts
 from paramserver.commands.settings import TrainSettings
-from paramserver.errors import Diverged
+from paramserver.errors import Diverged, NoWorkers
 from paramserver.observe.display import Display, Silence, choose_display
 from paramserver.observe.events import RunEnded, RunStarted, plain
 
@@ -65,7 +65,9 @@ def conduct(settings: TrainSettings, *, resumes: bool) -> int:
                 stack.enter_context(folder)
             return _run(prepared, folder, display, resumes=resumes)
         except KeyboardInterrupt:
-            return _tell_how_to_resume(folder)
+            return _tell_how_to_resume(folder, "stopped")
+        except NoWorkers as error:
+            return _tell_how_to_resume(folder, str(error))
 
 
 @contextmanager
@@ -293,10 +295,10 @@ def _note_end(folder: RunFolder, event: RunEnded) -> None:
         print(f"paramserver: {folder.path}: {error.strerror or error}", file=sys.stderr)
 
 
-def _tell_how_to_resume(folder: RunFolder | None) -> int:
+def _tell_how_to_resume(folder: RunFolder | None, why: str) -> int:
     if folder is None:
-        print("\nstopped; nothing was kept that could be resumed", file=sys.stderr)
+        print(f"\nparamserver: {why}; nothing was kept that could be resumed", file=sys.stderr)
         return EXIT_FAILED
     command = f"python -m paramserver.train --resume {shlex.quote(str(folder.path))}"
-    print(f"\nstopped; go on with:  {command}", file=sys.stderr, flush=True)
+    print(f"\nparamserver: {why}; go on with:  {command}", file=sys.stderr, flush=True)
     return EXIT_RESUMABLE

@@ -118,6 +118,12 @@ class TrainSettings:
                 "is missing: --address tcp://HOST:PORT and --keys DIR go together. `paramserver "
                 "keys DIR` makes the keys.",
             )
+        if self.address is not None and self.workers is None:
+            _refuse(
+                "workers",
+                None,
+                "is missing: how many workers of other machines begin the training.",
+            )
         _bound(self.staleness_bound)
         _units(self.hidden)
 

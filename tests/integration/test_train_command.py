@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from paramserver import train as command
+from paramserver.transport.security import make_keys
 from tests.integration.scripts import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +59,43 @@ def train(
     """The command, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return Command(monkeypatch, capsys)
+
+
+class Training:
+    """A training on its way, in a process of its own."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        words = [sys.executable, "-m", "paramserver.train", *arguments]
+        self.popen = subprocess.Popen(
+            words,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for_checkpoint(self, after: int = 0) -> int:
+        """Wait until there is one with a number above `after`; return it."""
+
+        def newest() -> int:
+            assert self.popen.poll() is None, self.popen.communicate()
+            return max(
+                (int(path.stem) for path in self.folder.glob("run/*/*.checkpoint")), default=0
+            )
+
+        until(lambda: newest() > after, "a checkpoint is written")
+        return newest()
+
+    def end_by(self, number: signal.Signals) -> str:
+        """Send a signal; return what was said on standard error."""
+        workers = psutil.Process(self.popen.pid).children(recursive=True)
+        self.popen.send_signal(number)
+        _, said = self.popen.communicate(timeout=60)
+        psutil.wait_procs(workers, timeout=20)
+        assert [worker for worker in workers if worker.is_running()] == []
+        return said
 
 
 # --- what it does ---------------------------------------------------------------------------------
@@ -162,50 +201,41 @@ def test_the_door_to_all_commands_trains_too() -> None:
     assert "Usage: paramserver train" in done.stderr
 
 
+def test_workers_of_other_machines_come_by_the_line_that_is_printed(
+    train: Command, tmp_path: Path
+) -> None:
+    make_keys(tmp_path / "keys")
+    settings = ("--mode", "avg", "--data", "iris", "--rounds", "3", "--partitions", "2")
+    training = Training(
+        tmp_path,
+        *(*settings, "--address", "tcp://127.0.0.1:0", "--keys", "keys", "--workers", "2"),
+        *("--no-out", "--no-baseline", "--json"),
+    )
+    assert training.popen.stdout is not None
+    invitation = next(line for line in training.popen.stdout if line.startswith("Start workers"))
+    command_line = invitation.partition(":  ")[2].replace("--n-workers 4", "--n-workers 2")
+    agent = subprocess.run(
+        [sys.executable, *shlex.split(command_line)[1:]],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    out, err = training.popen.communicate(timeout=60)
+    assert (training.popen.returncode, agent.returncode, err) == (0, 0, "")
+    found = json.loads(out.splitlines()[-1])
+    assert found["weights_sha256"] == train.summary(*settings)["weights_sha256"]
+
+
 # --- when it is stopped ---------------------------------------------------------------------------
-
-
-class Training:
-    """A training on its way, in a process of its own."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self.folder = folder
-        words = [sys.executable, "-m", "paramserver.train", *arguments]
-        self.popen = subprocess.Popen(
-            words,
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def wait_for_checkpoint(self, after: int = 0) -> int:
-        """Wait until there is one with a number above `after`; return it."""
-
-        def newest() -> int:
-            assert self.popen.poll() is None, self.popen.communicate()
-            return max(
-                (int(path.stem) for path in self.folder.glob("run/*/*.checkpoint")), default=0
-            )
-
-        until(lambda: newest() > after, "a checkpoint is written")
-        return newest()
-
-    def end_by(self, number: signal.Signals) -> str:
-        """Send a signal; return what was said on standard error."""
-        workers = psutil.Process(self.popen.pid).children(recursive=True)
-        self.popen.send_signal(number)
-        _, said = self.popen.communicate(timeout=60)
-        psutil.wait_procs(workers, timeout=20)
-        assert [worker for worker in workers if worker.is_running()] == []
-        return said
 
 
 def test_averaging_ends_with_the_same_bits_however_often_it_was_stopped(
     train: Command, tmp_path: Path
 ) -> None:
-    settings = ("--mode", "avg", "--data", "wine", "--rounds", "600", "--partitions", "3")
+    settings = ("--mode", "avg", "--data", "wine", "--rounds", "400", "--partitions", "3")
     reference = train.summary(*settings)
     training = Training(
         tmp_path, *settings, "--checkpoint-every", "0.02", "--out", "run", "--no-baseline"
@@ -218,10 +248,10 @@ def test_averaging_ends_with_the_same_bits_however_often_it_was_stopped(
     training.wait_for_checkpoint(after=n)
     said = training.end_by(signal.SIGINT)
     assert training.popen.returncode == 75
-    assert said == "\nstopped; go on with:  python -m paramserver.train --resume run\n"
+    assert said == "\nparamserver: stopped; go on with:  python -m paramserver.train --resume run\n"
 
-    found = train.summary("--resume", "run", "--workers", "1")
-    assert found["rounds"] == 600
+    found = train.summary("--resume", "run", "--workers", "1", "--checkpoint-every", "9")
+    assert found["rounds"] == 400
     assert found["weights_sha256"] == reference["weights_sha256"]
     lines = (tmp_path / "run/events.jsonl").read_text().splitlines()
     events = [json.loads(line) for line in lines if line]

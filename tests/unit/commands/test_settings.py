@@ -50,6 +50,7 @@ def test_what_is_kept_can_be_written_and_belongs_to_the_mode(mode: str) -> None:
         ({"staleness_bound": "-1"}, "--staleness-bound is a number of steps or 'none', not '-1'"),
         ({"address": "tcp://*:1"}, "--keys is missing"),
         ({"keys": "k"}, "--address is missing"),
+        ({"address": "tcp://*:1", "keys": "k"}, "--workers is missing"),
     ],
 )
 def test_what_cannot_be_is_refused(wrong: dict[str, object], words: str) -> None:
