@@ -14,7 +14,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -24,11 +24,11 @@ from paramserver.commands.settings import TrainSettings
 from paramserver.errors import Diverged, NoWorkers
 from paramserver.observe.display import Display, Silence, choose_display
 from paramserver.observe.events import RunEnded, RunStarted, plain
+from paramserver.observe.run_folder import RunFolder, check_is_free
 
 if TYPE_CHECKING:
     from paramserver.cluster import Cluster
     from paramserver.commands.prepare import Prepared
-    from paramserver.observe.run_folder import RunFolder
     from paramserver.training.result import TrainingResult
 
 EXIT_DONE: Final = 0
@@ -55,15 +55,18 @@ def conduct(settings: TrainSettings, *, resumes: bool) -> int:
     what = settings.out if resumes else settings.data
     display.say(f"paramserver {paramserver.__version__}: {verb} '{what}', --mode {settings.mode}")
     folder: RunFolder | None = None
+    if settings.out is not None and not resumes:
+        check_is_free(Path(settings.out))  # before much is read
     with ExitStack() as stack:
         stack.enter_context(Interrupts())
         stack.enter_context(_warnings_told(display))
         try:
-            prepared = _prepare(settings, display)
-            folder = _open_folder(prepared, resumes=resumes)
-            if folder is not None:
-                stack.enter_context(folder)
-            return _run(prepared, folder, display, resumes=resumes)
+            with _early_cluster(settings, display) as early:
+                prepared = _prepare(settings, display, early)
+                folder = _open_folder(prepared, resumes=resumes)
+                if folder is not None:
+                    stack.enter_context(folder)
+                return _run(prepared, folder, display, early, resumes=resumes)
         except KeyboardInterrupt:
             return _tell_how_to_resume(folder, "stopped")
         except NoWorkers as error:
@@ -94,10 +97,23 @@ def _warnings_told(display: Display) -> Iterator[None]:
         yield
 
 
-def _prepare(settings: TrainSettings, display: Display) -> Prepared:
+@contextmanager
+def _early_cluster(settings: TrainSettings, display: Display) -> Iterator[Cluster | None]:
+    """Open the cluster before the data are there, where its workers have to read them."""
+    from paramserver.commands.prepare import is_large
+
+    if not is_large(settings):
+        yield None
+        return
+    with _open_cluster(settings) as cluster:
+        display.fact("reading", f"{settings.data}, by {cluster.n_workers} workers")
+        yield cluster
+
+
+def _prepare(settings: TrainSettings, display: Display, cluster: Cluster | None) -> Prepared:
     from paramserver.commands.prepare import load_data, prepare
 
-    dataset = load_data(settings)
+    dataset = load_data(settings, cluster)
     n, n_test = len(dataset.y_train), len(dataset.y_test)
     kinds = f"{dataset.n_classes} classes" if dataset.n_classes else "numbers to predict"
     display.fact(
@@ -122,8 +138,6 @@ def _prepare(settings: TrainSettings, display: Display) -> Prepared:
 
 
 def _open_folder(prepared: Prepared, *, resumes: bool) -> RunFolder | None:
-    from paramserver.observe.run_folder import RunFolder
-
     settings = prepared.settings
     if settings.no_out:
         return None
@@ -146,9 +160,19 @@ def _open_folder(prepared: Prepared, *, resumes: bool) -> RunFolder | None:
     return folder
 
 
-def _run(prepared: Prepared, folder: RunFolder | None, display: Display, *, resumes: bool) -> int:
+def _run(
+    prepared: Prepared,
+    folder: RunFolder | None,
+    display: Display,
+    early: Cluster | None,
+    *,
+    resumes: bool,
+) -> int:
     try:
-        result = _train(prepared, folder, display, resumes=resumes)
+        with (
+            nullcontext(early) if early is not None else _open_cluster(prepared.settings) as cluster
+        ):
+            result = _train(prepared, folder, display, cluster, resumes=resumes)
     except BaseException as error:
         if folder is not None:
             outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -175,7 +199,12 @@ def _run(prepared: Prepared, folder: RunFolder | None, display: Display, *, resu
 
 
 def _train(
-    prepared: Prepared, folder: RunFolder | None, display: Display, *, resumes: bool
+    prepared: Prepared,
+    folder: RunFolder | None,
+    display: Display,
+    cluster: Cluster,
+    *,
+    resumes: bool,
 ) -> TrainingResult:
     from paramserver.observe.watch import Watch
     from paramserver.training.checkpoint import Checkpoints
@@ -185,37 +214,37 @@ def _train(
     checkpoints = None
     if folder is not None:
         checkpoints = Checkpoints(folder.checkpoints, every_s=settings.checkpoint_every)
-    with _open_cluster(prepared) as cluster:
-        _say_workers(prepared, cluster, display)
-        started = _started(prepared, resumed=resumes)
-        with Watch(cluster, started, display, folder) as watch:
-            return fit(
-                prepared.learner,
-                (dataset.X_train, dataset.y_train),
-                mode=prepared.mode,
-                cluster=cluster,
-                test=(dataset.X_test, dataset.y_test),
-                class_weight=None if settings.class_weight == "none" else settings.class_weight,
-                partition=settings.partitioning,
-                batch_size=settings.batch_size,
-                lr=prepared.lr,
-                seed=settings.seed,
-                on_progress=watch,
-                callbacks=prepared.callbacks,
-                checkpoints=checkpoints,
-                resume=resumes,
-            )
+    _say_workers(prepared, cluster, display)
+    started = _started(prepared, resumed=resumes)
+    with Watch(cluster, started, display, folder) as watch:
+        return fit(
+            prepared.learner,
+            (dataset.X_train, dataset.y_train),
+            mode=prepared.mode,
+            cluster=cluster,
+            test=(dataset.X_test, dataset.y_test),
+            class_weight=None if settings.class_weight == "none" else settings.class_weight,
+            partition=settings.partitioning,
+            batch_size=settings.batch_size,
+            lr=prepared.lr,
+            seed=settings.seed,
+            on_progress=watch,
+            callbacks=prepared.callbacks,
+            checkpoints=checkpoints,
+            resume=resumes,
+        )
 
 
-def _open_cluster(prepared: Prepared) -> Cluster:
+def _open_cluster(settings: TrainSettings) -> Cluster:
     from paramserver.cluster import Cluster, LocalCluster
+    from paramserver.commands.prepare import n_cores
 
-    settings = prepared.settings
     if settings.address is None:
-        return LocalCluster(prepared.n_workers)
+        return LocalCluster(settings.workers or n_cores())
+    assert settings.workers is not None
     cluster = Cluster(settings.address, settings.keys, verbose=not settings.quiet)
     try:
-        cluster.wait_for_workers(prepared.n_workers)
+        cluster.wait_for_workers(settings.workers)
     except BaseException:
         cluster.shutdown()
         raise

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paramserver.commands.settings import AVG, TrainSettings
 from paramserver.data.datasets import LOADERS, Dataset, load
-from paramserver.data.readers import read_files
+from paramserver.data.readers import LARGE_BYTES, read_files
 from paramserver.errors import ConfigError
 from paramserver.models.named import make_model
 from paramserver.training.callbacks import TargetScore, TimeLimit
@@ -21,6 +22,9 @@ from paramserver.training.intake import as_rows, choose_lr
 from paramserver.training.learner import Batch, Learner
 from paramserver.training.modes import AsyncSGD, Averaging
 from paramserver.training.optimizers import Momentum, Optimizer, make_optimizer
+
+if TYPE_CHECKING:
+    from paramserver.cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,22 @@ class Prepared:
         return float(self.settings.rounds if self.settings.mode == AVG else self.settings.epochs)
 
 
-def load_data(settings: TrainSettings) -> Dataset:
+def is_large(settings: TrainSettings) -> bool:
+    """Say whether the data are read by the workers, so that a cluster has to be there first."""
+    paths = [path for path in (settings.data, settings.test) if path and not is_name(path)]
+    files = [file for path in map(Path, paths) for file in ([path], path.glob("*.npy"))]
+    found = [each for group in files for each in group if each.is_file()]
+    return sum(file.stat().st_size for file in found) >= LARGE_BYTES
+
+
+def load_data(settings: TrainSettings, cluster: Cluster | None = None) -> Dataset:
     """Return the data set by its name, or from its file.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+    cluster : Cluster, optional
+        Its workers read what is large.
 
     Raises
     ------
@@ -94,7 +112,13 @@ def load_data(settings: TrainSettings) -> Dataset:
     data = settings.data
     if not is_name(data):
         return read_files(
-            data, settings.test, label=settings.label, seed=settings.seed, dtype=settings.dtype
+            data,
+            settings.test,
+            label=settings.label,
+            seed=settings.seed,
+            dtype=settings.dtype,
+            cluster=cluster,
+            n_partitions=settings.partitions,
         )
     for name in ("test", "label"):
         if (value := getattr(settings, name)) is not None:

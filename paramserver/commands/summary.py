@@ -25,7 +25,11 @@ def summarise(prepared: Prepared, result: TrainingResult) -> dict[str, Any]:
         "epochs": result.epochs,
         "wall_s": result.wall_s,
         "compute_s": result.compute_s,
+        "wire_s": result.wire_s,
+        "wait_s": result.wait_s,
         "apply_s": result.apply_s,
+        "pushed_bytes": result.pushed_bytes,
+        "pulled_bytes": result.pulled_bytes,
         "examples_per_s": _rate(result),
         "train_loss": result.history[-1].train_loss,
         "test_score": result.test_score,
@@ -73,6 +77,10 @@ def describe(prepared: Prepared, result: TrainingResult) -> Iterator[tuple[str, 
         f"{result.wall_s:.2f} s ({_rate(result):,.0f} examples/s)",
     )
     yield "time", _where_the_time_went(prepared, result)
+    yield (
+        "moved",
+        f"{in_bytes(result.pushed_bytes)} to the master, {in_bytes(result.pulled_bytes)} from it",
+    )
     if result.mode == "async":
         found = summarise_staleness(result.staleness)
         yield (
@@ -88,15 +96,31 @@ def describe(prepared: Prepared, result: TrainingResult) -> Iterator[tuple[str, 
 
 
 def _where_the_time_went(prepared: Prepared, result: TrainingResult) -> str:
-    """Say what part of the workers' time was computing; the rest is the wire and waiting."""
+    """Say what the workers did with their time, and the master with its own."""
     n = prepared.n_workers
-    computing = min(1.0, result.compute_s / max(1e-9, n * result.wall_s))
-    applying = min(1.0, result.apply_s / max(1e-9, result.wall_s))
+    room_s = max(1e-9, n * result.wall_s)
+    parts = {"computing": result.compute_s, "wire": result.wire_s, "waiting": result.wait_s}
+    shares = {name: min(1.0, seconds / room_s) for name, seconds in parts.items()}
+    shares["idle"] = max(0.0, 1.0 - sum(shares.values()))
     verb = "averaged" if result.mode == "avg" else "applied"
     return (
-        f"{n} workers computed for {computing:.0%} of it, {1 - computing:.0%} was wire and "
-        f"waiting; the master {verb} for {applying:.0%}"
+        f"{n} workers: {', '.join(f'{share:.0%} {name}' for name, share in shares.items())}; the "
+        f"master {verb} for {min(1.0, result.apply_s / max(1e-9, result.wall_s)):.0%}"
     )
+
+
+def in_bytes(n: int) -> str:
+    """Say how much something is.
+
+    Examples
+    --------
+    >>> [in_bytes(n) for n in (512, 52_000, 1_300_000, 2_000_000_000)]
+    ['512 B', '52.0 kB', '1.3 MB', '2.0 GB']
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= size:
+            return f"{n / size:.1f} {unit}"
+    return f"{n} B"
 
 
 def _rate(result: TrainingResult) -> float:

@@ -27,12 +27,14 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from paramserver.config import write_settings
 from paramserver.errors import ConfigError, DataError
 from paramserver.observe.events import Event, plain, to_line
-from paramserver.training.result import History
+
+if TYPE_CHECKING:
+    from paramserver.training.result import History
 
 CONFIG: Final = "config.toml"
 EVENTS: Final = "events.jsonl"
@@ -73,26 +75,11 @@ class RunFolder:
         ConfigError
             If it holds something, or cannot be written.
         """
+        check_is_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            is_run = (path / CONFIG).exists()
-            is_empty = next(path.iterdir(), None) is None
         except OSError as error:
             raise _cannot_write(path, error) from error
-        if is_run:
-            raise ConfigError(
-                f"{path} holds a run already. Continue it with  --resume {path}  or name another "
-                "folder with --out; nothing was changed.",
-                field="out",
-                value=str(path),
-            )
-        if not is_empty:
-            raise ConfigError(
-                f"{path} is not empty, and what it holds is no run of paramserver. Name a new or "
-                "an empty folder with --out; nothing was changed.",
-                field="out",
-                value=str(path),
-            )
         return cls(path)
 
     @classmethod
@@ -179,6 +166,34 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_is_free(path: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises
+    ------
+    ConfigError
+    """
+    try:
+        is_run = (path / CONFIG).exists()
+        is_empty = not path.exists() or next(path.iterdir(), None) is None
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    if is_run:
+        raise ConfigError(
+            f"{path} holds a run already. Continue it with  --resume {path}  or name another "
+            "folder with --out; nothing was changed.",
+            field="out",
+            value=str(path),
+        )
+    if not is_empty:
+        raise ConfigError(
+            f"{path} is not empty, and what it holds is no run of paramserver. Name a new or "
+            "an empty folder with --out; nothing was changed.",
+            field="out",
+            value=str(path),
+        )
 
 
 def check_is_run(path: Path) -> None:

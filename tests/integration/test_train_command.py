@@ -17,6 +17,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from paramserver import train as command
+from paramserver.commands import prepare
+from paramserver.data import readers
 from paramserver.transport.security import make_keys
 from tests.integration.scripts import until
 
@@ -185,6 +187,26 @@ def test_a_table_of_the_users_own_is_trained_on(train: Command, tmp_path: Path) 
         assert found["test_score"] > 0.9, model
         meaning = json.loads((tmp_path / model / "model.json").read_text())
         assert (meaning["classes"], meaning["n_features"]) == (["no", "yes"], 3)
+
+
+def test_a_large_file_is_read_by_the_workers(
+    train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 1000)
+    X = rng.standard_normal((1000, 2)) + 4 * y[:, None]
+    lines = [f"{a},{b},{kind}" for (a, b), kind in zip(X, y, strict=True)]
+    (tmp_path / "large.csv").write_text("\n".join(lines))
+    settings = ("--mode", "avg", "--data", "large.csv", "--rounds", "2", "--partitions", "2")
+    small = train.summary(*settings)
+    for module in (readers, prepare):
+        monkeypatch.setattr(module, "LARGE_BYTES", 0)
+    code, out, err = train(*settings, "--json", "--no-baseline", "--no-out")
+    assert (code, err) == (0, "")
+    assert "reading    large.csv, by" in out
+    found = json.loads(out.splitlines()[-1])
+    assert (found["n_examples"], found["n_features"]) == (small["n_examples"], 2)
+    assert found["test_score"] > 0.95
 
 
 def test_training_ends_when_the_score_is_reached_or_the_time_is_over(train: Command) -> None:
