@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from paramserver.commands.prepare import Prepared
+from paramserver.training import staleness
 from paramserver.training.result import TrainingResult
 
 
@@ -34,35 +35,12 @@ def summarise(prepared: Prepared, result: TrainingResult) -> dict[str, Any]:
         "train_loss": result.history[-1].train_loss,
         "test_score": result.test_score,
         "metric": prepared.dataset.metric,
-        "staleness": None if is_averaging else summarise_staleness(result.staleness),
+        "staleness": None if is_averaging else staleness.summarise(result.staleness),
         "rejected": {reason: n for reason, n in result.rejected.items() if n},
         "workers_lost": result.workers_lost,
         "weights_sha256": result.sha256,
         "baseline": None,
         "speedup": None,
-    }
-
-
-def summarise_staleness(staleness: Mapping[int, int]) -> dict[str, Any]:
-    """Return mean, percentiles and histogram of a count of updates by staleness.
-
-    A percentile is the least staleness that so many percent of the updates do not pass.
-
-    Examples
-    --------
-    >>> summarise_staleness({0: 98, 1: 1, 9: 1})["mean"]
-    0.1
-    """
-    counts = sorted((value, n) for value, n in staleness.items() if n)
-    total = sum(n for _, n in counts)
-    if not total:
-        return {"mean": 0.0, "p50": 0, "p95": 0, "max": 0, "histogram": {}}
-    return {
-        "mean": sum(value * n for value, n in counts) / total,
-        "p50": _percentile(counts, 50, total),
-        "p95": _percentile(counts, 95, total),
-        "max": counts[-1][0],
-        "histogram": {str(value): n for value, n in counts},
     }
 
 
@@ -82,7 +60,7 @@ def describe(prepared: Prepared, result: TrainingResult) -> Iterator[tuple[str, 
         f"{in_bytes(result.pushed_bytes)} to the master, {in_bytes(result.pulled_bytes)} from it",
     )
     if result.mode == "async":
-        found = summarise_staleness(result.staleness)
+        found = staleness.summarise(result.staleness)
         yield (
             "staleness",
             f"mean {found['mean']:.2f}, median {found['p50']}, p95 {found['p95']}, max "
@@ -125,12 +103,3 @@ def in_bytes(n: int) -> str:
 
 def _rate(result: TrainingResult) -> float:
     return result.examples / max(1e-9, result.wall_s)
-
-
-def _percentile(counts: list[tuple[int, int]], q: int, total: int) -> int:
-    seen = 0
-    for value, n in counts:
-        seen += n
-        if 100 * seen >= q * total:
-            return value
-    raise AssertionError("the counts add up to the total")

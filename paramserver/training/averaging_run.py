@@ -88,8 +88,7 @@ class AveragingRun(TrainingRun):
         """Workers that were lost since the round was opened."""
         np.copyto(self._weights[machine.round % 2].array, w)
 
-    def measures(self) -> Measures:
-        """Return where the time went, and how much went round."""
+    def _measures(self) -> Measures:
         return Measures(
             self.compute_s,
             self._wait_s,

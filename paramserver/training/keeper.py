@@ -97,6 +97,11 @@ class Keeper:
         rows = [] if self.recorded is None else self.recorded.meta["history"]
         return History.from_rows(rows)
 
+    def counters(self) -> dict[str, int]:
+        """Return what became of the checkpoints; empty where none is written."""
+        counted = {} if self._checkpoints is None else self._checkpoints.counters
+        return {f"checkpoints_{what}": n for what, n in counted.items()}
+
     @property
     def due_in_s(self) -> float:
         """Seconds until the next checkpoint; infinite where none is written."""

@@ -59,6 +59,7 @@ class Learner(Protocol):
     - ``curvature(batch) -> float``, a bound on the largest eigenvalue of the Hessian over a batch,
       or ``default_lr``, for choosing a learning rate,
     - ``check_labels(y)``, which raises `DataError` where labels do not fit the model,
+    - ``to_sklearn(w)``, which returns a stock estimator of scikit-learn with these weights,
     - ``kernel_for(rows, batch_size) -> str``, what will take the steps of a pass over such rows,
       and ``warm_up(rows, batch_size)``, called by each worker before it begins: compile, import,
     - and what `FastLearner`, `SteppingLearner` and `SparseLearner` name.

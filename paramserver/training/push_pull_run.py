@@ -107,6 +107,8 @@ class PushPullRun(TrainingRun):
         self._exchange: Exchange | None = None
         self._is_bulk = rules.staleness_bound == 0
         self._version_at_nudge = -1
+        self._staleness_before: dict[str, Counter[int]] = {}
+        """Of the workers of the masters that had this training before."""
         self._first_bad: Push | None = None
         """The first push whose gradient was not finite."""
 
@@ -117,14 +119,17 @@ class PushPullRun(TrainingRun):
         vectors = [arrays[f"optimizer.{i}"] for i in range(n_vectors)]
         self._optimizer.restore(state.meta["optimizer_steps"], vectors)
         self.server.restore(state.meta["books"])
+        self._staleness_before = {
+            name: Counter({int(staleness): n for staleness, n in counts.items()})
+            for name, counts in state.meta["staleness_by_worker"].items()
+        }
 
     def nudge(self) -> None:
         """Go on without those who have not joined, if nothing has moved since the last nudge."""
         if self._is_bulk:
             self._master.ask(lambda _: self._guard(self._nudge))
 
-    def measures(self) -> Measures:
-        """Return where the time went, and how much went round."""
+    def _measures(self) -> Measures:
         return Measures(
             self.compute_s,
             max(0.0, self._answer_s - self.apply_s),
@@ -138,7 +143,7 @@ class PushPullRun(TrainingRun):
     @property
     def staleness_by_worker(self) -> dict[str, Counter[int]]:
         """How many updates of each worker had which staleness."""
-        found: dict[str, Counter[int]] = {}
+        found = {name: Counter(counts) for name, counts in self._staleness_before.items()}
         for incarnation, staleness in self.server.staleness_of.items():
             found.setdefault(self.worker_names.get(incarnation, "?"), Counter()).update(staleness)
         return found
@@ -153,6 +158,7 @@ class PushPullRun(TrainingRun):
             "unit": server.version,
             "optimizer_steps": optimizer.n_steps,
             "books": server.books(),
+            "staleness_by_worker": self.staleness_by_worker,
         }
         return TrainingState(meta, arrays)
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Self
 
+from paramserver.errors import ConfigError
 from paramserver.training.learner import Learner
+from paramserver.training.staleness import summarise
 from paramserver.training.vector import FloatVector, fingerprint
 
 
@@ -125,6 +127,8 @@ class TrainingResult:
         the network.
     staleness_by_worker : dict of str to Counter
         How many updates of each worker had which staleness (async).
+    counters : dict of str to int
+        What became of checkpoints: ``checkpoints_saved``, ``checkpoints_failed``, ...
     """
 
     weights: FloatVector
@@ -147,6 +151,7 @@ class TrainingResult:
     pushed_bytes: int = 0
     pulled_bytes: int = 0
     staleness_by_worker: dict[str, Counter[int]] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
@@ -162,3 +167,41 @@ class TrainingResult:
     def test_score(self) -> float | None:
         """Score of the weights on the held-out rows."""
         return self.history[-1].test_score if self.history else None
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Where the time went, in seconds: all workers together, but for `apply` (the master's)."""
+        return {
+            "compute": self.compute_s,
+            "wait": self.wait_s,
+            "wire": self.wire_s,
+            "apply": self.apply_s,
+        }
+
+    @property
+    def staleness_summary(self) -> dict[str, Any]:
+        """Mean, p50, p95, max and histogram of the staleness, and `by_worker` the same of each."""
+        by_worker = {
+            name: summarise(staleness)
+            for name, staleness in sorted(self.staleness_by_worker.items())
+        }
+        return summarise(self.staleness) | {"by_worker": by_worker}
+
+    def to_sklearn(self) -> Any:
+        """Return a stock scikit-learn estimator that predicts as these weights do.
+
+        Raises
+        ------
+        ConfigError
+            If the learner knows none (it has no method ``to_sklearn(w)``).
+        """
+        make = getattr(self.learner, "to_sklearn", None)
+        if make is None:
+            name = type(self.learner).__name__
+            raise ConfigError(
+                f"{name} has no counterpart in scikit-learn. Use the weights themselves "
+                f"(result.weights), or give {name} a method to_sklearn(w) that returns one.",
+                field="learner",
+                value=name,
+            )
+        return make(self.weights)

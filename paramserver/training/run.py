@@ -60,10 +60,6 @@ class Snapshot(NamedTuple):
     at: float
 
 
-TOTALS = ("examples", "compute_s", "apply_s")
-"""Sums that a training which is resumed goes on with."""
-
-
 class Measures(NamedTuple):
     """Where the time of a training went, and how much went round.
 
@@ -90,6 +86,11 @@ class Measures(NamedTuple):
     pushed_bytes: int
     pulled_bytes: int
     rows_bytes: int
+
+    def plus(self, other: Measures) -> Measures:
+        """Return those of two parts of a training together."""
+        added = {name: value + getattr(other, name) for name, value in self._asdict().items()}
+        return Measures(**added)
 
 
 class TrainingRun:
@@ -130,6 +131,8 @@ class TrainingRun:
         self.ended_at = 0.0
         self.is_sound = True
         self._wall_s_before = 0.0
+        self._measured_before = Measures(0.0, 0.0, 0.0, 0.0, 0, 0, 0)
+        """By the masters that had this training before."""
         self._internals = internals
         self._master = internals.master
         self._phase = internals.next_phase()
@@ -210,14 +213,14 @@ class TrainingRun:
 
     def restore(self, state: TrainingState) -> None:
         """Go on from what `capture` has returned, instead of from the start. Before `start`."""
-        for name in TOTALS:
-            setattr(self, name, state.meta[name])
+        self.examples = state.meta["examples"]
         self._wall_s_before = state.meta["wall_s"]
+        self._measured_before = Measures(**state.meta["measures"])
         self._restore(state)
 
     def measures(self) -> Measures:
         """Return where the time went, and how much went round; complete at the end."""
-        raise NotImplementedError
+        return self._measured_before.plus(self._measures())
 
     @property
     def staleness_by_worker(self) -> dict[str, Counter[int]]:
@@ -332,6 +335,10 @@ class TrainingRun:
     def _forget(self, incarnation: int) -> None:
         raise NotImplementedError
 
+    def _measures(self) -> Measures:
+        """Return what this master has measured."""
+        raise NotImplementedError
+
     def _state(self) -> TrainingState:
         """Return copies of what the rest of the training follows from."""
         raise NotImplementedError
@@ -415,8 +422,12 @@ class TrainingRun:
     def _capture(self) -> TrainingState:
         state = self._state()
         wall_s = (self.ended_at or self._master.clock()) - self.began_at
-        totals = {name: getattr(self, name) for name in TOTALS}
-        return TrainingState(state.meta | totals | {"wall_s": wall_s}, state.arrays)
+        totals = {
+            "examples": self.examples,
+            "wall_s": wall_s,
+            "measures": self.measures()._asdict(),
+        }
+        return TrainingState(state.meta | totals, state.arrays)
 
     def _fail(self, error: BaseException) -> None:
         with self._changed:

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cached_property
+from importlib import metadata
 from typing import Any, Final
 
 import numpy as np
@@ -86,9 +87,11 @@ def describe_run(
         del settings["epochs"]
     elif not mode.tail:
         del settings["rounds"]
+    kernel_for = getattr(learner, "kernel_for", None)
     return {
         "mode": settings,
         "learner": describe(learner),
+        "kernel": "" if kernel_for is None else kernel_for(rows, batch_size),
         "n_weights": learner.size,
         "dtype": str(np.dtype(learner.dtype)),
         "batch_size": batch_size,
@@ -105,6 +108,7 @@ def describe_machine() -> dict[str, Any]:
     blas = config["Build Dependencies"]["blas"]
     return {
         "numpy": np.__version__,
+        "numba": _version("numba"),
         "blas": f"{blas['name']} {blas['version']}",
         "processor": platform.machine(),
         "simd": sorted(config["SIMD Extensions"].get("found", [])),
@@ -144,6 +148,14 @@ def warn_of_machine(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> No
             MachineWarning,
             stacklevel=3,
         )
+
+
+def _version(package: str) -> str:
+    """Return the version of a package without importing it."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 def _describe_rows(rows: Batch, parts: Sequence[npt.NDArray[np.intp]]) -> dict[str, Any]:

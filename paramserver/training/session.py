@@ -179,7 +179,9 @@ def fit(
         finally:
             run.close()
     lost = cluster.status().counters.get("workers_lost", 0) - lost_before
-    return _result(run, final, history, learner, step, rows.n, lost)
+    result = _result(run, final, history, learner, step, rows.n, lost)
+    result.counters = keeper.counters()
+    return result
 
 
 def _open_run(
@@ -319,8 +321,8 @@ def _result(
         units=final.unit,
         examples=final.examples,
         wall_s=run.ended_at - run.began_at,
-        compute_s=run.compute_s,
-        apply_s=run.apply_s,
+        compute_s=measures.compute_s,
+        apply_s=measures.apply_s,
         lr=lr,
         n_partitions=len(run.plan.n_batches),
         n_examples=n_examples,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import pytest
 
 import paramserver as ps
 from paramserver.errors import ConfigError
+from paramserver.training.checkpoint import CheckpointWarning, Disk
+from paramserver.training.checkpoint_file import read_state
 from paramserver.training.optimizers import Momentum
 from paramserver.training.result import Progress
 from tests.numerics.learners import LeastSquares, Ledger
@@ -119,7 +123,9 @@ def test_no_push_is_lost_or_applied_twice_when_training_is_resumed(
     )
     assert unit < result.units
     assert sum(result.staleness.values()) == 120
+    assert sum(result.staleness_by_worker.values(), Counter()) == result.staleness
     assert result.examples == 480
+    assert result.counters == {"checkpoints_saved": 1}
     if bound == 0:  # a row adds its share of the step it is in: a half, or all where one is alone
         assert ((result.weights >= 1) & (result.weights <= 2)).all()
     else:
@@ -147,6 +153,60 @@ def test_a_finished_training_that_is_resumed_has_the_same_result_and_can_go_on_f
     longer = fit(9, checkpoints=checkpoints, resume=True)
     assert longer.sha256 == fit(9).sha256
     assert [row.unit for row in longer.history] == [4, 9]
+
+
+class FullAtLast(Disk):
+    """Takes one checkpoint, and no more."""
+
+    n_taken = 0
+
+    def sync(self, fd: int) -> None:
+        if self.n_taken:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.n_taken += 1
+
+
+def test_training_goes_on_where_the_disk_is_full_and_can_be_resumed_from_what_it_took(
+    cluster: ps.LocalCluster, tmp_path: Path
+) -> None:
+    common: dict[str, Any] = {
+        "learner": LeastSquares(7, pause_s=0.002),
+        "data": least_squares_data(),
+        "mode": ps.Averaging(rounds=30, n_partitions=2),
+        "cluster": cluster,
+    }
+    full = ps.Checkpoints(tmp_path, every_s=0.02, disk=FullAtLast())
+    with pytest.warns(CheckpointWarning, match="No space left") as warned:
+        result = ps.fit(checkpoints=full, **common)
+    assert len(warned) == 1
+    assert result.counters["checkpoints_saved"] == 1
+    assert result.counters["checkpoints_failed"] >= 1
+    (path,) = full.paths()
+    resumed = ps.fit(checkpoints=ps.Checkpoints(tmp_path), resume=True, **common)
+    assert resumed.sha256 == result.sha256
+    assert resumed.units == 30
+    assert path.exists()
+
+
+def test_a_training_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
+    cluster: ps.LocalCluster, tmp_path: Path
+) -> None:
+    common: dict[str, Any] = {
+        "learner": LeastSquares(7, pause_s=0.002),
+        "data": least_squares_data(),
+        "mode": ps.Averaging(rounds=30, n_partitions=2),
+        "cluster": cluster,
+    }
+    whole = ps.fit(checkpoints=ps.Checkpoints(tmp_path, every_s=0.02), **common)
+    before, newest = ps.Checkpoints(tmp_path).paths()[-2:]
+    damaged = bytearray(newest.read_bytes())
+    damaged[-40] ^= 1
+    newest.write_bytes(damaged)
+    with pytest.warns(CheckpointWarning, match=newest.name):
+        resumed = ps.fit(checkpoints=ps.Checkpoints(tmp_path), resume=True, **common)
+    assert read_state(before).meta["unit"] < 30
+    assert resumed.sha256 == whole.sha256
+    assert resumed.counters == {"checkpoints_damaged": 1, "checkpoints_saved": 1}
 
 
 def test_where_there_is_no_checkpoint_yet_training_begins(
