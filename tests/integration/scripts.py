@@ -69,12 +69,20 @@ def start(folder: Path, code: str, *options: str) -> Script:
     popen = subprocess.Popen(
         [sys.executable, "-X", "faulthandler", *options, str(path)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": root},
+        env={**_plain_environment(), "PYTHONPATH": root},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     return Script(popen, folder)
+
+
+def _plain_environment() -> dict[str, str]:
+    """This process's environment, but for the measuring of coverage: it spoils Ctrl-C.
+
+    A signal that comes while the tracer works is raised inside of it, and lost.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
 
 def run(folder: Path, code: str, *options: str) -> Script:
