@@ -95,9 +95,12 @@ class Worker:
         with self._lock:
             while self._exit is None:
                 self._pump()
-                if self._start is not None:
+                if self._exit is not None:
+                    break
+                # Nobody can be sure to poll while a job runs: the result before leaves first.
+                if self._start is not None and self._transport.is_flushed():
                     self._run_job(self._start)
-                elif self._exit is None:
+                else:
                     self._wait()
         if self._exit.code:
             print(f"paramserver worker: {self._exit.reason}", file=sys.stderr, flush=True)
@@ -377,6 +380,10 @@ def _leave_forked() -> NoReturn:
 
 
 def _connect(config: ChildConfig) -> WorkerTransport:
+    if config.address.startswith("unix://"):
+        from paramserver.transport.unix_worker import UnixWorkerTransport
+
+        return UnixWorkerTransport.connect(config.address)
     from paramserver.transport.security import load_worker_keys
     from paramserver.transport.zmq import ZmqWorkerTransport
 

@@ -303,11 +303,12 @@ def _connected(
 def _wait(
     is_true: Callable[[], bool], otherwise: str, *ends: MasterTransport | WorkerTransport
 ) -> None:
+    """Wait for something at the first end, and let the others do what they do while they poll."""
     deadline = time.monotonic() + PATIENCE_S
     while not is_true():
         assert time.monotonic() < deadline, otherwise
-        for end in ends:
-            end.poll(_SLICE_S)
+        for end in reversed(ends):
+            end.poll(_SLICE_S if end is ends[0] else 0.0)
 
 
 def _send_to_master(
@@ -339,7 +340,7 @@ def _receive_at_master(master: MasterTransport, worker: WorkerTransport) -> Rece
             found.append(received)
         return received is not None
 
-    _wait(has_come, f"a message did not reach the master ({worker.take_failure()})", master)
+    _wait(has_come, f"a message did not reach the master ({worker.take_failure()})", master, worker)
     return found[0]
 
 
@@ -352,7 +353,7 @@ def _receive_at_worker(worker: WorkerTransport, master: MasterTransport) -> Sequ
             found.append(frames)
         return frames is not None
 
-    _wait(has_come, "a message did not reach the worker", worker)
+    _wait(has_come, "a message did not reach the worker", worker, master)
     return found[0]
 
 

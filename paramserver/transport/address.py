@@ -1,7 +1,9 @@
-"""Where a master can be reached: `ipc:///folder/name` or `tcp://host:port`.
+"""Where a master can be reached: `unix:///folder/name`, `ipc:///folder/name`, `tcp://host:port`.
 
-Rule 1: an address is checked here, in words, before ZeroMQ sees it.
-Rule 2: an ipc socket lies in a folder that only its user can enter; that folder is the lock.
+The first two lie in the file system: a plain socket of the kernel, and one of ZeroMQ's.
+
+Rule 1: an address is checked here, in words, before a transport sees it.
+Rule 2: a socket with a file lies in a folder that only its user can enter; that folder is the lock.
 """
 
 from __future__ import annotations
@@ -22,19 +24,19 @@ class Address(NamedTuple):
     """One address, taken apart."""
 
     scheme: str
-    """'ipc' or 'tcp'."""
+    """'unix', 'ipc' or 'tcp'."""
     path: str
     """Of the socket; '' for tcp."""
     host: str
-    """Without brackets; '' for ipc."""
+    """Without brackets; '' for one in the file system."""
     port: int
     """0 lets the system choose, where a master binds."""
 
     @property
     def endpoint(self) -> str:
         """The address as ZeroMQ spells it."""
-        if self.scheme == "ipc":
-            return f"ipc://{self.path}"
+        if self.path:
+            return f"{self.scheme}://{self.path}"
         host = f"[{self.host}]" if self.is_ipv6 else self.host
         return f"tcp://{host}:{self.port or '*'}"
 
@@ -45,7 +47,7 @@ class Address(NamedTuple):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
-        if self.scheme == "ipc" or self.host == "localhost":
+        if self.path or self.host == "localhost":
             return True
         try:
             return ipaddress.ip_address(self.host).is_loopback
@@ -59,8 +61,8 @@ def parse_address(address: str) -> Address:
     Parameters
     ----------
     address : str
-        ``ipc:///folder/name``, ``tcp://host:port`` or ``tcp://[ipv6]:port``; the port ``0`` or
-        ``*`` lets the system choose one.
+        ``unix:///folder/name``, ``ipc:///folder/name``, ``tcp://host:port`` or
+        ``tcp://[ipv6]:port``; the port ``0`` or ``*`` lets the system choose one.
 
     Raises
     ------
@@ -68,41 +70,41 @@ def parse_address(address: str) -> Address:
         If it is not an address, or the path is too long for a unix socket.
     """
     scheme, separator, rest = address.partition("://")
-    if separator and scheme == "ipc":
-        return _parse_ipc(address, rest)
+    if separator and scheme in ("unix", "ipc"):
+        return _parse_path(address, scheme, rest)
     if separator and scheme == "tcp":
         return _parse_tcp(address, rest)
-    raise _bad(address, "it starts with neither tcp:// nor ipc://")
+    raise _bad(address, "it starts with none of tcp://, ipc:// and unix://")
 
 
-def check_private_folder(path: str) -> None:
-    """Check that the folder of an ipc socket belongs to this user alone.
+def check_private_folder(address: Address) -> None:
+    """Check that the folder of a socket with a file belongs to this user alone.
 
     Raises
     ------
     ConfigError
         If it does not exist, is owned by someone else, or lets others in.
     """
-    folder = os.path.dirname(path)
+    folder = os.path.dirname(address.path)
     try:
         found = os.stat(folder)
     except OSError as error:
-        raise _bad(f"ipc://{path}", f"its folder cannot be used ({error.strerror})") from error
+        raise _bad(address.endpoint, f"its folder cannot be used ({error.strerror})") from error
     if not stat.S_ISDIR(found.st_mode):
-        raise _bad(f"ipc://{path}", f"{folder} is not a folder")
+        raise _bad(address.endpoint, f"{folder} is not a folder")
     if found.st_uid != os.geteuid():
-        raise _bad(f"ipc://{path}", f"the folder {folder} belongs to user id {found.st_uid}")
+        raise _bad(address.endpoint, f"the folder {folder} belongs to user id {found.st_uid}")
     if found.st_mode & 0o077:
         raise _bad(
-            f"ipc://{path}",
+            address.endpoint,
             f"other users can enter the folder {folder}, so they could send it code to run; "
             f"type: chmod 700 {folder}",
         )
 
 
-def _parse_ipc(address: str, path: str) -> Address:
+def _parse_path(address: str, scheme: str, path: str) -> Address:
     if not path.startswith("/"):
-        raise _bad(address, "the path must start with '/' (ipc:///folder/name)")
+        raise _bad(address, f"the path must start with '/' ({scheme}:///folder/name)")
     n_bytes = len(os.fsencode(path))
     if n_bytes > MAX_IPC_PATH_BYTES:
         raise _bad(
@@ -110,7 +112,7 @@ def _parse_ipc(address: str, path: str) -> Address:
             f"its path has {n_bytes} bytes and a unix socket allows {MAX_IPC_PATH_BYTES}; use a "
             "shorter folder (set TMPDIR to one, /tmp say)",
         )
-    return Address("ipc", path, "", 0)
+    return Address(scheme, path, "", 0)
 
 
 def _parse_tcp(address: str, rest: str) -> Address:

@@ -4,6 +4,7 @@ Rule 1: a transport moves frames and knows nothing of what they say.
 Rule 2: it never blocks but in `poll`, and `poll` ends by its time-out, by a frame or by `wake`.
 Rule 3: one thread at a time uses an end; only `wake` may be called from any thread.
 Rule 4: it says honestly what became of a send: taken, no room yet, or nobody there.
+Rule 5: what was taken leaves while its sender polls, if not before.
 """
 
 from __future__ import annotations
@@ -97,6 +98,10 @@ class WorkerTransport(ABC):
     @abstractmethod
     def send(self, frames: Sequence[Buffer]) -> Sent:
         """Send one message to the master, without waiting."""
+
+    def is_flushed(self) -> bool:
+        """Say whether what was taken will leave without another `poll`."""
+        return True
 
     @abstractmethod
     def receive(self) -> Sequence[Buffer] | None:

@@ -12,6 +12,12 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import time
+from collections.abc import Callable
+from typing import Final
+
+_LOOK_EVERY_S: Final = 1.0
+_LOOK_EVERY_WHILE_SCARCE_S: Final = 0.25
 
 
 def most_descriptors() -> int:
@@ -41,3 +47,40 @@ def next_descriptor(any_open: int) -> int:
 def is_scarce(newest: int) -> bool:
     """Say whether a descriptor lies in the last quarter: nobody else may connect."""
     return newest >= most_descriptors() * 3 // 4
+
+
+class RoomWatch:
+    """Keeps an eye on whether there is room for more connections.
+
+    Parameters
+    ----------
+    any_open : int
+        A descriptor that is open as long as this is used.
+    on_change : callable
+        Told whether descriptors have become scarce, or are so no more.
+
+    Attributes
+    ----------
+    look_at_s : float
+        When `look` wants to be called, by time.monotonic.
+    is_scarce : bool
+    """
+
+    def __init__(self, any_open: int, on_change: Callable[[bool], None]) -> None:
+        self.is_scarce = False
+        self.look_at_s = time.monotonic() + _LOOK_EVERY_S
+        self._any_open = any_open
+        self._on_change = on_change
+
+    def look(self) -> None:
+        """Look at what number the next descriptor would get."""
+        self.note(next_descriptor(self._any_open))
+
+    def note(self, newest: int) -> None:
+        """Take note of a new descriptor's number."""
+        scarce = is_scarce(newest)
+        wait_s = _LOOK_EVERY_WHILE_SCARCE_S if scarce else _LOOK_EVERY_S
+        self.look_at_s = time.monotonic() + wait_s
+        if scarce is not self.is_scarce:
+            self.is_scarce = scarce
+            self._on_change(scarce)

@@ -11,7 +11,6 @@ Rule 4: no exception may be raised into the thread that uses an end (by a signal
 from __future__ import annotations
 
 import errno
-import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -19,11 +18,11 @@ from typing import Any, Final, Self
 
 import zmq
 
-from paramserver.errors import AuthenticationFailed, TransportError
+from paramserver.errors import AuthenticationFailed, ConfigError, TransportError
 from paramserver.protocol.messages import Buffer
-from paramserver.transport import descriptors
 from paramserver.transport.address import Address, check_private_folder, parse_address
 from paramserver.transport.base import MasterTransport, Received, Sent, WorkerTransport
+from paramserver.transport.descriptors import RoomWatch, is_scarce
 from paramserver.transport.handshake import HandshakeWatch
 from paramserver.transport.security import Doorkeeper, MasterKeys, WorkerKeys
 from paramserver.transport.socket_file import SocketFile
@@ -35,8 +34,6 @@ MAX_KNOWN_PEERS: Final = 4096
 _ECHOES_S: Final = (0.05, 1.0)
 """A drop is announced by the I/O thread a moment before the peer becomes unreachable, so
 `take_disconnected` says it again after these times: a probe that came too early is repeated."""
-_LOOK_EVERY_S: Final = 1.0
-_LOOK_EVERY_WHILE_SCARCE_S: Final = 0.25
 
 
 class ZmqMasterTransport(ZmqEnd, MasterTransport):
@@ -67,8 +64,7 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
         self._disconnected = False
         self._echoes: list[float] = []
         self._file: SocketFile | None = None
-        self._is_scarce = False
-        self._next_look_s = time.monotonic() + _LOOK_EVERY_S
+        self._room = RoomWatch(self._bell.fileno(), self._on_scarcity)
         self._socket.set(zmq.ROUTER_MANDATORY, 1)
         self._socket.set(zmq.BACKLOG, 1024)
         self._doorkeeper: Doorkeeper | None = None
@@ -199,8 +195,8 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
         poll is also too busy to welcome whom it would let in.
         """
         super().poll(timeout_s)
-        if time.monotonic() >= self._next_look_s:
-            self._look_for_room()
+        if time.monotonic() >= self._room.look_at_s:
+            self._room.look()
 
     def _on_ready(self, item: Any) -> None:
         if self._doorkeeper is not None and item is self._doorkeeper.socket:
@@ -209,8 +205,8 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
             super()._on_ready(item)
 
     def _next_duty_s(self) -> float | None:
-        if self._is_scarce:
-            return min(self._next_look_s, *self._echoes) if self._echoes else self._next_look_s
+        if self._room.is_scarce:
+            return min(self._room.look_at_s, *self._echoes)
         return self._echoes[0] if self._echoes else None
 
     def _do_duty(self) -> None:
@@ -220,8 +216,8 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
 
     def _on_event(self, event: int, value: int) -> None:
         if event == zmq.EVENT_ACCEPTED:
-            if descriptors.is_scarce(value):
-                self._note_scarcity(True)
+            if is_scarce(value):
+                self._room.note(value)
         elif event == zmq.EVENT_DISCONNECTED:
             self._disconnected = True
             now_s = time.monotonic()
@@ -229,23 +225,13 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
         else:
             self._count("handshake_failed")
 
-    def _look_for_room(self) -> None:
-        newest = descriptors.next_descriptor(self._bell.fileno())
-        self._note_scarcity(descriptors.is_scarce(newest))
-
-    def _note_scarcity(self, is_scarce: bool) -> None:
+    def _on_scarcity(self, is_scarce: bool) -> None:
         """Let nobody in, where that is possible, while descriptors are scarce.
 
         To unbind would also drop everybody who is in: ZeroMQ's connections belong to the listener.
         But a socket whose file has another name is not found. Over tcp there is no such way;
         there ZeroMQ survives to have no descriptor.
         """
-        self._next_look_s = time.monotonic() + (
-            _LOOK_EVERY_WHILE_SCARCE_S if is_scarce else _LOOK_EVERY_S
-        )
-        if is_scarce == self._is_scarce:
-            return
-        self._is_scarce = is_scarce
         if is_scarce:
             self._count("no_descriptors")
         if self._file is not None:
@@ -256,7 +242,7 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
 
     def close(self, linger_s: float = 0.0) -> None:
         """Close, giving frames already taken up to `linger_s` to leave. May be called twice."""
-        if self._file is not None and os.getpid() == self._pid:
+        if self._file is not None and not self._is_forked:
             self._file.remove()
         super().close(linger_s)
 
@@ -438,8 +424,14 @@ class ZmqWorkerTransport(ZmqEnd, WorkerTransport):
 
 def _check_safety(address: str, parsed: Address, has_keys: bool, allow_insecure: bool) -> None:
     """Refuse TCP in the open, and ipc where others could come in."""
+    if parsed.scheme not in ("ipc", "tcp"):
+        raise ConfigError(
+            f"ZeroMQ listens at tcp://HOST:PORT or ipc:///folder/name, not at {address}.",
+            field="address",
+            value=address,
+        )
     if parsed.scheme == "ipc":
-        check_private_folder(parsed.path)
+        check_private_folder(parsed)
         return
     if has_keys:
         return

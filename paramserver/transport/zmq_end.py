@@ -7,37 +7,30 @@ Rule 3: a message is checked as a whole before its first frame leaves.
 
 from __future__ import annotations
 
-import math
-import os
 import struct
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import zmq
 
-from paramserver.errors import LocalProtocolError, MessageTooLarge
 from paramserver.protocol.messages import Buffer
 from paramserver.transport.address import Address
-from paramserver.transport.bell import Bell
+from paramserver.transport.end import End, as_ms
+from paramserver.transport.frames import MAX_FRAME_BYTES, VIEWED_BYTES, check_frame, check_some
 
-MAX_FRAME_BYTES: Final = 16 * 1024 * 1024 + 128 * 1024
-"""Arrays are split at 16 MiB; the rest is room for what stands around them."""
 HIGH_WATER_MARK: Final = 1000
 """Messages queued for one peer. It counts messages, not bytes: flow control is by credit."""
 LENT_BYTES: Final = 1024 * 1024
 """From here on a frame is lent to ZeroMQ instead of copied. pyzmq learns through a thread of its
 own when ZeroMQ gives it back; below this size that costs more than the copy (measured over ipc:
 78 against 71 us a round trip at 64 KiB, 231 against 241 at 1 MiB, 4.5 against 5.7 ms at 16 MiB)."""
-VIEWED_BYTES: Final = 64 * 1024
-"""From here on a received frame is a view of ZeroMQ's memory instead of a copy."""
 
 NOW: Final = int(zmq.DONTWAIT)
 NOW_AND_MORE: Final = int(zmq.DONTWAIT | zmq.SNDMORE)
 READABLE: Final = int(zmq.POLLIN)
 
 
-class ZmqEnd:
+class ZmqEnd(End):
     """What both ends share.
 
     Parameters
@@ -53,11 +46,9 @@ class ZmqEnd:
     trusted: bool
 
     def __init__(self, kind: int, address: Address, events: int) -> None:
-        self._pid = os.getpid()
-        self._closed = False
+        super().__init__()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._context.set(zmq.MAX_SOCKETS, 32)
-        self._bell = Bell()
         self._socket = self._context.socket(kind)
         self._set_options(address)
         self._monitor = self._open_monitor(events)
@@ -67,7 +58,6 @@ class ZmqEnd:
             (self._bell.fileno(), READABLE),
             (self._monitor, READABLE),
         ]
-        self._watched: dict[int, Callable[[], None]] = {}
         self._recv = self._socket.recv
         self._is_readable = False
 
@@ -94,22 +84,6 @@ class ZmqEnd:
         return monitor
 
     # --- waiting ---------------------------------------------------------------------------------
-
-    def poll(self, timeout_s: float | None) -> None:
-        """Wait until a message may be there, `wake` is called, or the time is over."""
-        due_s = self._next_duty_s()
-        if due_s is not None:
-            left_s = max(0.0, due_s - time.monotonic())
-            timeout_s = left_s if timeout_s is None else min(timeout_s, left_s)
-        end_at = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._poll_once(timeout_s):
-            # Watched descriptors alone are no reason to let the caller look at everything.
-            if end_at is not None:
-                timeout_s = end_at - time.monotonic()
-                if timeout_s <= 0:
-                    break
-        if due_s is not None and time.monotonic() >= due_s:
-            self._do_duty()
 
     def _poll_once(self, timeout_s: float | None) -> bool:
         """Wait once; return whether watched descriptors, and nothing else, were ready."""
@@ -144,17 +118,6 @@ class ZmqEnd:
         """Undo `watch`; a descriptor that is not watched does no harm."""
         if self._watched.pop(fd, None) is not None:
             self._items.remove((fd, READABLE))
-
-    def _next_duty_s(self) -> float | None:
-        """Return when (by time.monotonic) `_do_duty` wants to be called by `poll`, if at all."""
-        return None
-
-    def _do_duty(self) -> None:
-        """Do what has to be done at certain times."""
-
-    def wake(self) -> None:
-        """End a `poll` at once, the current or else the next one. From any thread."""
-        self._bell.ring()
 
     # --- events of the socket's life -------------------------------------------------------------
 
@@ -202,25 +165,12 @@ class ZmqEnd:
             return
         self._closed = True
         self._bell.close()
-        if os.getpid() != self._pid:  # a forked copy: sockets and threads belong to the parent
+        if self._is_forked:
             return
         self._socket.disable_monitor()
         for sock in self._sockets:
             sock.close(linger=as_ms(linger_s) if sock is self._socket else 0)
         self._context.term()  # waits for `linger_s` at most: every socket is closed
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-
-def as_ms(timeout_s: float | None) -> int:
-    """Round up to milliseconds, as ZeroMQ counts time; -1 for no end."""
-    if timeout_s is None:
-        return -1
-    return min(2**31 - 1, max(0, math.ceil(timeout_s * 1000.0)))
 
 
 def pack(frames: Sequence[Buffer]) -> list[Buffer | zmq.Frame]:
@@ -233,28 +183,11 @@ def pack(frames: Sequence[Buffer]) -> list[Buffer | zmq.Frame]:
     LocalProtocolError
         If there is nothing to send, or a frame is not contiguous.
     """
-    parts: list[Buffer | zmq.Frame] = []
-    for frame in frames:
-        if isinstance(frame, bytes):
-            n_bytes = len(frame)
-        else:
-            view = memoryview(frame)
-            n_bytes = view.nbytes
-            if not view.contiguous:
-                raise LocalProtocolError("A frame must be one contiguous run of bytes.")
-        parts.append(frame if n_bytes < LENT_BYTES else _lend(frame, n_bytes))
-    if not parts or (len(parts) == 1 and not frames[0]):
-        raise LocalProtocolError("An empty message cannot be sent: it is the probe.")
-    return parts
+    check_some(frames)
+    return [frame if check_frame(frame) < LENT_BYTES else _lend(frame) for frame in frames]
 
 
-def _lend(frame: Buffer, n_bytes: int) -> Buffer | zmq.Frame:
-    if n_bytes > MAX_FRAME_BYTES:
-        raise MessageTooLarge(
-            f"A frame of {n_bytes} bytes cannot be sent: the limit is {MAX_FRAME_BYTES}. Split it.",
-            size_bytes=n_bytes,
-            limit_bytes=MAX_FRAME_BYTES,
-        )
+def _lend(frame: Buffer) -> Buffer | zmq.Frame:
     try:
         return zmq.Frame(frame, copy=False)
     except RuntimeError:  # the interpreter is exiting and pyzmq lends no more: let it be copied

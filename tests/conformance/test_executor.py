@@ -811,7 +811,7 @@ def test_a_job_may_have_a_cluster_of_its_own(cluster: ps.LocalCluster) -> None:
 
 
 def test_it_shows_itself_in_notebooks(cluster: ps.LocalCluster) -> None:
-    assert repr(cluster).startswith("<LocalCluster at ipc://")
+    assert repr(cluster).startswith("<LocalCluster at unix://")
     assert repr(cluster).endswith(": 2 workers>")
     shown = cluster._repr_html_()
     for worker in cluster.status().workers:

@@ -16,6 +16,8 @@ from paramserver.testing.conformance import TRANSPORT_CHECKS, MasterMaker, Worke
 from paramserver.transport.base import Sent
 from paramserver.transport.inproc import InprocHub, InprocMasterTransport, InprocWorkerTransport
 from paramserver.transport.security import load_master_keys, load_worker_keys, make_keys
+from paramserver.transport.unix_master import UnixMasterTransport
+from paramserver.transport.unix_worker import UnixWorkerTransport
 from paramserver.transport.zmq import ZmqMasterTransport, ZmqWorkerTransport
 
 Spoiler: TypeAlias = Callable[[Any], None] | None
@@ -28,7 +30,7 @@ def _pyzmq_keeps_no_thread() -> Iterator[None]:
     garbage.gc.stop()
 
 
-@pytest.fixture(params=["inproc", "ipc", "tcp", "tcp on IPv6"])
+@pytest.fixture(params=["inproc", "unix", "ipc", "tcp", "tcp on IPv6"])
 def makers(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[MasterMaker, WorkerMaker]:
     if request.param == "inproc":
         hub = InprocHub()
@@ -38,6 +40,12 @@ def makers(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[MasterMaker,
         return (
             lambda address: ZmqMasterTransport.bind(f"ipc://{tmp_path}/s"),
             lambda address: ZmqWorkerTransport.connect(address),
+        )
+    if request.param == "unix":
+        tmp_path.chmod(0o700)
+        return (
+            lambda address: UnixMasterTransport.bind(f"unix://{tmp_path}/s"),
+            lambda address: UnixWorkerTransport.connect(address),
         )
     folder = make_keys(tmp_path / "keys")
     host = "[::1]" if "6" in request.param else "127.0.0.1"

@@ -22,6 +22,7 @@ from paramserver.transport.address import (
         ("tcp://0.0.0.0:*", Address("tcp", "", "0.0.0.0", 0), "tcp://0.0.0.0:*"),
         ("tcp://[::1]:80", Address("tcp", "", "::1", 80), "tcp://[::1]:80"),
         ("ipc:///run/x/s", Address("ipc", "/run/x/s", "", 0), "ipc:///run/x/s"),
+        ("unix:///run/x/s", Address("unix", "/run/x/s", "", 0), "unix:///run/x/s"),
     ],
 )
 def test_an_address_is_taken_apart_and_put_together(
@@ -47,6 +48,7 @@ def test_an_address_is_taken_apart_and_put_together(
         "tcp://::1:5555",
         "tcp://[host]:5555",
         "ipc://relative/s",
+        "unix://relative/s",
         "ipc://",
         "ipc://@abstract",
     ],
@@ -85,7 +87,7 @@ def test_loopback_is_told_from_the_network(host: str, is_loopback: bool) -> None
 
 def test_a_folder_of_mode_0700_is_private(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    check_private_folder(f"{tmp_path}/s")
+    check_private_folder(Address("ipc", f"{tmp_path}/s", "", 0))
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o701, 0o720, 0o777])
@@ -94,7 +96,7 @@ def test_a_folder_that_others_can_enter_is_refused_with_the_command_to_type(
 ) -> None:
     tmp_path.chmod(mode)
     with pytest.raises(ConfigError, match=f"chmod 700 {tmp_path}"):
-        check_private_folder(f"{tmp_path}/s")
+        check_private_folder(Address("ipc", f"{tmp_path}/s", "", 0))
 
 
 def test_a_folder_of_another_user_is_refused(
@@ -103,12 +105,12 @@ def test_a_folder_of_another_user_is_refused(
     tmp_path.chmod(0o700)
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
     with pytest.raises(ConfigError, match="belongs to user id"):
-        check_private_folder(f"{tmp_path}/s")
+        check_private_folder(Address("ipc", f"{tmp_path}/s", "", 0))
 
 
 def test_a_folder_that_is_missing_or_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
-        check_private_folder(f"{tmp_path}/missing/s")
+        check_private_folder(Address("ipc", f"{tmp_path}/missing/s", "", 0))
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is not a folder"):
-        check_private_folder(f"{tmp_path}/file/s")
+        check_private_folder(Address("ipc", f"{tmp_path}/file/s", "", 0))
