@@ -206,7 +206,7 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
 
     def _next_duty_s(self) -> float | None:
         if self._room.is_scarce:
-            return min(self._room.look_at_s, *self._echoes)
+            return min((self._room.look_at_s, *self._echoes))
         return self._echoes[0] if self._echoes else None
 
     def _do_duty(self) -> None:

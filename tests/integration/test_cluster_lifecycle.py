@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from zmq.utils import garbage
 
 import paramserver as ps
 from paramserver.errors import ClusterClosed, ConfigError, NoWorkers
@@ -492,11 +493,31 @@ def test_jobs_without_workers_wait_and_then_say_so() -> None:
         assert not wait([cancelled], PATIENCE_S).not_done
         with pytest.raises(NoWorkers, match="0 of 1"):
             cluster.wait_for_workers(1, timeout_s=0.1)
+        # From here on a worker has to come in time, on a busy machine, too.
+        cluster._master.ask(lambda machine: setattr(machine, "no_workers_timeout_s", PATIENCE_S))
         future = cluster.submit(abs, -1)
         cluster.scale(1)
         assert future.result(PATIENCE_S) == 1
         cluster.submit(abs, -1).cancel()
         cluster.scale(0)
+
+
+def test_a_local_cluster_goes_over_zeromq_where_asked() -> None:
+    with ps.LocalCluster(1, transport="zeromq") as cluster:
+        assert cluster.address.startswith("ipc://")
+        assert cluster.trusted
+        assert list(cluster.map(abs, range(-1000, 0))) == list(range(1000, 0, -1))
+        block = bytes(3_000_000)
+        assert cluster.submit(bytes.__add__, block, b"1").result(PATIENCE_S) == block + b"1"
+        os.kill(cluster.submit(os.getpid).result(PATIENCE_S), signal.SIGKILL)
+        assert cluster.submit(abs, -1).result(PATIENCE_S) == 1
+        assert cluster.status().counters["workers_lost"] == 1
+    garbage.gc.stop()  # the thread that pyzmq starts, once in a process, for large frames
+
+
+def test_a_transport_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'auto', 'unix' or 'zeromq', not 'pigeons'"):
+        ps.LocalCluster(1, transport="pigeons")
 
 
 @pytest.mark.parametrize("n", [0, -1, 2.5, "3", float("nan")])
