@@ -1,4 +1,4 @@
-"""Is this a learner? The promises of `training.learner.Learner`, checked one by one.
+"""Is this a learner? The promises of `training.learner`, checked one by one.
 
 Rule 1: a promise that is broken is an AssertionError that says what to mend.
 """
@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from paramserver.protocol import calls
-from paramserver.training.learner import Batch, FastLearner, Learner
+from paramserver.training.learner import (
+    Batch,
+    FastLearner,
+    Learner,
+    Matrix,
+    SparseLearner,
+    SteppingLearner,
+)
 from paramserver.training.partitions import Epoch
 from paramserver.training.vector import FloatVector
 
@@ -26,7 +33,8 @@ def check_learner(learner: Learner, rows: Batch, *, seed: int = 0) -> None:
     learner : Learner
         Its weights should be few (hundreds): the loss is evaluated twice for each.
     rows : Batch
-        A few rows of the kind it is meant for.
+        A few rows of the kind it is meant for: those with weights check that it heeds them, sparse
+        ones that it computes the same as from dense ones.
     seed : int
         Of the weights at which it is looked at.
 
@@ -60,8 +68,16 @@ def check_learner(learner: Learner, rows: Batch, *, seed: int = 0) -> None:
     for name in ("loss", "score"):
         value = getattr(learner, name)(w, rows)
         assert isinstance(value, float), f"{name}: returns {type(value).__name__}, not float"
+    if rows.weight is not None:
+        _check_weights(learner, w, rows)
+    if not isinstance(rows.X, np.ndarray):
+        _check_sparse_rows(learner, w, rows)
+    if isinstance(learner, SparseLearner):
+        _check_sparse_gradient(learner, w, rows)
     if isinstance(learner, FastLearner):
         _check_local_epoch(learner, w, rows)
+    if isinstance(learner, SteppingLearner):
+        _check_local_steps(learner, w, rows)
 
 
 def _gradient(learner: Learner, w: FloatVector, rows: Batch, fill: float = 7.0) -> FloatVector:
@@ -71,10 +87,12 @@ def _gradient(learner: Learner, w: FloatVector, rows: Batch, fill: float = 7.0) 
 
 
 def _check_gradient(learner: Learner, w: FloatVector, rows: Batch) -> None:
-    kept = [x.copy() for x in (w, rows.X, rows.y)]
+    seen = {"w": w, "X": _dense(rows.X), "y": rows.y, "weight": rows.weight}
+    kept = {name: None if x is None else x.copy() for name, x in seen.items()}
     g = _gradient(learner, w, rows)
-    for name, before, after in zip(("w", "X", "y"), kept, (w, rows.X, rows.y), strict=True):
-        assert np.array_equal(before, after), f"gradient: changes {name}"
+    seen["X"] = _dense(rows.X)
+    for name, before in kept.items():
+        assert before is None or np.array_equal(before, seen[name]), f"gradient: changes {name}"
     other = _gradient(learner, w, rows, fill=-3.0)
     assert np.array_equal(g, other), "gradient: depends on what was in `out`, or on earlier calls"
     step = 1e-2 if learner.dtype == np.float32 else 1e-6
@@ -91,7 +109,7 @@ def _check_gradient(learner: Learner, w: FloatVector, rows: Batch) -> None:
 
 
 def _check_scale(learner: Learner, w: FloatVector, rows: Batch) -> None:
-    twice = Batch(np.concatenate([rows.X, rows.X]), np.concatenate([rows.y, rows.y]))
+    twice = rows.take(np.tile(np.arange(rows.n), 2))
     one, two = _gradient(learner, w, rows), _gradient(learner, w, twice)
     assert np.allclose(one, two, rtol=1e-3, atol=1e-5), (
         "gradient: rows that come twice change it; it must be of the MEAN loss, not of the sum"
@@ -105,12 +123,83 @@ def _check_travel(learner: Learner, w: FloatVector, rows: Batch) -> None:
     )
 
 
+def _check_weights(learner: Learner, w: FloatVector, rows: Batch) -> None:
+    ones = np.ones(rows.n, learner.dtype)
+    same = np.allclose(
+        _gradient(learner, w, rows._replace(weight=ones)),
+        _gradient(learner, w, rows._replace(weight=None)),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    assert same, "weight: rows that all have the weight 1 count differently from rows without"
+    first = np.where(np.arange(rows.n) < rows.n // 2, ones, 0 * ones)
+    parts = [
+        learner.loss(w, rows._replace(weight=weight)) for weight in (first, ones - first, ones)
+    ]
+    nothing = learner.loss(w, rows._replace(weight=0 * ones))
+    assert abs(parts[0] - parts[2]) > 1e-9, "loss: does not heed weights"
+    assert np.isclose(parts[0] + parts[1], parts[2] + nothing, rtol=1e-4), (
+        "loss: must be sum(weight * loss) / n, penalties apart; rows of weight 0 count"
+    )
+
+
+def _check_sparse_rows(learner: Learner, w: FloatVector, rows: Batch) -> None:
+    dense = rows._replace(X=_dense(rows.X))
+    for found, expected, what in (
+        (_gradient(learner, w, rows), _gradient(learner, w, dense), "gradient"),
+        (learner.loss(w, rows), learner.loss(w, dense), "loss"),
+        (learner.score(w, rows), learner.score(w, dense), "score"),
+    ):
+        assert np.allclose(found, expected, rtol=1e-4, atol=1e-5), (
+            f"{what}: sparse rows give another one than the same rows made dense"
+        )
+
+
 def _check_local_epoch(learner: FastLearner, w: FloatVector, rows: Batch) -> None:
     fast, slow, lr = w.copy(), w.copy(), 1e-3
-    learner.local_epoch(fast, Epoch(rows, 4, 0, 0, 0), lr)
     epoch = Epoch(rows, 4, 0, 0, 0)
+    learner.local_epoch(fast, epoch, lr)
     for batch in epoch.batches():
         slow -= lr * _gradient(learner, slow, batch)
     assert np.allclose(fast, slow, rtol=1e-4, atol=1e-6), (
         "local_epoch: ends with other weights than the same steps by `gradient`"
     )
+
+
+def _check_local_steps(learner: SteppingLearner, w: FloatVector, rows: Batch) -> None:
+    whole, cut, lr = w.copy(), w.copy(), 1e-3
+    epoch = Epoch(rows, 4, 0, 0, 0)
+    learner.local_epoch(whole, epoch, lr)
+    middle = len(epoch) // 2
+    for batches in (range(middle), range(middle, len(epoch))):
+        learner.local_steps(cut, epoch, batches, lr)
+    assert np.allclose(whole, cut, rtol=1e-5, atol=1e-7), (
+        "local_steps: a pass in two parts ends with other weights than `local_epoch`"
+    )
+
+
+def _check_sparse_gradient(learner: SparseLearner, w: FloatVector, rows: Batch) -> None:
+    width = learner.width
+    assert learner.size % width == 0, f"width: {width} does not divide size, {learner.size}"
+    few = rows.take(np.arange(min(2, rows.n)))
+    touched = learner.touched(few)
+    assert touched.dtype == np.int64, f"touched: {touched.dtype} numbers, not int64"
+    last = learner.size // width - 1
+    assert touched.size, "touched: empty, but the row of the intercepts always is"
+    assert touched[0] >= 0, "touched: a negative row"
+    assert touched[-1] == last, f"touched: the last row must be the intercepts', {last}"
+    assert (np.diff(touched) > 0).all(), "touched: must be sorted, each row once"
+    table = np.zeros((last + 1, width), learner.dtype)
+    table[touched] = w.reshape(-1, width)[touched]
+    whole = _gradient(learner, table.reshape(-1), few).reshape(-1, width)
+    others = np.delete(whole, touched, axis=0)
+    assert not others.any(), "touched: leaves rows out that the gradient has"
+    out = np.full((touched.size, width), 7.0, learner.dtype)
+    learner.sparse_gradient(table[touched], touched, few, out)
+    assert np.allclose(whole[touched], out, rtol=1e-4, atol=1e-6), (
+        "sparse_gradient: differs from the touched rows of `gradient`"
+    )
+
+
+def _dense(matrix: Matrix) -> Any:
+    return matrix if isinstance(matrix, np.ndarray) else matrix.toarray()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from paramserver.models.linear import Linear
 from paramserver.models.mlp import MLP
@@ -30,21 +31,40 @@ def rows_for(learner: Any) -> Batch:
     return Batch(X.astype(learner.dtype), y)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_compiled_kernels_take_single_precision_too() -> None:
+    learner = Softmax(4, 3, 0.1, "float32", 0.02, "numba")
+    check_learner(learner, sparse(weighted(rows_for(learner))))
+
+
+def weighted(rows: Batch) -> Batch:
+    weight = np.random.default_rng(2).uniform(0.2, 3, rows.n)
+    return rows._replace(weight=weight.astype(rows.X.dtype))
+
+
+def sparse(rows: Batch) -> Batch:
+    X = np.where(np.random.default_rng(3).random(rows.X.shape) < 0.4, rows.X, 0)
+    return rows._replace(X=csr_array(X.astype(rows.X.dtype)))
+
+
+MODELS = [
+    lambda dtype, kernel: Softmax(4, 3, 0.1, dtype, 0.02, kernel),
+    lambda dtype, kernel: Linear(4, 1, "squared_error", 0.1, dtype, 0.02, kernel),
+    lambda dtype, kernel: Linear(4, 1, "log_loss", 0.1, dtype, 0.0, kernel),
+    lambda dtype, kernel: Linear(4, 3, "log_loss", 0.0, dtype, 0.02, kernel),
+    lambda dtype, kernel: MLP(4, 3, (5,), "tanh", 0.1, dtype, 0.02),
+    lambda dtype, kernel: MLP(4, 0, (5, 2), "tanh", 0.0, dtype),
+]
+
+
 @pytest.mark.parametrize(
-    "make",
-    [
-        lambda dtype: Softmax(4, 3, 0.1, dtype),
-        lambda dtype: Linear(4, 1, "squared_error", 0.1, dtype),
-        lambda dtype: Linear(4, 1, "log_loss", 0.1, dtype),
-        lambda dtype: Linear(4, 3, "log_loss", 0.0, dtype),
-        lambda dtype: MLP(4, 3, (5,), "tanh", 0.1, dtype),
-        lambda dtype: MLP(4, 0, (5, 2), "tanh", 0.0, dtype),
-    ],
+    ("kernel", "dtype"), [("numpy", "float32"), ("numpy", "float64"), ("numba", "float64")]
 )
-def test_the_models_are_learners(make: Any, dtype: str) -> None:
-    learner = make(dtype)
-    check_learner(learner, rows_for(learner))
+@pytest.mark.parametrize("make", MODELS)
+def test_the_models_are_learners(make: Any, kernel: str, dtype: str) -> None:
+    learner = make(dtype, kernel)
+    rows = rows_for(learner)
+    for kind in (rows, weighted(rows), sparse(rows), sparse(weighted(rows))):
+        check_learner(learner, kind)
 
 
 @dataclass(frozen=True)
@@ -127,3 +147,82 @@ def test_the_check_sees_what_is_wrong(learner: Learner, words: str) -> None:
 
 def test_a_fast_learner_passes() -> None:
     check_learner(Fast(4), rows_for(Fast(4)))
+
+
+class Deaf(Linear):
+    """Looks at no weights."""
+
+    def smooth_gradient(self, w: FloatVector, batch: Batch, out: FloatVector) -> None:
+        super().smooth_gradient(w, batch._replace(weight=None), out)
+
+    def loss(self, w: FloatVector, data: Batch) -> float:
+        return super().loss(w, data._replace(weight=None))
+
+
+class Normed(Linear):
+    """Divides by the sum of the weights, not by the number of rows."""
+
+    def loss(self, w: FloatVector, data: Batch) -> float:
+        assert data.weight is not None
+        return super().loss(w, data) / max(1e-9, float(data.weight.mean()))
+
+    def smooth_gradient(self, w: FloatVector, batch: Batch, out: FloatVector) -> None:
+        super().smooth_gradient(w, batch, out)
+        if batch.weight is not None:
+            out /= batch.weight.mean()
+
+
+class Blind(Linear):
+    """Misses the first feature of sparse rows."""
+
+    def outputs(self, w: FloatVector, X: Any) -> Any:
+        if not isinstance(X, np.ndarray):
+            X = X.copy()
+            X.data[X.indices == 0] = 0
+        return super().outputs(w, X)
+
+
+class Forgetful(Linear):
+    """Leaves a feature out of what it touches."""
+
+    def touched(self, batch: Batch) -> Any:
+        return super().touched(batch)[1:]
+
+
+class Unsorted(Linear):
+    def touched(self, batch: Batch) -> Any:
+        rows = super().touched(batch)
+        return np.concatenate([rows[:-1][::-1], rows[-1:]])
+
+
+class Lazy(Linear):
+    """Forgets the penalty of the rows it touches."""
+
+    def sparse_gradient(self, w_rows: Any, rows: Any, batch: Batch, out: Any) -> None:
+        super().sparse_gradient(w_rows, rows, batch, out)
+        out[:-1] -= self.l2 * w_rows[:-1]
+
+
+class Skips(Linear):
+    """Begins each cut of a pass one batch late."""
+
+    def local_steps(self, w: FloatVector, epoch: Epoch, batches: range, lr: float) -> None:
+        super().local_steps(w, epoch, batches[batches.start > 0 :], lr)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (Deaf, "does not heed weights"),
+        (Normed, "rows of weight 0 count|differently from rows without"),
+        (Blind, "another one than the same rows made dense|away from the slope"),
+        (Forgetful, "leaves rows out"),
+        (Unsorted, "must be sorted"),
+        (Lazy, "differs from the touched rows"),
+        (Skips, "in two parts"),
+    ],
+)
+def test_the_check_sees_what_is_wrong_with_weights_and_sparse_rows(make: Any, words: str) -> None:
+    learner = make(4, 1, "log_loss", 0.5, "float64", kernel="numpy")
+    with pytest.raises(AssertionError, match=words):
+        check_learner(learner, sparse(weighted(rows_for(learner))))
