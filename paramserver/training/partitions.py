@@ -239,6 +239,7 @@ class Epoch:
     ----------
     rows : Batch
     batch_size : int
+    number : int
     """
 
     def __init__(
@@ -246,6 +247,7 @@ class Epoch:
     ) -> None:
         self.rows = rows
         self.batch_size = batch_size
+        self.number = number
         self._key = (seed, number, partition)
 
     @cached_property
