@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from paramserver.errors import ConfigError, DataError, ShapeMismatch
 from paramserver.training.learner import Batch, Learner, Matrix
+from paramserver.training.modes import Averaging, Mode
 from paramserver.training.partitions import index_dtype
 
 SAMPLE_ROWS = 2_000
@@ -82,6 +83,23 @@ def check_labels(learner: Learner, rows: Batch, test: Batch | None) -> None:
     check(rows.y)
     if test is not None:
         check(np.concatenate([rows.y, test.y]))
+
+
+def check_mode(learner: Learner, mode: Mode) -> None:
+    """Refuse to ask a learner for gradients or single steps that has none.
+
+    Raises
+    ------
+    ConfigError
+    """
+    is_by_passes = isinstance(mode, Averaging) and mode.local_steps is None
+    if getattr(learner, "averages_only", False) and not is_by_passes:
+        raise ConfigError(
+            f"{type(learner).__name__} has whole passes, and neither gradients nor single steps: "
+            "use Averaging with local_epochs, not AsyncSGD or local_steps.",
+            field="mode",
+            value=type(mode).__name__,
+        )
 
 
 def row_weights(

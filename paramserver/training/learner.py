@@ -60,6 +60,7 @@ class Learner(Protocol):
       or ``default_lr``, for choosing a learning rate,
     - ``check_labels(y)``, which raises `DataError` where labels do not fit the model,
     - ``to_sklearn(w)``, which returns a stock estimator of scikit-learn with these weights,
+    - ``averages_only = True``, if it has no gradients but only `FastLearner.local_epoch`,
     - ``kernel_for(rows, batch_size) -> str``, what will take the steps of a pass over such rows,
       and ``warm_up(rows, batch_size)``, called by each worker before it begins: compile, import,
     - and what `FastLearner`, `SteppingLearner` and `SparseLearner` name.

@@ -27,7 +27,13 @@ from paramserver.training.averaging import Averaging as AveragingMachine
 from paramserver.training.averaging_run import AveragingRun
 from paramserver.training.callbacks import Callbacks
 from paramserver.training.checkpoint import Checkpoints
-from paramserver.training.intake import as_rows, check_labels, choose_lr, sample_rows
+from paramserver.training.intake import (
+    as_rows,
+    check_labels,
+    check_mode,
+    choose_lr,
+    sample_rows,
+)
 from paramserver.training.keeper import Keeper
 from paramserver.training.learner import Batch, Learner
 from paramserver.training.modes import Averaging, Mode
@@ -145,6 +151,7 @@ def fit(
     rows = as_rows(learner, data, "data", sample_weight=sample_weight, class_weight=class_weight)
     held_out = None if test is None else as_rows(learner, test, "test")
     check_labels(learner, rows, held_out)
+    check_mode(learner, mode)
     if batch_size < 1:
         raise ConfigError(
             f"batch_size must be 1 or more, not {batch_size}.", field="batch_size", value=batch_size
