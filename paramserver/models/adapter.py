@@ -71,7 +71,7 @@ class SklearnLearner:
     >>> learner = SklearnLearner(SGDClassifier(), n_features=2, classes=[3, 7])
     >>> w = learner.start(np.random.default_rng(0))
     >>> learner.local_epoch(w, Epoch(Batch(X, y), 32, 0, 0, 0), lr=1.0)
-    >>> model = learner.to_estimator(w)
+    >>> model = learner.to_sklearn(w)
     >>> model.predict([[2.0, -2.0], [-2.0, 2.0]])
     array([7, 3])
     """
@@ -160,13 +160,13 @@ class SklearnLearner:
 
     def loss(self, w: FloatVector, data: Batch) -> float:
         """Return the weighted rate of errors, or half the weighted mean squared error."""
-        found = self.to_estimator(w).predict(data.X)
+        found = self.to_sklearn(w).predict(data.X)
         wrong = (found != data.y) if self.classes is not None else 0.5 * (found - data.y) ** 2
         return float(np.average(wrong, weights=data.weight))
 
     def score(self, w: FloatVector, data: Batch) -> float:
         """Return the estimator's own score."""
-        return float(self.to_estimator(w).score(data.X, data.y, sample_weight=data.weight))
+        return float(self.to_sklearn(w).score(data.X, data.y, sample_weight=data.weight))
 
     def check_labels(self, y: Array) -> None:
         """Refuse labels that are not among the classes.
@@ -184,7 +184,7 @@ class SklearnLearner:
                     path="y",
                 )
 
-    def to_estimator(self, w: FloatVector) -> Any:
+    def to_sklearn(self, w: FloatVector) -> Any:
         """Return the stock estimator, fitted with these weights; it is yours."""
         return self._at(w, 0, 0)
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from paramserver.errors import ConfigError, ShapeMismatch
 from paramserver.models.kernels.choice import settle
@@ -139,6 +140,12 @@ class Model(ABC):
     def score(self, w: FloatVector, data: Batch) -> float:
         """Return the accuracy (classes) or R2 (numbers), weighted as scikit-learn's scores are."""
         return self.output.score(self.outputs(w, data.X), data.y, data.weight)
+
+    def to_sklearn(self, w: FloatVector, classes: npt.ArrayLike | None = None) -> Any:
+        """Return a stock estimator of scikit-learn that predicts the same; see `models.export`."""
+        from paramserver.models.export import to_sklearn
+
+        return to_sklearn(self, w, classes)
 
     def local_epoch(self, w: FloatVector, epoch: Epoch, lr: float) -> None:
         """Take the steps of a whole pass, in place."""

@@ -63,7 +63,7 @@ def test_an_estimator_of_scikit_learn_is_trained_by_two_workers(
     )
     result = ps.fit(learner, tuple(data), mode=ps.Averaging(rounds=5), cluster=cluster)
     assert result.weights.tobytes() == averaged(learner, data, 5, 32).tobytes()
-    model = learner.to_estimator(result.weights)
+    model = learner.to_sklearn(result.weights)
     assert type(model) is (MLPRegressor if numbers else SGDClassifier)
     assert model.score(data.X, data.y) > 0.75
 

@@ -69,7 +69,7 @@ def test_passes_over_one_partition_are_a_loop_of_partial_fit(
             assert rows.weight is not None
             keywords["sample_weight"] = rows.weight[epoch.order]
         own.partial_fit(rows.X[epoch.order], rows.y[epoch.order], **keywords)
-    model = learner.to_estimator(w)
+    model = learner.to_sklearn(w)
     for name in ("coef_", "intercept_", "coefs_", "intercepts_"):
         if hasattr(own, name):
             for ours, theirs in zip(getattr(model, name), getattr(own, name), strict=True):
@@ -82,7 +82,7 @@ def test_the_model_that_comes_back_is_the_stock_estimator() -> None:
     rows = rows_for(ESTIMATORS[0], "float64", sparse=False, weighted=False)
     w = learner.start(np.random.default_rng(0))
     learner.local_epoch(w, Epoch(rows, 8, 0, 0, 0), 1.0)
-    model = pickle.loads(pickle.dumps(learner.to_estimator(w)))
+    model = pickle.loads(pickle.dumps(learner.to_sklearn(w)))
     assert type(model) is SGDClassifier
     assert model.score(rows.X, rows.y) > 0.8
     assert model.score(rows.X, rows.y) == learner.score(w, rows)

@@ -39,7 +39,7 @@ def test_the_estimator_predicts_what_the_model_says(learner: Any, kind: Any) -> 
     rng = np.random.default_rng(0)
     w = rng.standard_normal(learner.size).astype("float32")
     X = rng.standard_normal((40, 4)).astype("float32")
-    model = pickle.loads(pickle.dumps(to_sklearn(learner, w)))
+    model = pickle.loads(pickle.dumps(learner.to_sklearn(w)))
     z = learner.outputs(w, X)
     assert type(model) is kind
     if not learner.output.is_for_classes:
