@@ -1,4 +1,4 @@
-"""Sparse pushes by real workers on one machine: the same numbers as whole ones, at their own cost."""
+"""Sparse pushes by real workers on one machine: the numbers of whole ones, at their own cost."""
 
 from __future__ import annotations
 
