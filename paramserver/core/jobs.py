@@ -160,6 +160,7 @@ class Attempt:
     """One try of one job on one incarnation of a worker."""
 
     __slots__ = (
+        "asked_back_at",
         "deadline",
         "incarnation",
         "inputs",
@@ -167,7 +168,6 @@ class Attempt:
         "job",
         "number",
         "started_at",
-        "taking_back",
     )
 
     def __init__(self, job: Job, number: int, incarnation: int, *, is_backup: bool) -> None:
@@ -175,7 +175,8 @@ class Attempt:
         self.number = number
         self.incarnation = incarnation
         self.is_backup = is_backup
-        self.taking_back = False
+        self.asked_back_at: float | None = None
+        """When its worker was asked to give it back, if it was."""
         self.started_at: float | None = None
         """When it came to the head of its worker's queue: the master's best knowledge."""
         self.deadline: float | None = None

@@ -182,7 +182,7 @@ class Scheduler:
             worker = self._roster.by_incarnation.get(attempt.incarnation)
             if worker is None or worker.held.get(attempt.key) is not attempt:
                 continue
-            attempt.taking_back = True
+            attempt.asked_back_at = now
             if attempt.deadline is None or attempt.deadline > now + USELESS_S:
                 self._deadlines.put(attempt, now + USELESS_S)
             held.setdefault(attempt.incarnation, []).append(attempt.key)
@@ -280,9 +280,9 @@ class Scheduler:
         found = idle.look_around(now, self._roster.workers.values(), len(hands))
         for worker, behind in found.stuck:
             for attempt in behind:
-                attempt.taking_back = True
+                attempt.asked_back_at = now
             take_back[worker.incarnation] = [attempt.key for attempt in behind]
-        for attempt in found.stragglers[: len(hands)]:
+        for attempt in found.worth_a_copy[: len(hands)]:
             home = self._roster.by_incarnation[attempt.incarnation].agent
             other = next((worker for worker in hands if worker.agent is not home), hands[0])
             hands.remove(other)

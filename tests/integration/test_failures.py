@@ -299,6 +299,27 @@ def test_a_stopped_worker_goes_on_and_one_that_holds_the_lock_is_left_alone(
     assert (counters(cluster) - before)["workers_lost"] == 0
 
 
+def test_what_a_deaf_worker_holds_is_run_elsewhere_if_it_may_run_twice(
+    cluster: ps.LocalCluster, tmp_path: Path
+) -> None:
+    pure = cluster.with_options(pure=True)
+    results([pure.submit(pow, k, 2) for k in range(500)])  # so short that many are granted at once
+    blockers = [cluster.submit(jobs.wait_for, str(tmp_path), k, "free") for k in range(N)]
+    until(lambda: len(executions(tmp_path)) == N, "all are busy")
+    before = counters(cluster)
+    others = [pure.submit(pow, k, 2) for k in range(300)]
+    deaf = pure.submit(jobs.hold_the_lock, 6.0)
+    others += [pure.submit(pow, k, 2) for k in range(300, 600)]  # about thirty of them behind it
+    (tmp_path / "free").touch()
+    assert results(others) == [k * k for k in range(600)]
+    assert not deaf.done()
+    assert results(blockers) == [k * k for k in range(N)]
+    found = counters(cluster) - before
+    assert found["backups"] >= 1
+    assert found["workers_lost"] == 0
+    assert deaf.result(PATIENCE_S) == "done"
+
+
 def test_a_stopped_worker_loses_its_job_at_the_deadline(
     cluster: ps.LocalCluster, tmp_path: Path
 ) -> None:

@@ -144,8 +144,8 @@ MUTANTS = [
         "a copy is granted while its inputs are made again",
         "spoilt",
         "idle.py",
-        "        if phase.has_inputs and phase.spec.options.pure and",
-        "        if phase.spec.options.pure and",
+        "    return phase.has_inputs and phase.spec.options.pure and",
+        "    return phase.spec.options.pure and",
     ),
     Mutant(
         "jobs whose inputs have failed wait for them",
@@ -184,10 +184,16 @@ MUTANTS = [
         "jobs that are not pure get backup copies",
         "doubled",
         "idle.py",
-        "        if phase.has_inputs and phase.spec.options.pure and "
-        "head.job.attempts == (head,):\n",
+        "        if _may_have_copy(head):\n",
         "        if phase.has_inputs and head.job.attempts == (head,):\n"
         "            limits[phase.spec.phase] = 0.05\n",
+    ),
+    Mutant(
+        "whatever a silent worker holds is run elsewhere, too",
+        "doubled",
+        "idle.py",
+        "        and _may_have_copy(one)\n",
+        "        and len(one.job.attempts) == 1\n",
     ),
     Mutant(
         "the result of a second attempt is dropped",

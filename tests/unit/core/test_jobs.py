@@ -67,7 +67,7 @@ def test_a_story_keeps_the_first_twenty_notes() -> None:
 def test_an_attempt_is_known_by_job_and_number() -> None:
     attempt = Attempt(make_job(), 3, 17, is_backup=True)
     assert attempt.key == (5, 3)
-    assert (attempt.incarnation, attempt.is_backup, attempt.taking_back) == (17, True, False)
+    assert (attempt.incarnation, attempt.is_backup, attempt.asked_back_at) == (17, True, None)
 
 
 def test_a_phase_counts_its_jobs_by_state() -> None:

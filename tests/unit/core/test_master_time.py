@@ -6,7 +6,7 @@ import pytest
 
 from paramserver.core.commands import AnnounceWorker, KillWorker, MasterCommand, Send, SettleJob
 from paramserver.core.events import CancelRequested, PhaseDropped, RetireRequested, Tick
-from paramserver.core.idle import REVIEW_FRACTION, REVIEW_S, STUCK_BEHIND_S
+from paramserver.core.idle import REVIEW_FRACTION, REVIEW_S, STUCK_BEHIND_S, UNANSWERED_S
 from paramserver.core.jobs import JobOptions, JobState, Verdict
 from paramserver.core.link import ACK_DELAY_S, RETRANSMIT_S
 from paramserver.core.mail import LINKS_S
@@ -299,9 +299,42 @@ def test_nothing_is_taken_back_while_the_job_in_front_is_young(board: Board) -> 
     assert STUCK_BEHIND_S < REVIEW_S
     board.now += REVIEW_S
     board.ends(b"p1", result(2, seconds=0.001))
-    assert [c for c in board.tick() if getattr(c, "message", None) == TakeBack] == []
+    assert [c for c in board.tick() if type(getattr(c, "message", None)) is TakeBack] == []
     held = board.worker().held.values()
-    assert not any(attempt.taking_back for attempt in held)
+    assert [attempt.asked_back_at for attempt in held] == [None] * len(held)
+
+
+def fall_silent(board: Board, options: JobOptions) -> dict[bytes, list[tuple[int, int]]]:
+    """Let w1 hold jobs 2 to 6 and say nothing any more; return what w2 is granted meanwhile."""
+    board.open(1, *range(1, 7), options=options)
+    board.tick()
+    board.ends(b"p1", result(1, seconds=0.001))
+    assert granted(board.tick()) == {b"p1": [(n, 1) for n in range(2, 7)]}
+    board.join("w2", b"p2")
+    asked = [c.message for c in calm(board, UNANSWERED_S) if type(c) is Send]
+    assert asked == [TakeBack(((5, 1), (6, 1))), TakeBack(((4, 1),)), TakeBack(((3, 1),))]
+    return granted(calm(board, UNANSWERED_S))
+
+
+def test_what_a_silent_worker_does_not_give_back_is_run_elsewhere_if_it_may_run_twice(
+    board: Board,
+) -> None:
+    assert fall_silent(board, PURE) == {b"p2": [(6, 2)]}
+    for job in (6, 5, 4, 3):
+        ended = board.ends(b"p2", result(job, 2, seconds=0.001))
+        assert ended == [succeeded(job, 2, "w2", 2)]
+        assert granted(calm(board, 2 * REVIEW_S)) == {b"p2": [(job - 1, 2)]}
+    board.says(b"p1", JobsReturned(((3, 1), (4, 1), (5, 1), (6, 1)), draining=False))
+    assert board.ends(b"p2", result(2, 2)) == [succeeded(2, 2, "w2", 2)], "a straggler by now"
+    assert board.counters["backups"] == 5
+    assert "requeued" not in board.counters
+
+
+def test_what_may_not_run_twice_waits_for_the_silent_worker(board: Board) -> None:
+    assert fall_silent(board, JobOptions()) == {}
+    assert granted(calm(board, 100.0)) == {}
+    board.says(b"p1", JobsReturned(((3, 1), (4, 1), (5, 1), (6, 1)), draining=False))
+    assert granted(board.tick()) == {b"p2": [(3, 2), (4, 2), (5, 2), (6, 2)]}
 
 
 def test_the_longer_a_job_has_run_the_more_rarely_it_is_looked_at(board: Board) -> None:
