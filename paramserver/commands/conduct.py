@@ -219,7 +219,7 @@ def _train(
     with Watch(cluster, started, display, folder) as watch:
         return fit(
             prepared.learner,
-            (dataset.X_train, dataset.y_train),
+            dataset,
             mode=prepared.mode,
             cluster=cluster,
             test=(dataset.X_test, dataset.y_test),

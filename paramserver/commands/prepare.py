@@ -163,7 +163,7 @@ def prepare(settings: TrainSettings, dataset: Dataset) -> Prepared:
         )
     lr = settings.lr
     if lr is None:
-        rows = as_rows(learner, (dataset.X_train, dataset.y_train), "data")
+        rows = as_rows(learner, dataset, "data")
         lr = choose_lr(learner, rows, settings.seed)
     make_optimizer("sgd", lr)  # refuses what is no learning rate
     n_workers = settings.workers or n_cores()

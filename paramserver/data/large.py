@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +37,6 @@ from paramserver.data.tables import Sparse, Table
 from paramserver.data.treatment import Facts, Treatment, choose
 from paramserver.errors import ConfigError, DataError
 from paramserver.training.partitions import SharedRows, index_dtype
-
-if TYPE_CHECKING:
-    from paramserver.cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -145,10 +142,20 @@ class Target:
         indptr.write(row + k + 1, n_entries_before + np.cumsum(X.lengths))
 
 
+Run: TypeAlias = Callable[..., Iterator[Any]]
+"""`map`, or what does the same by jobs."""
+
+
 def read_large(
-    source: Source, test: Source | None, p: int, seed: int, dtype: np.dtype[Any], cluster: Cluster
+    source: Source,
+    test: Source | None,
+    p: int,
+    seed: int,
+    dtype: np.dtype[Any],
+    run: Run,
+    base: Path,
 ) -> tuple[Treatment, SharedRows, SharedRows]:
-    """Read files by the workers of a cluster (by this process, if it spans a network).
+    """Read files into a new folder.
 
     Parameters
     ----------
@@ -159,13 +166,15 @@ def read_large(
         Number of partitions.
     seed : int
     dtype : dtype
-    cluster : Cluster
+    run : callable
+        How to run jobs; all of them must see the files and the folder.
+    base : Path
+        Where to make the folder.
 
     Returns
     -------
     treatment : Treatment
     train, test : SharedRows
-        In a folder that ends with the cluster.
 
     Raises
     ------
@@ -174,8 +183,7 @@ def read_large(
     ConfigError
         If there are fewer rows than partitions.
     """
-    run: Callable[..., Iterator[Any]] = cluster.map if cluster.trusted else map
-    folder = Path(tempfile.mkdtemp(prefix="data-", dir=cluster.scratch_folder))
+    folder = Path(tempfile.mkdtemp(prefix="data-", dir=base))
     try:
         with disk_errors(folder), tempfile.TemporaryDirectory(prefix="kept-", dir=folder) as kept:
             numbered = _number(source, test, p, seed, Path(kept), run)
@@ -205,7 +213,7 @@ def _number(
     p: int,
     seed: int,
     kept: Path,
-    run: Callable[..., Iterator[Any]],
+    run: Run,
 ) -> list[Numbered]:
     """Count the rows of all parts, and number them."""
     parts = [*source.parts, *(() if test is None else test.parts)]

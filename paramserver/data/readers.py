@@ -8,7 +8,9 @@ Rule 3: small or large, by one process or by many: the same rows are held out, w
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -18,12 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.data.datasets import Dataset
-from paramserver.data.large import read_large
+from paramserver.data.large import Run, read_large
 from paramserver.data.places import place_rows
 from paramserver.data.sources import Source, check_count, find
 from paramserver.data.tables import Sparse, Table
 from paramserver.data.treatment import Facts, Treatment, choose
 from paramserver.errors import ConfigError
+from paramserver.runtime.scratch import Scratch
 from paramserver.training.learner import Matrix
 from paramserver.training.partitions import as_csr, index_dtype
 
@@ -64,7 +67,8 @@ def read_files(
     cluster : Cluster, optional
         Its workers read files of `LARGE_BYTES` and more, piece by piece, into binary files in the
         cluster's folder on disk; the arrays of the data set are mapped from there and are gone
-        with the cluster. No process ever holds all rows.
+        with the cluster. No process ever holds all rows. Without a cluster one is started for the
+        time of reading, and the files are there as long as the data set is.
     n_partitions : int, optional
         Into how many partitions a large file is cut; by default one for each worker.
 
@@ -74,25 +78,61 @@ def read_files(
         If a file is not what it should be, or there is no room for its rows.
     """
     dtype = np.dtype(dtype)
-    base = None if cluster is None else cluster.scratch_folder
-    with tempfile.TemporaryDirectory(prefix="unpacked-", dir=base) as folder:
-        rooms = [Path(folder) / name for name in ("train", "test")]
-        for room in rooms:
-            room.mkdir()
-        source = find(path, label, rooms[0])
-        test = None if test_path is None else find(test_path, label, rooms[1], source)
-        size = source.n_bytes + (0 if test is None else test.n_bytes)
-        if cluster is not None and size >= LARGE_BYTES:
-            p = cluster.n_workers if n_partitions is None else n_partitions
-            if p < 1:
-                raise ConfigError(
-                    f"n_partitions must be 1 or more, not {p}.", field="n_partitions", value=p
-                )
-            treatment, rows, held_out = read_large(source, test, p, seed, dtype, cluster)
-            train, rest = rows.whole(), held_out.whole()
-            found = _describe(source, test, treatment, train.X, train.y, rest.X, rest.y)
-            return replace(found, rows=rows)
-        return _read_small(source, test, seed, dtype)
+    with ExitStack() as until_read:
+        scratch = until_read.enter_context(Scratch.create())
+        folder = scratch.disk if cluster is None else cluster.scratch_folder
+        rooms = until_read.enter_context(
+            tempfile.TemporaryDirectory(prefix="unpacked-", dir=folder)
+        )
+        source, test = _find_both(path, test_path, label, Path(rooms))
+        if source.n_bytes + (0 if test is None else test.n_bytes) < LARGE_BYTES:
+            return _read_small(source, test, seed, dtype)
+        if cluster is not None:
+            return _read_by(cluster, source, test, n_partitions, seed, dtype, folder)
+        from paramserver.cluster import LocalCluster
+
+        lasting = Scratch.create()
+        try:
+            with LocalCluster() as own:
+                found = _read_by(own, source, test, n_partitions, seed, dtype, lasting.disk)
+        except BaseException:
+            lasting.close()
+            raise
+        weakref.finalize(found, lasting.close)  # also at the end of this process
+        return found
+
+
+def _find_both(
+    path: str, test_path: str | None, label: str | None, rooms: Path
+) -> tuple[Source, Source | None]:
+    for name in ("train", "test"):
+        (rooms / name).mkdir()
+    source = find(path, label, rooms / "train")
+    if test_path is None:
+        return source, None
+    return source, find(test_path, label, rooms / "test", source)
+
+
+def _read_by(
+    cluster: Cluster,
+    source: Source,
+    test: Source | None,
+    n_partitions: int | None,
+    seed: int,
+    dtype: np.dtype[Any],
+    folder: Path,
+) -> Dataset:
+    """Let the workers of a cluster read large files into a folder."""
+    p = cluster.n_workers if n_partitions is None else n_partitions
+    if p < 1:
+        raise ConfigError(
+            f"n_partitions must be 1 or more, not {p}.", field="n_partitions", value=p
+        )
+    run: Run = cluster.map if cluster.trusted else map
+    treatment, rows, held_out = read_large(source, test, p, seed, dtype, run, folder)
+    train, rest = rows.whole(), held_out.whole()
+    found = _describe(source, test, treatment, train.X, train.y, rest.X, rest.y)
+    return replace(found, rows=rows)
 
 
 def _read_small(source: Source, test: Source | None, seed: int, dtype: np.dtype[Any]) -> Dataset:

@@ -7,23 +7,26 @@ Rule 3: nothing of the user's is changed, and nothing is copied that fits as it 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import ConfigError, DataError, ShapeMismatch
-from paramserver.training.learner import Batch, Learner, Matrix
+from paramserver.training.checked import as_csr_array, as_dense, as_numbers, check_finite
+from paramserver.training.learner import Batch, Learner
 from paramserver.training.modes import Averaging, Mode
-from paramserver.training.partitions import index_dtype
+from paramserver.training.partitioning import cut
+from paramserver.training.partitions import SharedRows
+from paramserver.training.vector import FloatVector
 
 SAMPLE_ROWS = 2_000
 """Rows from which the learning rate is chosen, and by which the loss is watched on the way."""
-CHECKED_AT_A_TIME = 1 << 16
-"""Values that are looked at in one go: they stay in the cache."""
-NUMBERS = "fiub"
-"""Kinds of dtype that are numbers."""
+LOSS_ROWS = 1 << 18
+"""Rows whose loss is computed in one go."""
 
 
 def as_rows(
@@ -39,9 +42,10 @@ def as_rows(
     Parameters
     ----------
     learner : Learner
-    data : (X, y) or (X, y, sample_weight)
+    data : (X, y) or (X, y, sample_weight), or a data set
         Each may be an array, a list or a column or table of pandas; X may be sparse, of any
-        format of scipy.
+        format of scipy. A data set has the attributes `X_train` and `y_train`; one with `rows`
+        has been checked when they were written.
     name : str
         What to call it in errors.
     sample_weight : array-like of shape (n,), optional
@@ -56,15 +60,17 @@ def as_rows(
         If there are values that are not finite, weights below 0, or labels that the learner does
         not know; the error names the first row.
     """
+    if getattr(data, "rows", None) is not None:
+        return _as_stored(learner, data, name, sample_weight, class_weight)
     X, y, sample_weight = _parts(data, name, sample_weight)
-    X = _as_csr(X, learner, name) if hasattr(X, "tocsr") else _as_dense(X, learner, name)
-    y = np.ascontiguousarray(_as_numbers(y, f"y of {name}"))
+    X = as_csr_array(X, learner, name) if hasattr(X, "tocsr") else as_dense(X, learner, name)
+    y = np.ascontiguousarray(as_numbers(y, f"y of {name}"))
     if y.ndim < 1 or X.shape[0] != len(y) or not len(y):
         raise ShapeMismatch(
             f"{name} must be a pair (X, y) with as many rows in X as in y, and at least one; X has "
             f"the shape {X.shape}, y {y.shape}."
         )
-    _check_finite(y, f"y of {name}", name)
+    check_finite(y, f"y of {name}", name)
     weight = row_weights(y, sample_weight, class_weight, learner.dtype, name)
     return Batch(X, y, weight)
 
@@ -127,7 +133,7 @@ def row_weights(
         return None
     weight = np.ones(len(y))
     if sample_weight is not None:
-        given = _as_numbers(sample_weight, f"sample_weight of {name}")
+        given = as_numbers(sample_weight, f"sample_weight of {name}")
         if given.shape != (len(y),):
             raise ShapeMismatch(
                 f"sample_weight of {name} must have one number for each of the {len(y)} rows; its "
@@ -137,7 +143,7 @@ def row_weights(
     if class_weight is not None:
         weight *= _class_factors(y, class_weight)
     weight = weight.astype(dtype)
-    _check_finite(weight, f"the weight of {name}", name)
+    check_finite(weight, f"the weight of {name}", name)
     if (weight < 0).any():
         row = int(np.argmax(weight < 0))
         raise DataError(
@@ -180,12 +186,79 @@ def _class_factors(
     return factors[of_row.reshape(-1)]
 
 
-# --- one array -----------------------------------------------------------------------------------
+def deal_out(
+    data: Any, rows: Batch, p: int | None, n_workers: int, partition: str | npt.ArrayLike, seed: int
+) -> tuple[list[npt.NDArray[np.intp]], SharedRows | None]:
+    """Cut the rows into partitions; those of a stored data set are cut already.
+
+    Returns
+    -------
+    parts : list of ndarray of int
+        The rows of each partition.
+    stored : SharedRows or None
+        Where they lie, if they do.
+
+    Raises
+    ------
+    ConfigError
+        If stored rows were cut in another way than they are wanted.
+    """
+    stored: SharedRows | None = getattr(data, "rows", None)
+    if stored is None:
+        return cut(rows.y, p or min(n_workers, rows.n), partition, seed), None
+    n_stored = len(stored.n_examples)
+    if p not in (None, n_stored):
+        raise ConfigError(
+            f"This data set was cut into {n_stored} partitions when it was read, not {p}: read it "
+            f"again with n_partitions={p}.",
+            field="n_partitions",
+            value=p,
+        )
+    if not isinstance(partition, str) or partition != "shuffled":
+        raise ConfigError(
+            "The partitions of a data set that was read by pieces are shuffled; they cannot be cut "
+            "in another way.",
+            field="partition",
+            value=partition,
+        )
+    return [np.arange(start, end) for start, end in pairwise(stored.starts)], stored
+
+
+def _as_stored(
+    learner: Learner,
+    data: Any,
+    name: str,
+    sample_weight: npt.ArrayLike | None,
+    class_weight: str | Mapping[Any, float] | None,
+) -> Batch:
+    if data.X_train.dtype != learner.dtype:
+        raise ConfigError(
+            f"The rows of {name} were written as {data.X_train.dtype}, and the learner is of "
+            f"{learner.dtype}: read them with that dtype.",
+            field="dtype",
+            value=str(learner.dtype),
+        )
+    if sample_weight is not None or class_weight is not None:
+        raise ConfigError(
+            f"The rows of {name} were written without weights, and none can be added.",
+            field="sample_weight" if class_weight is None else "class_weight",
+            value=class_weight,
+        )
+    return Batch(data.X_train, data.y_train)
 
 
 def _parts(
     data: Any, name: str, sample_weight: npt.ArrayLike | None
 ) -> tuple[Any, Any, npt.ArrayLike | None]:
+    if isinstance(data, (str, os.PathLike)):
+        raise ConfigError(
+            f"{name} is the name of a file: read it first, data = "
+            f"paramserver.data.readers.read_files({str(data)!r}).",
+            field=name,
+            value=str(data),
+        )
+    if hasattr(data, "X_train"):
+        return data.X_train, data.y_train, sample_weight
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         raise ShapeMismatch(
             f"{name} must be a pair (X, y) or (X, y, sample_weight), not {type(data).__name__}"
@@ -200,146 +273,6 @@ def _parts(
             value="given twice",
         )
     return data[0], data[1], sample_weight if data[2] is None else data[2]
-
-
-def _as_dense(X: Any, learner: Learner, name: str) -> npt.NDArray[Any]:
-    names = getattr(X, "columns", None)
-    given = _as_numbers(X, f"X of {name}")
-    if given.ndim < 1:
-        raise ShapeMismatch(f"X of {name} must have rows; it is a single number.")
-    with np.errstate(over="ignore"):  # said below, with its place
-        dense = np.ascontiguousarray(given, learner.dtype)
-    _check_finite(dense, f"X of {name}", name, given, names)
-    return dense
-
-
-def _as_csr(X: Any, learner: Learner, name: str) -> Matrix:
-    """Return a csr_array with sorted columns, none of them twice in a row."""
-    from scipy.sparse import csr_array
-
-    if X.ndim != 2:
-        raise ShapeMismatch(f"A sparse X of {name} must have two axes; it has the shape {X.shape}.")
-    if X.dtype.kind not in NUMBERS:
-        raise ShapeMismatch(f"X of {name} must hold numbers, not {X.dtype}.")
-    with np.errstate(over="ignore"):
-        csr = csr_array(X, dtype=learner.dtype)
-    if not csr.has_canonical_format:
-        csr = csr.copy()  # its arrays may be those of the user
-        csr.sum_duplicates()
-    dtype = index_dtype(csr.shape[1], csr.nnz)
-    if csr.indices.dtype != dtype or csr.indptr.dtype != dtype:
-        csr.indices, csr.indptr = csr.indices.astype(dtype), csr.indptr.astype(dtype)
-    _refuse_sparse(csr, name)
-    return csr
-
-
-def _refuse_sparse(csr: Matrix, name: str) -> None:
-    at = _first_bad(csr.data)
-    if at is not None:
-        row = int(np.searchsorted(csr.indptr, at, side="right")) - 1
-        raise _not_finite(csr.data[at], None, f"X of {name}", (row, int(csr.indices[at])), name)
-
-
-def _as_numbers(values: Any, what: str) -> npt.NDArray[Any]:
-    """Return an array of numbers; tables and columns of pandas become one as they are."""
-    try:
-        array = np.asarray(values)
-    except ValueError as error:  # a list of lists of different lengths
-        raise ShapeMismatch(f"{what} is no array: {error}") from error
-    if array.dtype.kind == "O":
-        array = _unboxed(values, array, what)
-    if array.dtype.kind not in NUMBERS:
-        hint = ""
-        if what.startswith("y"):
-            hint = " Number the labels: names, y = numpy.unique(y, return_inverse=True)."
-        raise ShapeMismatch(f"{what} must hold numbers, not {array.dtype}.{hint}")
-    return array
-
-
-def _unboxed(values: Any, array: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
-    """Return the numbers in an array of objects, such as a table with columns of several types."""
-    names = getattr(values, "columns", None)
-    columns = array.T if array.ndim == 2 else [array]
-    done = []
-    for j, column in enumerate(columns):
-        numbers = _numbers_or_none(column)
-        if numbers is None:
-            where = f"column {_column(j, names)} of {what}" if array.ndim == 2 else what
-            found = next(v for v in column.flat if _numbers_or_none(np.array([v], object)) is None)
-            raise ShapeMismatch(f"{where} must hold numbers; it holds {found!r:.60}.")
-        done.append(numbers)
-    return np.stack(done, axis=1) if array.ndim == 2 else done[0]
-
-
-def _numbers_or_none(column: npt.NDArray[Any]) -> npt.NDArray[np.float64] | None:
-    if any(isinstance(value, (str, bytes)) for value in column.flat):
-        return None  # "1" is text here, even if float() could read it
-    try:
-        return column.astype(np.float64)
-    except (TypeError, ValueError):
-        return None
-
-
-# --- is every value finite? ----------------------------------------------------------------------
-
-
-def _check_finite(
-    array: npt.NDArray[Any],
-    what: str,
-    name: str,
-    given: npt.NDArray[Any] | None = None,
-    columns: Any = None,
-) -> None:
-    """Raise a DataError with the place of the first value that is not finite."""
-    at = _first_bad(array)
-    if at is None:
-        return
-    place = tuple(int(i) for i in np.unravel_index(at, array.shape))
-    before = None if given is None else given[place]
-    raise _not_finite(array[place], before, what, place, name, columns)
-
-
-def _first_bad(array: npt.NDArray[Any]) -> int | None:
-    """Return the flat place of the first value that is not finite, in one cheap pass."""
-    if array.dtype.kind != "f":
-        return None
-    flat = array.reshape(-1)
-    for start in range(0, flat.size, CHECKED_AT_A_TIME):
-        block = flat[start : start + CHECKED_AT_A_TIME]
-        with np.errstate(all="ignore"):
-            total = block.sum()
-        if not np.isfinite(total):  # large finite numbers can do that, too
-            bad = ~np.isfinite(block)
-            if bad.any():
-                return start + int(bad.argmax())
-    return None
-
-
-def _not_finite(
-    value: Any,
-    before: Any,
-    what: str,
-    place: tuple[int, ...],
-    name: str,
-    columns: Any = None,
-) -> DataError:
-    where = f"row {place[0]}"
-    if len(place) > 1:
-        where += f", column {_column(place[1], columns)}"
-    if before is not None and np.isfinite(before):
-        return DataError(
-            f"{what} has {before:g} in {where}, which is too large for {value.dtype}. Scale it, or "
-            "use a learner of float64.",
-            path=name,
-        )
-    return DataError(
-        f"{what} has {value} in {where} (counted from 0). Fill or remove such values first.",
-        path=name,
-    )
-
-
-def _column(number: int, names: Any) -> str:
-    return str(number) if names is None else f"'{names[number]}'"
 
 
 # --- choices from the data -----------------------------------------------------------------------
@@ -364,6 +297,17 @@ def choose_lr(learner: Learner, rows: Batch, seed: int) -> float:
             value="auto",
         )
     return 1.0 / float(curvature(sample_rows(rows, seed)))
+
+
+def mean_loss(learner: Learner, w: FloatVector, rows: Batch) -> float:
+    """Return the loss of all rows, looked at in blocks: these may be more than the memory holds."""
+    if rows.n <= LOSS_ROWS:
+        return learner.loss(w, rows)
+    total = 0.0
+    for start in range(0, rows.n, LOSS_ROWS):
+        block = rows.between(start, min(start + LOSS_ROWS, rows.n))
+        total += block.n / rows.n * learner.loss(w, block)  # the penalty is a part of each
+    return total
 
 
 def sample_rows(rows: Batch, seed: int) -> Batch:

@@ -43,6 +43,11 @@ class Batch(NamedTuple):
         """Number of rows."""
         return int(self.y.shape[0])
 
+    def between(self, start: int, stop: int) -> Batch:
+        """Return consecutive rows; nothing is copied of a dense X."""
+        rows = slice(start, stop)
+        return Batch(self.X[rows], self.y[rows], None if self.weight is None else self.weight[rows])
+
     def take(self, rows: npt.NDArray[np.intp]) -> Batch:
         """Gather the rows with these numbers, as copies."""
         X = self.X.take(rows, axis=0) if isinstance(self.X, np.ndarray) else self.X[rows]

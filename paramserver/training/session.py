@@ -32,13 +32,14 @@ from paramserver.training.intake import (
     check_labels,
     check_mode,
     choose_lr,
+    deal_out,
+    mean_loss,
     sample_rows,
 )
 from paramserver.training.keeper import Keeper
 from paramserver.training.learner import Batch, Learner
 from paramserver.training.modes import Averaging, Mode
 from paramserver.training.optimizers import make_optimizer
-from paramserver.training.partitioning import cut
 from paramserver.training.partitions import SharedRows
 from paramserver.training.plan import TrainingPlan, row_width
 from paramserver.training.push_pull_run import PushPullRun
@@ -84,9 +85,10 @@ def fit(
     ----------
     learner : Learner
         A model of `paramserver.models`, or your own.
-    data : (X, y) or (X, y, sample_weight)
+    data : (X, y) or (X, y, sample_weight), or a data set of `paramserver.data`
         The rows to train on: arrays, lists, tables of pandas; X may be a sparse matrix of scipy.
-        X is converted to the dtype of the learner.
+        X is converted to the dtype of the learner. A large file that was read by pieces is trained
+        on where it lies.
     mode : Averaging or AsyncSGD
     cluster : Cluster
     test : (X, y) or (X, y, sample_weight), optional
@@ -164,12 +166,14 @@ def fit(
         step = float(lr)
         make_optimizer("sgd", step)  # refuses what is no learning rate, before anything is started
         p = mode.n_partitions or keeper.recorded_constant("n_partitions")
-        parts = cut(rows.y, p or min(cluster.n_workers, rows.n), partition, seed)
+        parts, stored = deal_out(data, rows, p, cluster.n_workers, partition, seed)
         if checkpoints is not None:
             keeper.settle(
                 describe_run(learner, mode, rows, parts, batch_size=batch_size, lr=step, seed=seed)
             )
-        run = _open_run(cluster.internals(), learner, rows, parts, mode, batch_size, step, seed)
+        run = _open_run(
+            cluster.internals(), learner, rows, parts, stored, mode, batch_size, step, seed
+        )
         lost_before = cluster.status().counters.get("workers_lost", 0)
         history = keeper.history()
         told = [*callbacks, *([] if on_progress is None else [on_progress])]
@@ -196,6 +200,7 @@ def _open_run(
     learner: Learner,
     rows: Batch,
     parts: Sequence[npt.NDArray[np.intp]],
+    stored: SharedRows | None,
     mode: Mode,
     batch_size: int,
     lr: float,
@@ -203,7 +208,9 @@ def _open_run(
 ) -> TrainingRun:
     folder = make_folder(internals)
     try:
-        return _make_run(internals, folder, learner, rows, parts, mode, batch_size, lr, seed)
+        return _make_run(
+            internals, folder, learner, rows, parts, stored, mode, batch_size, lr, seed
+        )
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)  # memory, perhaps
         raise
@@ -215,12 +222,13 @@ def _make_run(
     learner: Learner,
     rows: Batch,
     parts: Sequence[npt.NDArray[np.intp]],
+    stored: SharedRows | None,
     mode: Mode,
     batch_size: int,
     lr: float,
     seed: int,
 ) -> TrainingRun:
-    shared = SharedRows.write(folder, rows, parts)
+    shared = stored or SharedRows.write(folder, rows, parts)
     plan = TrainingPlan(
         service=folder.name,
         folder=os.fspath(folder),
@@ -303,7 +311,7 @@ def _evaluate(
         snapshot.unit,
         snapshot.examples / sum(run.plan.rows.n_examples),
         snapshot.at - run.began_at,
-        learner.loss(snapshot.w, rows),
+        mean_loss(learner, snapshot.w, rows),
         None if held_out is None else learner.score(snapshot.w, held_out),
     )
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import gc
 import gzip
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import paramserver.cluster
 from paramserver.data import arrays, large, readers, sources
 from paramserver.data.datasets import Dataset
 from paramserver.data.readers import read_files
@@ -218,3 +221,19 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(
     monkeypatch.setattr(large, "count_part", lambda part: part.count() + 1)
     with pytest.raises(DataError, match="changes while it is read"):
         read_files(csv(tmp_path / "a.csv"), cluster=cluster)
+
+
+def test_without_a_cluster_one_is_started_and_the_files_go_with_the_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "LARGE_BYTES", 0)
+    monkeypatch.setattr(
+        paramserver.cluster, "LocalCluster", lambda: nullcontext(OneProcess(Path()))
+    )
+    found = read_files(csv(tmp_path / "a.csv"))
+    assert found.rows is not None
+    folder = Path(found.rows.folder)
+    assert folder.is_dir()
+    del found
+    gc.collect()
+    assert not folder.exists()

@@ -12,8 +12,8 @@ import pytest
 from scipy import sparse
 
 from paramserver.errors import ConfigError, DataError, ParamServerError, ShapeMismatch
-from paramserver.training import intake
-from paramserver.training.intake import as_rows, check_labels, row_weights, sample_rows
+from paramserver.training import checked, intake
+from paramserver.training.intake import as_rows, check_labels, mean_loss, row_weights, sample_rows
 from paramserver.training.learner import Batch
 from tests.numerics.learners import LeastSquares
 
@@ -122,6 +122,7 @@ MIXED = pd.DataFrame({"height": [1.0, 2.0, 3.0], "town": ["Bonn", "Ulm", "Jena"]
         ((X, pd.Series(["a", "b", "a"], dtype=object)), ShapeMismatch, "y of data must .* 'a'"),
         ((X, pd.Series([0, 1, None], dtype="Int64")), ParamServerError, "y of data .* (<NA>|nan)"),
         ((X,), ShapeMismatch, r"a pair \(X, y\) or \(X, y, sample_weight\), not tuple of 1"),
+        ("a.csv", ConfigError, r"read it first, data = .*read_files\('a.csv'\)"),
         (X, ShapeMismatch, r"a pair \(X, y\) or .*, not ndarray"),
         ((7, Y), ShapeMismatch, "a single number"),
     ],
@@ -143,7 +144,7 @@ def test_what_is_too_large_for_the_learner_is_refused(form: Any) -> None:
 
 
 def test_large_numbers_whose_sum_is_not_finite_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "CHECKED_AT_A_TIME", 4)
+    monkeypatch.setattr(checked, "CHECKED_AT_A_TIME", 4)
     big = np.full((3, 2), 3e38, np.float32)
     assert as_rows(NARROW, (big, Y), "data").X.tolist() == big.tolist()
     big[2, 1] = np.nan
@@ -250,3 +251,13 @@ def test_arrays_are_taken_without_importing_scipy_or_pandas() -> None:
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_loss_of_blocks_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    rows = Batch(rng.standard_normal((23, 2)), rng.standard_normal(23))
+    w = np.array([1.0, -2.0])
+    whole = mean_loss(WIDE, w, rows)
+    assert whole == WIDE.loss(w, rows)
+    monkeypatch.setattr(intake, "LOSS_ROWS", 5)
+    assert mean_loss(WIDE, w, rows) == pytest.approx(whole, rel=1e-14)
