@@ -113,22 +113,22 @@ class AveragingRun(TrainingRun):
 
     # --- on the I/O thread ------------------------------------------------------------------------
 
-    def _state(self) -> TrainingState:
+    def _vectors(self) -> dict[str, FloatVector]:
+        vectors = {"w": self._weights[self.machine.round % 2].array}
+        _, outer = self._aggregation.state()
+        vectors |= {f"outer.{i}": vector for i, vector in enumerate(outer)}
+        _, tail = self._tail.state()
+        return vectors | ({"tail": tail} if tail.size else {})
+
+    def _facts(self) -> dict[str, Any]:
         machine = self.machine
-        outer_steps, outer = self._aggregation.state()
-        tail_rounds, tail = self._tail.state()
-        arrays = {"w": self._weights[machine.round % 2].array.copy()}
-        arrays |= {f"outer.{i}": vector.copy() for i, vector in enumerate(outer)}
-        if tail.size:
-            arrays["tail"] = tail.copy()
-        meta = {
+        return {
             "round": machine.round,
             "unit": machine.round,
-            "outer_steps": outer_steps,
-            "tail_rounds": tail_rounds,
+            "outer_steps": self._aggregation.state()[0],
+            "tail_rounds": self._tail.state()[0],
             "counters": dict(machine.counters),
         }
-        return TrainingState(meta, arrays)
 
     def _begin(self) -> None:
         self._perform(self.machine.start())

@@ -84,8 +84,8 @@ class Checkpoints:
     folder : str or path
         For the checkpoints of this training alone; made when it is first written to.
     every_s : float, default=10
-        Seconds between two checkpoints. One more is written at the end, and when training is
-        interrupted.
+        Seconds between two checkpoints; more where one takes longer than a ninth of it to write.
+        One more is written at the end, and when training is interrupted.
     keep : int, default=3
         How many of the newest stay; the one with the best score stays besides.
     disk : Disk, optional

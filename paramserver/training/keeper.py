@@ -23,6 +23,9 @@ from paramserver.training.vector import FloatVector
 
 CAPTURE_S: Final = 30.0
 """How long the I/O thread may take to hand out the state: it may be amid a long step."""
+PAUSE_FACTOR: Final = 9.0
+"""The least pause between two checkpoints, in the time that one takes: no more than a tenth of a
+core goes into writing them."""
 LAST_CAPTURE_S: Final = 5.0
 """The same when training is broken off, and somebody waits for the end."""
 
@@ -65,7 +68,7 @@ class Keeper:
             return
         self._next_at = monotonic() + checkpoints.every_s
         if resume:
-            self.recorded = checkpoints.newest()
+            self.recorded = _of_a_training(checkpoints.newest(), checkpoints)
         elif checkpoints.paths():
             raise ConfigError(
                 f"{checkpoints.folder} holds the checkpoints of a training already. Go on with it "
@@ -120,12 +123,14 @@ class Keeper:
             Says how good weights are.
         """
         if self._checkpoints is not None:
+            began = monotonic()
             self._write(_capture(run, CAPTURE_S), history, score)
-            self._next_at = monotonic() + self._checkpoints.every_s
+            now = monotonic()
+            self._next_at = now + max(self._checkpoints.every_s, PAUSE_FACTOR * (now - began))
 
     def rescue(self, run: TrainingRun, history: History) -> None:
         """Write what there is when training is broken off, as far as that can be had at once."""
-        if self._checkpoints is not None and run.is_sound:
+        if self._checkpoints is not None and run.is_sound and run.began_at:
             self._write(_capture(run, LAST_CAPTURE_S), history, lambda _: None)
 
     def _write(
@@ -152,3 +157,15 @@ def _capture(run: TrainingRun, timeout_s: float) -> TrainingState | None:
         return run.capture(timeout_s)
     except (ClusterClosed, TimeoutError):  # training has its own ways to find that out
         return None
+
+
+def _of_a_training(state: TrainingState | None, checkpoints: Checkpoints) -> TrainingState | None:
+    """Refuse what somebody has saved there who is not `fit`."""
+    if state is not None and "constants" not in state.meta:
+        raise ConfigError(
+            f"The newest checkpoint in {checkpoints.folder} is not one of a training by `fit`. "
+            "Choose another folder.",
+            field="checkpoints",
+            value=str(checkpoints.folder),
+        )
+    return state

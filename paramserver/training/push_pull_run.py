@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -150,17 +150,17 @@ class PushPullRun(TrainingRun):
 
     # --- jobs, on the I/O thread ------------------------------------------------------------------
 
-    def _state(self) -> TrainingState:
-        server, optimizer = self.server, self._optimizer
-        arrays = {"w": server.w.copy()}
-        arrays |= {f"optimizer.{i}": vector.copy() for i, vector in enumerate(optimizer.state)}
-        meta = {
-            "unit": server.version,
-            "optimizer_steps": optimizer.n_steps,
-            "books": server.books(),
+    def _vectors(self) -> dict[str, FloatVector]:
+        state = {f"optimizer.{i}": vector for i, vector in enumerate(self._optimizer.state)}
+        return {"w": self.server.w} | state
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "unit": self.server.version,
+            "optimizer_steps": self._optimizer.n_steps,
+            "books": self.server.books(),
             "staleness_by_worker": self.staleness_by_worker,
         }
-        return TrainingState(meta, arrays)
 
     def _begin(self) -> None:
         master = self._master

@@ -130,6 +130,8 @@ class TrainingRun:
         self.began_at = 0.0
         self.ended_at = 0.0
         self.is_sound = True
+        self._room: dict[str, FloatVector] = {}
+        """Where `capture` copies to."""
         self._wall_s_before = 0.0
         self._measured_before = Measures(0.0, 0.0, 0.0, 0.0, 0, 0, 0)
         """By the masters that had this training before."""
@@ -200,7 +202,13 @@ class TrainingRun:
     def capture(self, timeout_s: float = 30.0) -> TrainingState:
         """Copy all that the rest of the training follows from, between two steps.
 
-        The I/O thread does nothing else meanwhile: it takes as long as one copy of the vectors.
+        The I/O thread does nothing else meanwhile: it takes as long as one copy of the vectors, to
+        memory that is kept for it (new memory would cost it five times as much, for its pages).
+
+        Returns
+        -------
+        TrainingState
+            Its arrays are valid until the next call.
 
         Raises
         ------
@@ -209,6 +217,11 @@ class TrainingRun:
         TimeoutError
             If it has no time for it.
         """
+        if not self._room:
+            self._room = {
+                name: np.full(vector.shape, 0, vector.dtype)  # touches each page, unlike `zeros`
+                for name, vector in self._vectors().items()
+            }
         return self._master.ask(lambda _: self._capture(), timeout_s)
 
     def restore(self, state: TrainingState) -> None:
@@ -339,12 +352,16 @@ class TrainingRun:
         """Return what this master has measured."""
         raise NotImplementedError
 
-    def _state(self) -> TrainingState:
-        """Return copies of what the rest of the training follows from."""
+    def _vectors(self) -> dict[str, FloatVector]:
+        """Return the vectors that the rest of the training follows from, by name: no copies."""
+        raise NotImplementedError
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what else it follows from, as JSON values."""
         raise NotImplementedError
 
     def _restore(self, state: TrainingState) -> None:
-        """Take over what `_state` has returned; on the user's thread, before `_begin`."""
+        """Take over what these two have returned; on the user's thread, before `_begin`."""
         raise NotImplementedError
 
     def _leave(self) -> None:
@@ -420,14 +437,14 @@ class TrainingRun:
         self._give_up()
 
     def _capture(self) -> TrainingState:
-        state = self._state()
-        wall_s = (self.ended_at or self._master.clock()) - self.began_at
-        totals = {
+        for name, vector in self._vectors().items():
+            np.copyto(self._room[name], vector)
+        facts = self._facts() | {
             "examples": self.examples,
-            "wall_s": wall_s,
+            "wall_s": (self.ended_at or self._master.clock()) - self.began_at,
             "measures": self.measures()._asdict(),
         }
-        return TrainingState(state.meta | totals, state.arrays)
+        return TrainingState(facts, dict(self._room))
 
     def _fail(self, error: BaseException) -> None:
         with self._changed:
