@@ -27,20 +27,23 @@ class End:
     def poll(self, timeout_s: float | None) -> None:
         """Wait until a message may be there, `wake` is called, or the time is over."""
         due_s = self._next_duty_s()
-        if due_s is not None:
-            left_s = max(0.0, due_s - time.monotonic())
-            timeout_s = left_s if timeout_s is None else min(timeout_s, left_s)
-        end_at = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._poll_once(timeout_s):
-            if end_at is not None:
-                timeout_s = end_at - time.monotonic()
-                if timeout_s <= 0:
-                    break
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
+        if due_s is not None and (end_s is None or due_s < end_s):
+            end_s = due_s
+        while self._poll_once(_ms_until(end_s)):
+            if end_s is not None and time.monotonic() >= end_s:
+                break
         if due_s is not None and time.monotonic() >= due_s:
             self._do_duty()
 
-    def _poll_once(self, timeout_s: float | None) -> bool:
-        """Wait once; return whether watched descriptors, and nothing else, were ready."""
+    def _poll_once(self, timeout_ms: int) -> bool:
+        """Wait once; return whether watched descriptors, and nothing else, were ready.
+
+        Parameters
+        ----------
+        timeout_ms : int
+            -1 for no end.
+        """
         raise NotImplementedError
 
     def _next_duty_s(self) -> float | None:
@@ -75,3 +78,7 @@ def as_ms(timeout_s: float | None) -> int:
     if timeout_s is None:
         return -1
     return min(2**31 - 1, max(0, math.ceil(timeout_s * 1000.0)))
+
+
+def _ms_until(end_s: float | None) -> int:
+    return -1 if end_s is None else as_ms(end_s - time.monotonic())

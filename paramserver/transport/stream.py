@@ -73,7 +73,7 @@ class Stream:
             return Sent.GONE
         if self.wants_room and not self.flush():
             return Sent.FULL
-        n_bytes = len(head) + sum(sizes)
+        n_bytes = len(head) + (sizes[0] if len(sizes) == 1 else sum(sizes))
         pieces: list[Buffer]
         if n_bytes <= JOINED_BYTES:
             pieces = [b"".join((head, *frames))]

@@ -31,8 +31,8 @@ class UnixEnd(End):
         self._poller.register(self._bell.fileno(), select.POLLIN)
         self._room = memoryview(bytearray(_ROOM_BYTES))
 
-    def _poll_once(self, timeout_s: float | None) -> bool:
-        found = self._poller.poll(as_ms(timeout_s))
+    def _poll_once(self, timeout_ms: int) -> bool:
+        found = self._poller.poll(timeout_ms)
         only_watched = bool(found)
         for fd, events in found:
             watched = self._watched.get(fd)

@@ -146,8 +146,8 @@ class UnixMasterTransport(UnixEnd, MasterTransport):
 
     # --- connections -----------------------------------------------------------------------------
 
-    def _poll_once(self, timeout_s: float | None) -> bool:
-        only_watched = super()._poll_once(0 if self._inbox else timeout_s)
+    def _poll_once(self, timeout_ms: int) -> bool:
+        only_watched = super()._poll_once(0 if self._inbox else timeout_ms)
         self._has_looked = True
         return only_watched and not self._inbox
 

@@ -85,11 +85,11 @@ class ZmqEnd(End):
 
     # --- waiting ---------------------------------------------------------------------------------
 
-    def _poll_once(self, timeout_s: float | None) -> bool:
+    def _poll_once(self, timeout_ms: int) -> bool:
         """Wait once; return whether watched descriptors, and nothing else, were ready."""
         # One call of zmq_poll costs the same 2 us as asking the socket for its events and then
         # the kernel, and it cannot miss an edge of ZeroMQ's edge-triggered descriptor.
-        found = zmq.zmq_poll(self._items, as_ms(timeout_s))
+        found = zmq.zmq_poll(self._items, timeout_ms)
         only_watched = bool(found)
         for item, _ in found:
             if item is self._socket:
