@@ -39,9 +39,8 @@ def count_letters(block: bytes) -> Counter[bytes]:
     return Counter(re.findall(rb"[a-z]+", block.lower()))
 
 
-def count(files: list[str], cluster: ps.Cluster, letters: bool = False, **options: Any) -> Any:
-    program = ps.MapReduce(count_letters if letters else count_words, sum, unit="words")
-    return program.run(files, cluster, **options)
+def word_count(letters: bool = False) -> ps.MapReduce:
+    return ps.MapReduce(count_letters if letters else count_words, sum, unit="words")
 
 
 # --- everything else is for the eye ---------------------------------------------------------------
@@ -90,14 +89,16 @@ def arguments() -> argparse.Namespace:
 
 def report(args: argparse.Namespace) -> None:
     """Count, and show it."""
+    program = word_count(args.letters)
+    program.check(args.files, args.map_jobs, args.reduce_jobs, args.out)
     started = time.perf_counter()
     with ps.LocalCluster(n_workers=args.workers) as cluster:
         ready = time.perf_counter()
         say(f"{args.workers} workers are ready after {ready - started:.1f} s")
         killer = Killer(cluster) if args.kill_worker else None
         with progress() as show:
-            result = count(
-                args.files, cluster, args.letters, n_map=args.map_jobs, n_reduce=args.reduce_jobs,
+            result = program.run(
+                args.files, cluster, n_map=args.map_jobs, n_reduce=args.reduce_jobs,
                 out_dir=args.out, on_progress=both(show, killer),
             )  # fmt: skip
         seconds = time.perf_counter() - ready

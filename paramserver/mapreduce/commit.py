@@ -55,7 +55,7 @@ class OutputFolder:
                 for folder in reversed(missing):
                     os.mkdir(folder)
                     self._made.append(folder)
-            self._refuse_contents()
+            refuse_contents(self.path)
             self._make_temporary()
         except BaseException:
             self._remove_made()
@@ -65,27 +65,6 @@ class OutputFolder:
     def temporary(self) -> str:
         """Where attempts write."""
         return str(self.path / _TEMPORARY)
-
-    def _refuse_contents(self) -> None:
-        if not self.path.is_dir():
-            raise ConfigError(
-                f"out_dir {self.path} is a file, not a folder. Choose another name.",
-                field="out_dir", value=str(self.path),
-            )  # fmt: skip
-        with disk_errors(str(self.path)):
-            there = sorted(os.listdir(self.path))
-        if not there:
-            return
-        what = f"{there[0]} and {len(there) - 1} more" if len(there) > 1 else there[0]
-        why = (
-            " They are what an interrupted run has left, or a run that is going on."
-            if _TEMPORARY in there and _SUCCESS not in there
-            else ""
-        )
-        raise ConfigError(
-            f"out_dir {self.path} is not empty ({what}).{why} Choose another folder, or remove its "
-            f"contents first: rm -r {self.path}", field="out_dir", value=str(self.path),
-        )  # fmt: skip
 
     def _make_temporary(self) -> None:
         try:
@@ -146,6 +125,37 @@ class OutputFolder:
                 os.rmdir(folder)
             except OSError:  # somebody else has put something there, or has removed it
                 return
+
+
+def refuse_contents(path: Path) -> None:
+    """Refuse what cannot become a folder of results, because it is none or holds something.
+
+    Raises
+    ------
+    ConfigError
+        In words, with what to do.
+    DataError
+        If it cannot be read.
+    """
+    if not path.is_dir():
+        raise ConfigError(
+            f"out_dir {path} is a file, not a folder. Choose another name.",
+            field="out_dir", value=str(path),
+        )  # fmt: skip
+    with disk_errors(str(path)):
+        there = sorted(os.listdir(path))
+    if not there:
+        return
+    what = f"{there[0]} and {len(there) - 1} more" if len(there) > 1 else there[0]
+    why = (
+        " They are what an interrupted run has left, or a run that is going on."
+        if _TEMPORARY in there and _SUCCESS not in there
+        else ""
+    )
+    raise ConfigError(
+        f"out_dir {path} is not empty ({what}).{why} Choose another folder, or remove its "
+        f"contents first: rm -r {path}", field="out_dir", value=str(path),
+    )  # fmt: skip
 
 
 def remove_folder(path: str) -> None:

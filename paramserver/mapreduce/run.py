@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from paramserver.data.blocks import FileRange
 from paramserver.errors import ConfigError, DataError
-from paramserver.mapreduce.commit import OutputFolder, remove_folder
+from paramserver.mapreduce.commit import OutputFolder, refuse_contents, remove_folder
 from paramserver.mapreduce.files import disk_errors, unique_name
 from paramserver.mapreduce.folding import Fold, as_fold
 from paramserver.mapreduce.job import Settings, map_job, reduce_job
@@ -109,6 +109,35 @@ class MapReduce:
         self.reducer = reducer
         self.combiner = combiner
         self.unit = unit
+
+    def check(
+        self,
+        files: str | os.PathLike[str] | list[str],
+        n_map: int = 30,
+        n_reduce: int = 60,
+        out_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Raise what `run` would raise for these parameters, before any worker is started.
+
+        Parameters
+        ----------
+        files : str, path or list of them
+            Names and glob patterns.
+        n_map, n_reduce : int
+        out_dir : path, optional
+            Nothing is made there.
+
+        Raises
+        ------
+        ConfigError
+            For a number that is not allowed, or an `out_dir` that has other content.
+        DataError
+            For files that cannot be read.
+        """
+        _check_counts({"n_map": n_map, "n_reduce": n_reduce})
+        plan_inputs(files, self.unit, n_map)
+        if out_dir is not None and os.path.lexists(out_dir):
+            refuse_contents(Path(os.path.abspath(out_dir)))
 
     def run(
         self,

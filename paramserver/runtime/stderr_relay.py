@@ -13,6 +13,8 @@ import time
 from typing import Final
 
 _MAX_PENDING_BYTES: Final = 256 << 10
+_CAUSE: Final = b"Fatal Python error: "
+_MAX_CAUSE_BYTES: Final = 200
 _MAX_FLUSH_BYTES: Final = 64 << 10
 
 
@@ -83,17 +85,25 @@ class StderrRelay:
 
 
 class Tail:
-    """The last lines of a stream, bounded in lines and bytes."""
+    """The last lines of a stream, bounded in lines and bytes.
+
+    The line in which the interpreter says what it died of is kept even where more follows than fits
+    (a stack for each thread, a list of modules).
+    """
 
     def __init__(self, n_lines: int = 20, n_bytes: int = 4096) -> None:
         self._n_lines = n_lines
         self._n_bytes = n_bytes
         self._kept = b""
+        self._cause = b""
         self._is_cut = False
 
     def add(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
         self._kept += data
+        at = self._kept.rfind(_CAUSE)
+        if at >= 0:
+            self._cause = self._kept[at : at + _MAX_CAUSE_BYTES].partition(b"\n")[0]
         if len(self._kept) > self._n_bytes:
             self._kept = self._kept[-self._n_bytes :]
             self._is_cut = True
@@ -103,6 +113,12 @@ class Tail:
         lines = self._kept.decode("utf-8", "replace").splitlines(keepends=True)
         if self._is_cut and len(lines) > 1:
             del lines[0]
-        text = "".join(lines[-self._n_lines :])
-        # Each byte that is not text has become three.
-        return text.encode("utf-8")[-self._n_bytes :].decode("utf-8", "ignore")
+        lines = lines[-self._n_lines :]
+        cause = self._cause.decode("utf-8", "replace") + "\n" if self._cause else ""
+        if cause and cause not in lines:
+            lines = [cause, *lines[-self._n_lines + 1 :]]
+        text = "".join(lines).encode("utf-8")
+        if len(text) > self._n_bytes:  # each byte that is not text has become three
+            head = cause.encode("utf-8")
+            text = head + text[-(self._n_bytes - len(head)) :]
+        return text.decode("utf-8", "ignore")

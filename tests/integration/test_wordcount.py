@@ -212,6 +212,8 @@ def test_the_example_says_in_a_paragraph_what_is_wrong(
     assert done.returncode == 77
     assert words in done.stderr
     assert b"Traceback" not in done.stderr
+    has_started = b"workers are ready" in done.stderr
+    assert has_started is (b"/proc/nothing" in done.stderr)  # that one is known when it is tried
 
 
 def test_the_example_says_what_a_full_disk_lacks(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from paramserver.errors import ConfigError, DataError
+from paramserver.mapreduce import commit
 from paramserver.mapreduce.commit import OutputFolder, remove_folder
 from paramserver.mapreduce.output import PartOutput
 
@@ -90,7 +91,7 @@ def test_two_runs_cannot_begin_in_one_folder(
 ) -> None:
     """Both saw it empty; one was faster."""
     OutputFolder(tmp_path / "out")
-    monkeypatch.setattr(OutputFolder, "_refuse_contents", lambda self: None)
+    monkeypatch.setattr(commit, "refuse_contents", lambda path: None)
     with pytest.raises(ConfigError, match="Another run has just begun"):
         OutputFolder(tmp_path / "out")
 

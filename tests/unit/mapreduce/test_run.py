@@ -398,3 +398,19 @@ def test_without_trust_only_plain_values_travel(text: Path) -> None:
         assert reduced["groups"] <= 2
         with pytest.raises(DataError, match="only None, bool, int"):
             map_job(0, [1], lambda n: [(n, Decimal(1))], None, settings)
+
+
+def test_mistakes_can_be_found_before_there_is_a_cluster(tmp_path: Path) -> None:
+    program = MapReduce(count_words, sum)
+    text = tmp_path / "text"
+    text.write_bytes(TEXT)
+    program.check(str(text), 1, 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(DataError, match="There is no file"):
+        program.check([str(text), str(tmp_path / "missing")])
+    with pytest.raises(ConfigError, match="n_map must be"):
+        program.check(str(text), n_map=0)
+    with pytest.raises(ConfigError, match="is not empty"):
+        program.check(str(text), out_dir=tmp_path)
+    with pytest.raises(ConfigError, match="is a file"):
+        program.check(str(text), out_dir=text)

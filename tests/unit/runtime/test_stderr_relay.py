@@ -149,3 +149,27 @@ def test_bytes_that_are_no_text_stay_within_the_bound() -> None:
 
 def test_an_empty_tail_is_an_empty_text() -> None:
     assert Tail().text() == ""
+
+
+def test_the_tail_keeps_what_the_interpreter_died_of_whatever_follows() -> None:
+    for pieces in (
+        [b"Fatal Python error: Segmentation fault\n\n"],
+        [b"Fatal Pyth", b"on error: Segmentation fa", b"ult\n\n"],
+    ):
+        tail = Tail(n_lines=3)
+        tail.add(b"before\n")
+        for piece in pieces:
+            tail.add(piece)
+        assert tail.text() == "before\nFatal Python error: Segmentation fault\n\n"
+        for i in range(10_000):
+            tail.add(b"  File %d\n" % i)
+        assert tail.text() == ("Fatal Python error: Segmentation fault\n  File 9998\n  File 9999\n")
+
+
+def test_the_tail_stays_within_its_bound_with_the_cause_of_death() -> None:
+    tail = Tail()
+    tail.add(b"Fatal Python error: " + b"x" * 1000 + b"\n")
+    tail.add(b"\xff" * 5_000)
+    text = tail.text()
+    assert text.startswith("Fatal Python error: xxx")
+    assert len(text.encode()) <= 4096
