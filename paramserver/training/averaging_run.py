@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from math import inf
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from paramserver.core.commands import AnnounceWorker, CallService
 from paramserver.core.events import ServiceReplied
-from paramserver.errors import Diverged, RemoteProtocolError, ShapeMismatch, TrainingError
+from paramserver.errors import Diverged, RemoteProtocolError, ShapeMismatch
 from paramserver.protocol.messages import Payload
 from paramserver.runtime.internals import Internals
 from paramserver.training.aggregation import Aggregation, TailMean
@@ -34,8 +35,6 @@ from paramserver.transport.shm import SharedVector
 
 NO_ROUND = -1
 """What the word that says which round is open holds when none is, and none will be."""
-MAX_STRIKES: Final = 3
-"""Results that may be other than agreed before the training ends: its workers do not fit."""
 
 
 class AveragingRun(TrainingRun):
@@ -80,7 +79,6 @@ class AveragingRun(TrainingRun):
         """When each partition was handed in."""
         self._done_at: list[float] = []
         """When the results of the open round came."""
-        self._strikes = 0
         self._wait_s = self._wire_s = 0.0
         self._pushed_bytes = self._pulled_bytes = 0
         self._slots: dict[str, SharedVector] = {}
@@ -141,43 +139,41 @@ class AveragingRun(TrainingRun):
 
     def _job_done(self, what: tuple[int, int], payload: Payload, worker_id: str) -> None:
         number, partition = what
-        result, compute_s = self._result_of(payload, worker_id)
-        now = perf_counter()
+        match self._result_of(payload, worker_id):
+            case (result, float(compute_s)) if 0 <= compute_s < inf:
+                fault = self._take_in(result, number, partition, worker_id)
+            case _:
+                fault, compute_s = "given back what is no result", 0.0
+        if fault:
+            self._strike(worker_id, fault)
+            self._submit(train_round, number, (partition,))  # once more, by whomever
+            return
         self.compute_s += compute_s
-        self._wire_s += max(0.0, now - self._began[partition] - compute_s)
-        if number == self.machine.round and not (isinstance(result, str) and not result):
-            try:
-                self._results[partition] = self._vector_of(result, partition, worker_id)
-            except ShapeMismatch as error:
-                self._strike(error, number, partition, worker_id)
-                return
-            self._whose[partition] = worker_id
-            self._pushed_bytes += self._results[partition].nbytes
-            self._done_at.append(now)
+        self._wire_s += max(0.0, perf_counter() - self._began[partition] - compute_s)
         self._perform(self.machine.done(number, partition))
 
-    def _vector_of(self, result: Any, partition: int, worker_id: str) -> FloatVector:
-        learner = self.plan.learner
+    def _take_in(self, result: Any, number: int, partition: int, worker_id: str) -> str:
+        """Keep the result of the open round, and return ''; or say what is wrong with it."""
         if isinstance(result, str):
+            if not result:  # the round was over before it was done
+                is_open = number == self._round.array[0]
+                return "given back nothing for a round that is open" if is_open else ""
             if result != f"result{partition}.{worker_id}":
-                raise ShapeMismatch(f"a result is called {result!r:.80}.")
-            return self._slot(result)
-        if not isinstance(result, np.ndarray):
-            raise ShapeMismatch(f"a result is a {type(result).__name__}.")
-        require(result, learner.size, learner.dtype, "a result")
-        return result
-
-    def _strike(self, error: Exception, number: int, partition: int, worker_id: str) -> None:
-        """Refuse a result, and have the partition trained once more."""
-        self.machine.counters["mismatched"] += 1
-        self._strikes += 1
-        if self._strikes == MAX_STRIKES:
-            raise TrainingError(
-                f"Worker {worker_id} has sent a result that is not as agreed, the "
-                f"{MAX_STRIKES}rd of this training: {error} Stop that worker, and look whether "
-                "it has the same release of paramserver and of the learner."
-            ) from error
-        self._submit(train_round, number, (partition,))
+                return f"called its result {result!r:.80}"
+            result = self._slot(result)
+        elif isinstance(result, np.ndarray):
+            try:
+                require(result, self.plan.learner.size, self.plan.learner.dtype, "a result")
+            except ShapeMismatch as error:
+                return f"given back other weights than asked for ({error})"
+        else:
+            return f"given back a {type(result).__name__}"
+        if number == self.machine.round:
+            self._results[partition] = result
+            self._whose[partition] = worker_id
+            self._pushed_bytes += result.nbytes
+            self._done_at.append(perf_counter())
+        return ""
 
     def _perform(self, commands: list[Command]) -> None:
         for command in commands:

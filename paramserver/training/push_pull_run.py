@@ -13,6 +13,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -197,12 +198,21 @@ class PushPullRun(TrainingRun):
         self._stop()
 
     def _job_done(self, what: tuple[int, int], payload: Payload, worker_id: str) -> None:
-        _, compute_s, asked_s = self._result_of(payload, worker_id)
-        self.compute_s += compute_s
-        self._asked_s += asked_s
+        match self._result_of(payload, worker_id):
+            case (int(), float(compute_s), float(asked_s)) if 0 <= compute_s + asked_s < inf:
+                self.compute_s += compute_s
+                self._asked_s += asked_s
+            case _:
+                self._strike(worker_id, "given back what is no result")
+        epoch, partition = what
+        server = self.server
+        if not server.stopped and server.cursors[partition] < server.n_batches[partition]:
+            self._strike(worker_id, f"ended amid partition {partition}")
+            self._submit(train_partition, epoch, (partition,))  # the rest, by whomever
+            return
         self._n_running -= 1
         if self._n_running == 0:
-            self._open_epoch(what[0] + 1)
+            self._open_epoch(epoch + 1)
 
     def _answer(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
         what = self._jobs.get(command.job)

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,13 @@ from paramserver.core.commands import AnnounceWorker, CallService, SettleJob
 from paramserver.core.events import JobsSubmitted, PhaseDropped, PhaseOpened, ServiceReplied
 from paramserver.core.jobs import JobOptions, JobSpec, PhaseSpec, Verdict
 from paramserver.core.master import MasterMachine
-from paramserver.errors import ClusterClosed, ConfigError, ProtocolError, RemoteProtocolError
+from paramserver.errors import (
+    ClusterClosed,
+    ConfigError,
+    ProtocolError,
+    RemoteProtocolError,
+    TrainingError,
+)
 from paramserver.protocol import calls
 from paramserver.protocol.arrays import unpack_plain
 from paramserver.protocol.messages import Payload, PayloadKind
@@ -58,6 +64,10 @@ class Snapshot(NamedTuple):
     unit: int
     examples: int
     at: float
+
+
+MAX_STRIKES: Final = 3
+"""Results and calls of workers that may be other than agreed before the training ends."""
 
 
 class Measures(NamedTuple):
@@ -392,12 +402,23 @@ class TrainingRun:
         self._arithmetic.require(arithmetic)
 
     def _result_of(self, payload: Payload, worker_id: str) -> Any:
-        """Return what a job has returned. Vectors in it are not copied."""
+        """Return what a job has returned; None if it is nothing plain. Vectors are not copied."""
         if self._internals.trusted:
             return calls.decode_value(payload, trusted=True)
-        if payload.kind is not PayloadKind.PLAIN:
-            raise RemoteProtocolError("a result is not plain", peer=worker_id)
-        return unpack_plain(payload.data, payload.buffers)
+        try:
+            return unpack_plain(payload.data, payload.buffers)
+        except RemoteProtocolError:
+            return None
+
+    def _strike(self, worker_id: str, what: str) -> None:
+        """Count a result that is not as agreed; too many end the training."""
+        self.counters["mismatched"] += 1
+        if self.counters["mismatched"] >= MAX_STRIKES:
+            raise TrainingError(
+                f"Worker {worker_id} has {what}, and it is the {MAX_STRIKES}rd time in this "
+                "training that something of a worker is not as agreed. Stop that worker, and look "
+                "whether it has the same release of paramserver and of the learner."
+            )
 
     def _refuse(self, command: CallService, now: float) -> ServiceReplied:
         """Tell a job that it does not count any more."""

@@ -342,7 +342,7 @@ def _result(
         n_partitions=len(run.plan.n_batches),
         n_examples=n_examples,
         staleness=Counter() if server is None else server.staleness,
-        rejected=dict(counters if server is None else server.counters),
+        rejected=dict((counters if server is None else server.counters) + run.counters),
         workers_lost=workers_lost,
         wait_s=measures.wait_s,
         wire_s=measures.wire_s,

@@ -164,9 +164,12 @@ class AgentProcess:
 
 
 class Wire:
-    """A TCP relay between workers and a master, which the test can cut and mend."""
+    """A TCP relay between workers and a master, which the test can cut and mend.
 
-    def __init__(self, address: str) -> None:
+    With `reset_at` it resets all connections whenever so many bytes have gone through it.
+    """
+
+    def __init__(self, address: str, reset_at: Iterable[int] = ()) -> None:
         host, port = address.removeprefix("tcp://").rsplit(":", 1)
         self._target = (host, int(port))
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -174,6 +177,8 @@ class Wire:
         self._lock = threading.Lock()
         self._ends: list[socket.socket] = []
         self._is_cut = self._is_closed = False
+        self.reset_at = deque(reset_at)
+        self._n_bytes = 0
         self._threads = [threading.Thread(target=self._accept, name="wire")]
         self._threads[0].start()
 
@@ -219,10 +224,21 @@ class Wire:
     def _carry(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):  # either end has closed
             while data := source.recv(65536):
+                self._count(len(data))
                 target.sendall(data)
         for end in (source, target):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def _count(self, n_bytes: int) -> None:
+        with self._lock:
+            self._n_bytes += n_bytes
+            is_due = bool(self.reset_at) and self._n_bytes >= self.reset_at[0]
+            if is_due:
+                self.reset_at.popleft()
+        if is_due:
+            self.cut()
+            self.mend()
 
     def __enter__(self) -> Self:
         return self

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -215,34 +214,21 @@ def test_vectors_and_rows_of_many_pieces_arrive_whole(site: Site) -> None:
         assert (result.weights == n_steps).all()
 
 
-def test_a_connection_that_is_reset_within_big_pushes_costs_no_batch(site: Site) -> None:
-    n = 2_000_000  # 16 MB a push
-    with Wire(site.cluster.address) as wire:
+@pytest.mark.parametrize("mode", [ps.AsyncSGD(epochs=1), ps.Averaging(rounds=3, local_steps=4)])
+def test_a_connection_that_is_reset_within_big_vectors_costs_nothing(
+    site: Site, mode: ps.AsyncSGD | ps.Averaging
+) -> None:
+    n = 1_000_000  # 8 MB a push, and as much a pull
+    megabytes = np.array([4, 13, 21, 35, 37])
+    with Wire(site.cluster.address, reset_at=(megabytes * 1_000_000).tolist()) as wire:
         site.start(1, address=wire.address, **FAR)
-        stop = threading.Event()
-
-        def cut_and_mend() -> None:
-            while not stop.wait(0.15):
-                wire.cut()
-                wire.mend()
-
-        thread = threading.Thread(target=cut_and_mend)
-        started = at_units(1, do=lambda _: thread.start())
-        X = np.zeros((24, 1))
-        result = ps.fit(
-            Ledger(n),
-            (X, np.arange(24)),
-            mode=ps.AsyncSGD(epochs=1),
-            cluster=site.cluster,
-            batch_size=2,
-            lr=1.0,
-            on_progress=started,
-        )
-        stop.set()
-        thread.join()
-    assert result.weights[:24].tolist() == [1.0] * 24
-    assert not result.weights[24:].any()
-    assert result.units == 12
+        data = np.zeros((12, 1)), np.arange(12)
+        result = ps.fit(Ledger(n), data, mode=mode, cluster=site.cluster, batch_size=3, lr=1.0)
+        assert not wire.reset_at
+    n_times = 1 if isinstance(mode, ps.AsyncSGD) else 3
+    assert result.weights[:12].tolist() == [n_times] * 12
+    assert not result.weights[12:].any()
+    assert result.workers_lost == 0
 
 
 def test_softmax_is_rebuilt_from_plain_values_on_the_worker(site: Site) -> None:
