@@ -43,7 +43,7 @@ def run_to_the_end(folder: Path, name: str) -> dict[str, Any]:
 
 
 def kill_again_and_again(folder: Path, name: str, n_kills: int, seed: int) -> list[int]:
-    """Start masters and kill them; return how far the checkpoint was each time."""
+    """Start masters and kill them; return how far the checkpoint was each time, at least once."""
     chance, reached = random.Random(seed), []
     for _ in range(n_kills):
         with start(folder, name) as master:
@@ -53,9 +53,12 @@ def kill_again_and_again(folder: Path, name: str, n_kills: int, seed: int) -> li
                 master.wait(chance.uniform(0, 0.08))
             except subprocess.TimeoutExpired:
                 master.kill()
-        assert master.returncode == -signal.SIGKILL, "it has come to its end before it was killed"
+        if master.returncode == 0:  # it has come to its end before its turn
+            break
+        assert master.returncode == -signal.SIGKILL
         state = ps.Checkpoints(folder).newest()  # a warning of a damaged one would be an error
         reached.append(0 if state is None else state.meta["unit"])
+    assert reached
     return reached
 
 
