@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 
 import paramserver as ps
+from paramserver.transport.security import make_keys
+from tests.integration.far_worker import FAR_AGENT
+from tests.integration.remote import AgentProcess
 from tests.integration.training_master import N_ROWS, settings
 
 
@@ -34,8 +37,8 @@ def last_line(master: subprocess.Popen[str]) -> str:
     return master.stdout.readlines()[-1]
 
 
-def run_to_the_end(folder: Path, name: str) -> dict[str, Any]:
-    with start(folder, name) as master:
+def run_to_the_end(folder: Path, name: str, *options: str) -> dict[str, Any]:
+    with start(folder, name, *options) as master:
         last = last_line(master)
     assert master.returncode == 0
     found: dict[str, Any] = json.loads(last)
@@ -111,7 +114,7 @@ def test_a_training_whose_master_is_killed_many_times_comes_to_the_same_end(
 def test_a_master_killed_between_applying_a_push_and_answering_it_loses_nothing(
     tmp_path: Path, calm: dict[str, ps.TrainingResult]
 ) -> None:
-    with start(tmp_path, "async", "90") as master:
+    with start(tmp_path, "async", "--dies-at", "90") as master:
         last_line(master)
     assert master.returncode == -signal.SIGKILL
     check("async", run_to_the_end(tmp_path, "async"), calm)
@@ -147,3 +150,26 @@ def test_two_masters_do_not_train_in_one_folder(
     assert second.returncode == 1
     assert f"ConfigError: Process {first.pid} is training in {tmp_path}" in complaint
     check("outer", run_to_the_end(tmp_path, "outer"), calm)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    folder.chmod(0o700)
+    return make_keys(folder)
+
+
+@pytest.mark.parametrize("name", ["outer", "ssp"])
+def test_workers_of_other_machines_wait_for_the_next_master_and_go_on(
+    tmp_path: Path, keys: Path, calm: dict[str, ps.TrainingResult], name: str
+) -> None:
+    """What they were sending to the one that was killed counts for nothing with the next one."""
+    here = ("--keys", str(keys), "--address")
+    with start(tmp_path, name, *here, "tcp://127.0.0.1:0") as first:
+        address = next_line(first).strip()
+        with AgentProcess(address, keys, 2, program=("-c", FAR_AGENT)):
+            assert int(next_line(first)) >= 0  # it trains
+            first.kill()
+            found = run_to_the_end(tmp_path, name, *here, address)
+    assert first.returncode == -signal.SIGKILL
+    check(name, found, calm)

@@ -1,15 +1,16 @@
-"""A master that a test kills: ``python -m tests.integration.training_master FOLDER MODE [PUSH]``.
+"""A master that a test kills:
+``python -m tests.integration.training_master FOLDER MODE [--dies-at PUSH] [--address A --keys K]``.
 
-It prints how far it is, and at the end what came out. With PUSH it kills itself between having
+It prints how far it is, and at the end what came out. With --dies-at it kills itself between having
 applied the push of that number and answering it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
-import sys
 from typing import Any
 
 import numpy as np
@@ -61,19 +62,36 @@ def tell(progress: Progress) -> None:
     print(progress.unit, flush=True)
 
 
-def main(folder: str, name: str, dies_at: str = "") -> None:
-    if dies_at:
-        die_at_push(int(dies_at))
-    checkpoints = ps.Checkpoints(folder, every_s=0.03)
-    with ps.LocalCluster(2) as cluster:
+def open_cluster(address: str | None, keys: str | None) -> ps.Cluster:
+    """Return a cluster of two workers: of its own, or of whoever dials its address."""
+    if address is None:
+        return ps.LocalCluster(2)
+    cluster = ps.Cluster(address, keys, verbose=False)
+    print(cluster.address, flush=True)
+    cluster.wait_for_workers(2)
+    return cluster
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("mode")
+    parser.add_argument("--dies-at", type=int)
+    parser.add_argument("--address")
+    parser.add_argument("--keys")
+    told = parser.parse_args()
+    if told.dies_at is not None:
+        die_at_push(told.dies_at)
+    checkpoints = ps.Checkpoints(told.folder, every_s=0.03)
+    with open_cluster(told.address, told.keys) as cluster:
         result = ps.fit(
             cluster=cluster,
             checkpoints=checkpoints,
             resume=True,
             on_progress=tell,
-            **settings(name),
+            **settings(told.mode),
         )
-    told = {
+    summary = {
         "sha256": result.sha256,
         "weights": result.weights.tolist(),
         "examples": result.examples,
@@ -81,8 +99,8 @@ def main(folder: str, name: str, dies_at: str = "") -> None:
         "pushes": sum(result.staleness.values()),
         "workers_lost": result.workers_lost,
     }
-    print(json.dumps(told), flush=True)
+    print(json.dumps(summary), flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
