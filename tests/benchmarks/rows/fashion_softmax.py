@@ -15,7 +15,7 @@ ROUNDS_A_PASS = 8
 NUMPY = "numpy mini-batches, one thread"
 SGD = "SGDClassifier(n_jobs=2)"
 LBFGS = "LogisticRegression(lbfgs)"
-TASK = Task(target=0.836, rates=(0.005, 0.05, 0.2, 0.4), max_passes=12)
+TASK = Task(target=0.836, rates=(0.005, 0.05, 0.1, 0.2, 0.4), max_passes=12)
 
 
 def measure(contender: str, quick: bool) -> Measured:
