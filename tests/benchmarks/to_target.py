@@ -40,7 +40,8 @@ class Task:
     ----------
     target : float
     rates : sequence of float
-        Learning rates to choose from.
+        Learning rates to choose from; whatever is slower than the best so far is given up, so
+        likely ones come first.
     max_passes : int
         Who has not reached the target by then does not.
     n_seeds : int
