@@ -703,3 +703,8 @@ def test_a_kept_job_tells_its_latest_end_and_where_it_is_when_it_runs_again(crew
 def test_a_job_that_waits_behind_another_is_explained_as_queued(board: Board) -> None:
     hold_two(board)
     assert board.machine.explain(3).endswith("try 1 is queued on w1")
+
+
+def test_what_is_no_event_is_a_bug_and_says_so(board: Board) -> None:
+    with pytest.raises(AssertionError, match="unreachable"):
+        board.machine.handle("what happened")  # type: ignore[arg-type]

@@ -386,3 +386,8 @@ def test_before_the_first_connection_nothing_is_said_but_a_greeting(
 ) -> None:
     commands = WorkerLife("w1", "launch", make_hello).handle(event(0.0))
     assert commands in ([], [greeting()])
+
+
+def test_what_is_no_event_is_a_bug_and_says_so(far: Far) -> None:
+    with pytest.raises(AssertionError, match="unreachable"):
+        far.life.handle("what happened")  # type: ignore[arg-type]
