@@ -208,12 +208,33 @@ def _read_idx(path: Path) -> npt.NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
+def _debian_sections(seed: int, dtype: npt.DTypeLike) -> Dataset:
+    from paramserver.data.debian import load_sections
+
+    return load_sections(seed, dtype)
+
+
+def _synthetic_sparse(seed: int, dtype: npt.DTypeLike) -> Dataset:
+    from paramserver.data.synthetic import sparse
+
+    return sparse(seed, dtype)
+
+
+def _synthetic_dense(seed: int, dtype: npt.DTypeLike) -> Dataset:
+    from paramserver.data.synthetic import dense
+
+    return dense(seed, dtype)
+
+
 LOADERS: dict[str, Loader] = {
     "breast-cancer": _with_header("breast-cancer", "breast_cancer.csv", 2),
+    "debian-sections": _debian_sections,
     "diabetes": _diabetes,
     "digits": _digits,
     "fashion-mnist": _fashion_mnist,
     "iris": _with_header("iris", "iris.csv", 3),
+    "synthetic-dense": _synthetic_dense,
+    "synthetic-sparse": _synthetic_sparse,
     "wine": _with_header("wine", "wine_data.csv", 3),
 }
 """By name."""

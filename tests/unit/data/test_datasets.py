@@ -42,7 +42,7 @@ def test_the_split_follows_from_the_seed() -> None:
 
 
 def test_an_unknown_name_is_answered_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="breast-cancer, diabetes, digits"):
+    with pytest.raises(ConfigError, match="breast-cancer, debian-sections, diabetes"):
         datasets.load("mnsit")
 
 
