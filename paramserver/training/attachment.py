@@ -1,9 +1,8 @@
 """What a worker process holds of one training: the plan, open rows, mapped vectors, a line.
 
 Rule 1: nothing here is needed for the result: what is lost is opened, fetched or computed again.
-Rule 2: a worker is *near* when it has read in the training's folder what only a process of this
-        user on the master's machine can read there. Any other one is *far*: it maps nothing, and
-        all it needs comes by its connection.
+Rule 2: a worker is *near* when it shares the training's folder with the master (see `folder`). Any
+        other one is *far*: it maps nothing, and all it needs comes by its connection.
 Rule 3: weights are mapped read-only; results and gradients go to vectors that belong to this
         process.
 """
@@ -18,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.protocol import calls
-from paramserver.runtime import relay
 from paramserver.runtime.context import JobContext
-from paramserver.runtime.scratch import read_nonce
 from paramserver.training.arithmetic import arithmetic_here
 from paramserver.training.far_rows import FarRows
+from paramserver.training.folder import is_near
 from paramserver.training.formats import LINE, REPLY
 from paramserver.training.learner import Batch, FastLearner
 from paramserver.training.optimizers import SGD
@@ -33,8 +31,6 @@ from paramserver.training.vector import FloatVector
 from paramserver.transport.lines import Line
 from paramserver.transport.shm import SharedVector
 
-HERE: Final = "here"
-"""Name of the file that only the master's own machine has."""
 MAX_ATTACHMENTS: Final = 4
 """Trainings whose files one worker keeps open."""
 MAX_ORDERS: Final = 8
@@ -198,12 +194,7 @@ def _make(service: str, context: JobContext) -> Attachment:
     plan = told
     if not context.trusted:
         plan = TrainingPlan.restore(told, context.function)
-    is_near = _is_near(plan)
-    if not is_near:
+    near = is_near(Path(plan.folder), plan.here)
+    if not near:
         plan = plan.with_rows(FarRows(service, plan.rows.n_examples))
-    return Attachment(plan, context.worker_id, is_near=is_near)
-
-
-def _is_near(plan: TrainingPlan) -> bool:
-    nonce = read_nonce(Path(plan.folder) / HERE)
-    return bool(nonce) and nonce == plan.here and relay.is_here(plan.folder)
+    return Attachment(plan, context.worker_id, is_near=near)

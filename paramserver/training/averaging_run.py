@@ -27,8 +27,9 @@ from paramserver.training.aggregation import Aggregation, TailMean
 from paramserver.training.averaging import Averaging, Command, Finish, Fold, StartRound
 from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.formats import ROUND, payload_of
+from paramserver.training.measures import Measures
 from paramserver.training.plan import TrainingPlan
-from paramserver.training.run import Measures, TrainingRun
+from paramserver.training.run import TrainingRun
 from paramserver.training.vector import FloatVector, require
 from paramserver.training.work import train_round
 from paramserver.transport.shm import SharedVector

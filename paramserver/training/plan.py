@@ -15,6 +15,7 @@ from paramserver.training.modes import AsyncSGD, Mode
 from paramserver.training.optimizers import make_optimizer
 from paramserver.training.partitions import Rows, n_batches
 from paramserver.training.travel import describe, restore
+from paramserver.training.vector import FloatVector
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ class TrainingPlan:
         if self.local_steps is not None:
             return self.local_steps
         return self.local_epochs * self.n_batches[partition]
+
+    def start_weights(self) -> FloatVector:
+        """Return the weights to start from: the same for the same seed."""
+        w = self.learner.start(np.random.default_rng(np.random.SeedSequence(self.seed)))
+        return np.ascontiguousarray(w, self.learner.dtype)
 
     def describe(self) -> dict[str, Any]:
         """Return the plan as plain data, for workers outside of the local trust domain.

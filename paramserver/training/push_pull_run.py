@@ -29,11 +29,12 @@ from paramserver.runtime.internals import Internals
 from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.desks import NO_ROWS, Desk, Question, RowDesk, Rows, WholeDesk
 from paramserver.training.formats import JOIN, JOINED, LINE, PUSH, REPLY, payload_of
+from paramserver.training.measures import Measures
 from paramserver.training.optimizers import Optimizer
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.push_pull import ParameterServer
 from paramserver.training.pushes import Push, PushPullRules, Verdict
-from paramserver.training.run import Measures, TrainingRun
+from paramserver.training.run import TrainingRun
 from paramserver.training.vector import FloatVector
 from paramserver.training.work import train_partition
 from paramserver.transport.lines import Exchange

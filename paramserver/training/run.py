@@ -9,14 +9,12 @@ Rule 3: no thread is woken for a round or a push: the user's thread gets a copy 
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
@@ -36,71 +34,15 @@ from paramserver.protocol.arrays import unpack_plain
 from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.futures import job_error
 from paramserver.runtime.internals import Internals
-from paramserver.runtime.scratch import read_nonce
 from paramserver.training.arithmetic import Arithmetic
-from paramserver.training.attachment import HERE
 from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.far_rows import METHODS, RowsDesk
+from paramserver.training.measures import Measures, Snapshot
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.vector import FloatVector
 
-
-class Snapshot(NamedTuple):
-    """The weights at one moment.
-
-    Attributes
-    ----------
-    w : ndarray
-        A copy.
-    unit : int
-        Rounds (averaging) or updates (async) that led to it.
-    examples : int
-        Gradients of how many examples are in it.
-    at : float
-        When, on the master's clock.
-    """
-
-    w: FloatVector
-    unit: int
-    examples: int
-    at: float
-
-
 MAX_STRIKES: Final = 3
 """Results and calls of workers that may be other than agreed before the training ends."""
-
-
-class Measures(NamedTuple):
-    """Where the time of a training went, and how much went round.
-
-    Attributes
-    ----------
-    compute_s : float
-        Seconds that learners computed, all workers together.
-    wait_s : float
-        Seconds that results or gradients waited for those of others, or for their turn.
-    wire_s : float
-        Seconds that jobs, weights, results and gradients were on their way.
-    apply_s : float
-        Seconds that the master averaged, or applied gradients.
-    pushed_bytes, pulled_bytes : int
-        Of results or gradients to the master, and of weights from it, by whatever way they went.
-    rows_bytes : int
-        Of rows that were sent to workers which cannot open them.
-    """
-
-    compute_s: float
-    wait_s: float
-    wire_s: float
-    apply_s: float
-    pushed_bytes: int
-    pulled_bytes: int
-    rows_bytes: int
-
-    def plus(self, other: Measures) -> Measures:
-        """Return those of two parts of a training together."""
-        added = {name: value + getattr(other, name) for name, value in self._asdict().items()}
-        return Measures(**added)
 
 
 class TrainingRun:
@@ -492,23 +434,3 @@ class TrainingRun:
         self._has_ended = True
         self.ended_at = self._master.clock()
         self._changed.notify_all()
-
-
-def make_folder(internals: Internals) -> Path:
-    """Make a folder for the shared files of one training."""
-    folder = internals.fast_folder / f"training{internals.next_phase()}"
-    folder.mkdir(mode=0o700)
-    (folder / HERE).write_text(secrets.token_hex(16), encoding="ascii")
-    return folder
-
-
-def proof_of(folder: Path) -> str:
-    """Return what only a process of this user on this machine can read in such a folder."""
-    return read_nonce(folder / HERE)
-
-
-def start_weights(plan: TrainingPlan) -> FloatVector:
-    """Return the weights to start from: the same for the same seed."""
-    learner = plan.learner
-    w = learner.start(np.random.default_rng(np.random.SeedSequence(plan.seed)))
-    return np.ascontiguousarray(w, learner.dtype)

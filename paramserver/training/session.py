@@ -27,6 +27,7 @@ from paramserver.training.averaging import Averaging as AveragingMachine
 from paramserver.training.averaging_run import AveragingRun
 from paramserver.training.callbacks import Callbacks
 from paramserver.training.checkpoint import Checkpoints
+from paramserver.training.folder import make_folder, proof_of
 from paramserver.training.intake import (
     as_rows,
     check_labels,
@@ -38,13 +39,14 @@ from paramserver.training.intake import (
 )
 from paramserver.training.keeper import Keeper
 from paramserver.training.learner import Batch, Learner
+from paramserver.training.measures import Snapshot
 from paramserver.training.modes import Averaging, Mode
 from paramserver.training.optimizers import make_optimizer
 from paramserver.training.partitions import SharedRows
 from paramserver.training.plan import TrainingPlan, row_width
 from paramserver.training.push_pull_run import PushPullRun
 from paramserver.training.result import History, Progress, TrainingResult
-from paramserver.training.run import Snapshot, TrainingRun, make_folder, proof_of, start_weights
+from paramserver.training.run import TrainingRun
 from paramserver.training.run_constants import describe_run
 from paramserver.training.vector import FloatVector
 
@@ -242,7 +244,7 @@ def _make_run(
         width=row_width(learner, rows, mode),
         here=proof_of(folder),
     )
-    w = start_weights(plan)
+    w = plan.start_weights()
     if isinstance(mode, Averaging):
         machine = AveragingMachine(shared.n_examples, mode.rounds, wait_for=mode.wait_for)
         aggregation = Aggregation(w.size, w.dtype, outer=mode.outer)
