@@ -69,6 +69,8 @@ class Keeper:
         self._next_at = monotonic() + checkpoints.every_s
         if resume:
             self.recorded = _of_a_training(checkpoints.newest(), checkpoints)
+            if self.recorded is not None:
+                self._unit_saved = self.recorded.meta["unit"]
         elif checkpoints.paths():
             raise ConfigError(
                 f"{checkpoints.folder} holds the checkpoints of a training already. Go on with it "

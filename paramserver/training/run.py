@@ -181,6 +181,8 @@ class TrainingRun:
         self.examples = state.meta["examples"]
         self._wall_s_before = state.meta["wall_s"]
         self._measured_before = Measures(**state.meta["measures"])
+        arithmetic = state.meta["arithmetic"]
+        self._arithmetic = None if arithmetic is None else Arithmetic.from_plain(arithmetic)
         self._restore(state)
 
     def measures(self) -> Measures:
@@ -406,6 +408,7 @@ class TrainingRun:
             "examples": self.examples,
             "wall_s": (self.ended_at or self._master.clock()) - self.began_at,
             "measures": self.measures()._asdict(),
+            "arithmetic": None if self._arithmetic is None else self._arithmetic.as_plain(),
         }
         return TrainingState(facts, dict(self._room))
 

@@ -268,6 +268,24 @@ def test_a_checkpoint_of_another_training_is_refused_by_the_name_of_what_differs
     assert field in (names[0], names[1]) or field in str(caught.value)
 
 
+def test_workers_that_would_round_otherwise_are_refused_when_training_is_resumed(
+    recorded: Path,
+) -> None:
+    before = sorted(recorded.iterdir())
+    mode = ps.Averaging(rounds=5, n_partitions=2)
+    with (
+        ps.LocalCluster(1, blas_threads=2) as other,
+        pytest.raises(ConfigError, match="with 2 BLAS threads, the others of this training with 1"),
+    ):
+        ps.fit(
+            **(RECORDED | {"mode": mode}),
+            cluster=other,
+            checkpoints=ps.Checkpoints(recorded),
+            resume=True,
+        )
+    assert sorted(recorded.iterdir()) == before
+
+
 RECORDED: dict[str, Any] = {
     "learner": LeastSquares(7),
     "data": least_squares_data(),
