@@ -59,6 +59,18 @@ add_train(app)
 app.command("worker")(make_command())
 
 
+@app.command(
+    context_settings={
+        "allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []
+    }
+)  # fmt: skip
+def wordcount(context: typer.Context) -> None:
+    """Count the words of files on many workers (--help lists the options)."""
+    from paramserver.commands.wordcount import main
+
+    raise typer.Exit(main(context.args))
+
+
 @app.command()
 def doctor(
     keys: Annotated[
