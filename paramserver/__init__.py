@@ -9,7 +9,7 @@ Map-reduce
 Training
     `fit` trains a learner on a cluster, by `Averaging` or `AsyncSGD`, and returns a
     `TrainingResult`. `Checkpoints` keep it across the death of the master; `EarlyStopping`,
-    `TargetScore` and `TimeLimit` end it.
+    `TargetScore` and `TimeLimit` end it. `load_model` reads what the command line has trained.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from paramserver.mapreduce.result import MapReduceResult as MapReduceResult
     from paramserver.mapreduce.run import MapReduce as MapReduce
     from paramserver.observe.fit import fit as fit
+    from paramserver.observe.trained_model import load_model as load_model
     from paramserver.training.callbacks import EarlyStopping as EarlyStopping
     from paramserver.training.callbacks import TargetScore as TargetScore
     from paramserver.training.callbacks import TimeLimit as TimeLimit
@@ -39,6 +40,7 @@ _HOMES = {
     "MapReduce": "paramserver.mapreduce.run",
     "MapReduceResult": "paramserver.mapreduce.result",
     "fit": "paramserver.observe.fit",
+    "load_model": "paramserver.observe.trained_model",
     "Averaging": "paramserver.training.modes",
     "AsyncSGD": "paramserver.training.modes",
     "TrainingResult": "paramserver.training.result",

@@ -285,11 +285,12 @@ def _keep(
     prepared: Prepared, result: TrainingResult, summary: dict[str, Any], folder: RunFolder
 ) -> None:
     """Write all that makes the result, so that nothing that comes later can lose it."""
-    from paramserver.observe.model_files import write_model
+    from paramserver.observe.model_files import write_model, write_stock_estimator
 
     write_model(folder, prepared.learner, result.weights, prepared.dataset, prepared.settings.model)
     folder.write_history(result.history)
     folder.write_summary(summary)
+    write_stock_estimator(folder)
 
 
 def _keep_last_finite(prepared: Prepared, error: Diverged, folder: RunFolder) -> None:

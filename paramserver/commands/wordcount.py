@@ -1,6 +1,6 @@
 """``paramserver wordcount``: counts the words of files, and shows how a cluster does it.
 
-Rule 1: what counts is a `MapReduce` that is given; here are the options, the two bars, and the table.
+Rule 1: what counts is a `MapReduce` that is given; here are options, two bars, and a table.
 Rule 2: results go to standard output, everything else to standard error.
 
 A word is a run of bytes without white space, ASCII letters made small; with ``--letters`` a run of

@@ -10,12 +10,15 @@ Rule 2: weights are kept to the bit.
                         were scaled  x_mean, x_factor  (and y_mean, y_factor for numbers):
                         the model sees  (X - x_mean) * x_factor
     model.json          format, model, settings, shapes, classes, weights_sha256
+    model.skops         where skops is installed: the stock estimator of scikit-learn
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 TENSORS: Final = "model.safetensors"
 MEANING: Final = "model.json"
+STOCK: Final = "model.skops"
 
 
 def write_model(
@@ -59,6 +63,20 @@ def write_model(
     }
     folder.write(TENSORS, save(tensors, metadata={"model": name}))
     folder.write(MEANING, f"{json.dumps(meaning, indent=2)}\n".encode())
+
+
+def write_stock_estimator(folder: RunFolder) -> bool:
+    """Write ``model.skops`` from the files above, where skops is installed; say whether it is.
+
+    skops reads and writes scikit-learn's estimators without pickle.
+    """
+    if find_spec("skops") is None:
+        return False
+    from paramserver.observe.trained_model import load_model
+
+    io = import_module("skops.io")
+    folder.write(STOCK, io.dumps(load_model(folder.path).to_sklearn()))
+    return True
 
 
 def _parts(learner: Learner, w: FloatVector) -> dict[str, Any]:

@@ -13,6 +13,7 @@ Rule 3: a folder that holds something else is refused before anything is written
     ├── checkpoints/
     ├── model.safetensors   the weights, by name; see `observe.model_files`
     ├── model.json          what they mean
+    ├── model.skops         the stock estimator, where skops is installed
     └── summary.json        the figures
 """
 
