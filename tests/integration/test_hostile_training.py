@@ -24,10 +24,14 @@ from paramserver.protocol.messages import (
     Outcome,
     Payload,
     PayloadKind,
+    ProcessExited,
     ServiceCall,
     ServiceReply,
 )
 from paramserver.training.formats import JOIN, JOINED, REPLY
+from paramserver.training.learner import Batch
+from paramserver.training.partitioning import cut
+from paramserver.training.partitions import Epoch
 from paramserver.training.pushes import Verdict
 from paramserver.transport.security import make_keys
 from tests.integration.far_worker import FAR_AGENT
@@ -141,6 +145,12 @@ def verdict_of(reply: ServiceReply) -> tuple[Verdict, bytes]:
 def numbered(n: int) -> tuple[np.ndarray, np.ndarray]:
     numbers = np.arange(n)
     return numbers[:, None].astype(np.float64), numbers
+
+
+def rows_in_order(n: int, seed: int) -> list[int]:
+    """Which rows of `numbered` the batches of one hold, for one partition, in the first epoch."""
+    (part,) = cut(np.arange(n), 1, "shuffled", seed)
+    return part[Epoch(Batch(*numbered(n)), 1, seed, 0, 0).order].tolist()
 
 
 G = -np.eye(N)[0]
@@ -297,6 +307,58 @@ def test_a_partition_that_is_said_to_be_done_and_is_not_is_handed_out_again(
     result = training.result()
     assert np.array_equal(result.weights, np.ones(2))
     assert result.rejected == {"mismatched": 1}
+
+
+def test_every_third_answer_is_lost_and_no_batch_is(cluster: Cluster, puppet: Puppet) -> None:
+    """Who hears nothing joins again: the ledger knows whether the push had come."""
+    n = 12
+    mode = ps.AsyncSGD(epochs=1, n_partitions=1)
+    data = numbered(n)
+    training = Training(Ledger(n), data, mode=mode, cluster=cluster, batch_size=1, lr=1.0, seed=3)
+    training.start()
+    pusher = Pusher(puppet)
+    cursor = pusher.join()
+    for batch, row in enumerate(rows_in_order(n, seed=3)):
+        assert cursor == batch
+        _, _, _, last_seq, version, _ = JOINED.unpack(pusher.joined.data)
+        push = (last_seq + 1, batch, version, 1, -np.eye(n)[row])
+        verdict, _ = pusher.push(*push)
+        assert verdict is Verdict.APPLIED
+        if batch % 3 == 0:  # as if that had not been heard: it is said again
+            assert pusher.push(*push)[0] is Verdict.DUPLICATE
+        cursor = pusher.join()
+    pusher.end((n, 0.0, 0.0))
+    result = training.result()
+    assert np.array_equal(result.weights, np.ones(n))
+    assert result.rejected == {"duplicate": 4}
+
+
+def test_a_replacement_goes_on_after_37_of_100_batches(cluster: Cluster, keys: Path) -> None:
+    n = 100
+    mode = ps.AsyncSGD(epochs=1, n_partitions=1)
+    training = Training(
+        Ledger(n), numbered(n), mode=mode, cluster=cluster, batch_size=1, lr=1.0, seed=3
+    )
+    with (
+        Puppet.join(cluster.address, keys, "p") as agent,
+        Puppet.join(cluster.address, keys, "p-0", agent_id="p") as worker,
+    ):
+        training.start()
+        pusher = Pusher(worker)
+        pusher.join()
+        for batch, row in enumerate(rows_in_order(n, seed=3)[:37]):
+            assert pusher.push(batch + 1, batch, batch, 1, -np.eye(n)[row])[0] is Verdict.APPLIED
+        worker.close()
+        agent.say(ProcessExited("p-0", 1_000_000, -9, 0, 0, ""))
+        wait_until(lambda: cluster.n_workers == 0, "its death is known")
+        with AgentProcess(cluster.address, keys, 1, program=("-c", FAR_AGENT)):
+            result = training.result()
+    assert np.array_equal(result.weights, np.ones(n))
+    assert result.units == 100
+    n_pushed = {name: c.total() for name, c in result.staleness_by_worker.items()}
+    assert n_pushed.pop("p-0") == 37
+    assert list(n_pushed.values()) == [63]
+    assert result.rejected == {}
 
 
 BAD_RESULTS = [
