@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,3 +102,26 @@ def test_dense_rows_and_other_learners_cannot_push_rows(cluster: ps.LocalCluster
         ps.fit(RowLedger(9), (X.toarray(), y), mode=mode, cluster=cluster, lr=1.0)
     with pytest.raises(ConfigError, match="LeastSquares cannot"):
         ps.fit(LeastSquares(N_FEATURES), (X, y), mode=mode, cluster=cluster, lr=1.0)
+
+
+def test_a_sparse_training_that_is_resumed_ends_where_an_uninterrupted_one_does(
+    cluster: ps.LocalCluster, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {
+        "data": sparse_rows(160, 5),
+        "cluster": cluster,
+        "batch_size": 4,
+        "lr": 0.3,
+    }
+    learner = Softmax(N_FEATURES, 5, dtype_name="float64")
+
+    def mode(epochs: int) -> ps.AsyncSGD:
+        return ps.AsyncSGD(epochs=epochs, optimizer="adagrad", n_partitions=1, sparse=True)
+
+    whole = ps.fit(learner, mode=mode(3), **settings)
+    ps.fit(learner, mode=mode(1), checkpoints=ps.Checkpoints(tmp_path), **settings)
+    resumed = ps.fit(
+        learner, mode=mode(3), checkpoints=ps.Checkpoints(tmp_path), resume=True, **settings
+    )
+    assert resumed.units == whole.units == 120
+    assert resumed.sha256 == whole.sha256

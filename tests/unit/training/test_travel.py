@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -134,3 +135,12 @@ def test_a_plan_travels_with_all_that_is_in_it() -> None:
     del told["seed"]
     with pytest.raises(RemoteProtocolError, match="no plan"):
         TrainingPlan.restore(told, find)
+
+
+def test_a_worker_without_the_kernel_of_a_learner_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = describe(Softmax(3, 4, kernel="numba"), "learner")
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(ConfigError, match=r"pip install 'paramserver\[fast\]'"):
+        restore(told, find)
