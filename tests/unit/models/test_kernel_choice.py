@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import pickle
 import subprocess
@@ -92,18 +93,32 @@ print(sum(steps.stats.cache_hits.values()), sum(steps.stats.cache_misses.values(
 
 
 def test_where_nothing_can_be_kept_it_is_compiled_anyway_and_said(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from paramserver.models.kernels import jit
 
-    real = jit.njit
-
-    def njit(*args: Any, **options: Any) -> Any:
-        if options.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        return real(*args, **options)
-
-    monkeypatch.setattr(jit, "njit", njit)
-    with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR"):
-        double = jit.compiled(lambda x: 2 * x)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    jit.cache_folder.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match="set NUMBA_CACHE_DIR"):
+            double = jit.compiled(lambda x: 2 * x)
+    finally:
+        jit.cache_folder.cache_clear()
     assert double(2) == 4
+
+
+def test_what_is_kept_depends_on_every_source_that_kernels_use() -> None:
+    """A stale kernel would compute wrongly, and numba does not look beyond one file."""
+    from paramserver.models.kernels import jit
+
+    used = {path.name for path in jit.HERE.glob("*.py")}
+    for path in jit.HERE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                "paramserver.models."
+            ):
+                assert node.module is not None
+                used.add(node.module.rpartition(".")[2] + ".py")
+    compiled_only = used - {"affine.py", "kernels.py"}  # seen by the type checker alone
+    assert {path.name for path in jit.SOURCES} == compiled_only
