@@ -27,6 +27,14 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
+def square_unless_doomed(n: int) -> int:
+    """End the process, on a machine that was started so; elsewhere take a moment."""
+    if os.environ.get("DOOMED"):
+        leave(3)
+    time.sleep(0.02)
+    return n * n
+
+
 def square_slowly(folder: str, n: int, seconds: float) -> int:
     note(folder, f"job-{n}")
     time.sleep(seconds)

@@ -7,6 +7,7 @@ import os
 import threading
 from collections import Counter
 from concurrent.futures import wait
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,10 +17,12 @@ import paramserver as ps
 from paramserver.core.jobs import Attempt, Job
 from paramserver.core.link import Link
 from paramserver.core.restarts import RestartLimits
-from paramserver.core.roster import Worker
+from paramserver.core.roster import QUARANTINE_AFTER, Worker
 from paramserver.errors import PoisonJob
 from paramserver.runtime.worker_process import WorkerProcess
+from paramserver.transport.security import make_keys
 from tests.integration import failing_jobs as jobs
+from tests.integration.remote import AgentProcess
 from tests.integration.scripts import until
 
 N = 2
@@ -81,3 +84,22 @@ def test_a_crash_loop_is_put_in_quarantine_and_leaves_the_master_as_it_was(
         assert after == before
         assert rss_after - rss_before < GROWTH_BYTES
         assert cluster.submit(pow, 2, 5).result(PATIENCE_S) == 32, "there is no other machine"
+
+
+def test_a_machine_on_which_every_job_dies_costs_tries_and_no_results(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    keys = make_keys(tmp_path / "keys")
+    with (
+        ps.Cluster("tcp://127.0.0.1:0", keys, verbose=False) as cluster,
+        AgentProcess(cluster.address, keys),
+        AgentProcess(cluster.address, keys, prefix=("env", "DOOMED=1")),
+    ):
+        cluster.wait_for_workers(2, PATIENCE_S)
+        n_jobs = 0
+        while cluster.status().counters.get("quarantines", 0) < 1:
+            futures = [cluster.submit(jobs.square_unless_doomed, k) for k in range(2)]
+            assert [future.result(PATIENCE_S) for future in futures] == [0, 1]
+            n_jobs += 2
+        counters = cluster.status().counters
+        assert counters["workers_lost"] >= QUARANTINE_AFTER
+        assert counters["attempts"] == n_jobs + counters["workers_lost"]
