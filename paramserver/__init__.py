@@ -6,6 +6,9 @@ Clusters
     `LocalCluster`, `Cluster`: executors of the standard library's kind that survive lost workers.
 Map-reduce
     `MapReduce` runs a mapper and a reducer over files or items, and returns a `MapReduceResult`.
+Models
+    `Linear`, `Softmax` and `MLP`; `SklearnLearner` makes a learner of an estimator of
+    scikit-learn, `FunctionLearner` of a function.
 Training
     `fit` trains a learner on a cluster, by `Averaging` or `AsyncSGD`, and returns a
     `TrainingResult`. `Checkpoints` keep it across the death of the master; `EarlyStopping`,
@@ -22,6 +25,11 @@ if TYPE_CHECKING:
     from paramserver.cluster import LocalCluster as LocalCluster
     from paramserver.mapreduce.result import MapReduceResult as MapReduceResult
     from paramserver.mapreduce.run import MapReduce as MapReduce
+    from paramserver.models.adapter import SklearnLearner as SklearnLearner
+    from paramserver.models.function import FunctionLearner as FunctionLearner
+    from paramserver.models.linear import Linear as Linear
+    from paramserver.models.mlp import MLP as MLP
+    from paramserver.models.softmax import Softmax as Softmax
     from paramserver.observe.fit import fit as fit
     from paramserver.observe.trained_model import load_model as load_model
     from paramserver.training.callbacks import EarlyStopping as EarlyStopping
@@ -39,6 +47,11 @@ _HOMES = {
     "LocalCluster": "paramserver.cluster",
     "MapReduce": "paramserver.mapreduce.run",
     "MapReduceResult": "paramserver.mapreduce.result",
+    "Linear": "paramserver.models.linear",
+    "Softmax": "paramserver.models.softmax",
+    "MLP": "paramserver.models.mlp",
+    "SklearnLearner": "paramserver.models.adapter",
+    "FunctionLearner": "paramserver.models.function",
     "fit": "paramserver.observe.fit",
     "load_model": "paramserver.observe.trained_model",
     "Averaging": "paramserver.training.modes",

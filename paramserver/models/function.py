@@ -36,13 +36,12 @@ class FunctionLearner:
     --------
     >>> import numpy as np
     >>> import paramserver as ps
-    >>> from paramserver.models.function import FunctionLearner
     >>> def absolute(w, X, y):
     ...     error = X @ w - y
     ...     return np.abs(error).mean(), X.T @ np.sign(error) / len(y)
     >>> X = np.random.default_rng(0).standard_normal((400, 2))
     >>> y = X @ [1.0, -2.0]
-    >>> learner = FunctionLearner(absolute, start=np.zeros(2))
+    >>> learner = ps.FunctionLearner(absolute, start=np.zeros(2))
     >>> with ps.LocalCluster(2) as cluster:
     ...     mode = ps.Averaging(rounds=40)
     ...     result = ps.fit(learner, (X, y), mode=mode, cluster=cluster, lr=0.02)
