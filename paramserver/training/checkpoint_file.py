@@ -66,7 +66,8 @@ def pieces(state: TrainingState, score: float | None) -> Iterator[bytes | memory
         How good its weights are, if that is known; more is better.
     """
     digest = hashlib.sha256()
-    facts = json.dumps({"score": score, "meta": state.meta}, separators=(",", ":")).encode()
+    told = {"score": score, "meta": state.meta}
+    facts = json.dumps(told, separators=(",", ":"), default=_plain).encode()
     # Wide dtypes first: then each array lies at a multiple of its item size.
     arrays = sorted(state.arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))
     table = _table(arrays)
@@ -108,6 +109,13 @@ def read_score(path: Path) -> float | None:
         facts, _, _ = _parse(path, head + file.read(min(n_facts, size)), size)
     score = facts["score"]
     return None if score is None else float(score)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of numpy as one of Python: settings and losses of users may be such."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be written to a checkpoint")
 
 
 def _table(arrays: list[tuple[str, npt.NDArray[Any]]]) -> bytes:

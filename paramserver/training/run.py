@@ -399,7 +399,7 @@ class TrainingRun:
         if not self._has_ended:
             with self._changed:
                 self._end()
-        self._give_up()
+        self._guard(self._give_up)
 
     def _capture(self) -> TrainingState:
         for name, vector in self._vectors().items():

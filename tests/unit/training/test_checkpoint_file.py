@@ -54,6 +54,14 @@ def test_what_is_written_is_read_bit_for_bit(tmp_path: Path) -> None:
     assert read_score(path) == 0.25
 
 
+def test_numbers_of_numpy_among_the_facts_are_read_as_those_of_python(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(file_of(TrainingState({"n": np.int64(3), "loss": np.float32(0.5)})))
+    assert read_state(path).meta == {"n": 3, "loss": 0.5}
+    with pytest.raises(TypeError, match="set cannot be written"):
+        file_of(TrainingState({"x": {1}}))
+
+
 def test_a_file_says_what_it_is_in_its_first_line_and_its_facts_can_be_read() -> None:
     whole = file_of(some_state())
     first, _, _ = whole.partition(b"\n")
