@@ -15,7 +15,7 @@ import json
 import platform
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from functools import cached_property
 from importlib import metadata
@@ -30,6 +30,8 @@ from paramserver.training.modes import Averaging, Mode
 
 SAMPLE_ROWS: Final = 1_024
 """Rows of X that are hashed, evenly spread; of y all are."""
+PROTOCOL: Final = 4
+"""Of pickling: by it objects say what they are made of."""
 MAX_DEPTH: Final = 8
 """How deep settings within settings are looked at."""
 
@@ -41,8 +43,9 @@ class MachineWarning(UserWarning):
 def describe(value: Any, depth: int = MAX_DEPTH) -> Any:
     """Return JSON values that are equal for equal settings, in any process.
 
-    Dataclasses are described by the fields they are made of, other objects by their attributes
-    (those that are computed when needed, `cached_property`, apart), arrays by their bytes.
+    Dataclasses are described by the fields they are made of, other objects by what they would
+    pickle (attributes that are computed when needed, `cached_property`, apart), arrays by their
+    bytes.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -60,6 +63,8 @@ def describe(value: Any, depth: int = MAX_DEPTH) -> Any:
         return {str(key): describe(value[key], depth - 1) for key in sorted(value, key=str)}
     if isinstance(value, Sequence):
         return [describe(item, depth - 1) for item in value]
+    if isinstance(value, Set):
+        return sorted((describe(item, depth - 1) for item in value), key=json.dumps)
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     settings = {key: describe(item, depth - 1) for key, item in _settings(value)}
@@ -182,7 +187,19 @@ def _settings(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f.name, getattr(value, f.name)) for f in fields(value) if f.init)
         return
     kind = type(value)
-    for name, item in sorted(getattr(value, "__dict__", {}).items()):
+    try:
+        reduced: Any = value.__reduce_ex__(PROTOCOL)
+    except TypeError:  # a module, say: its kind and name are all there is
+        reduced = getattr(value, "__name__", "")
+    if isinstance(reduced, str):  # the name of a global thing
+        yield "name", reduced
+        return
+    yield "arguments", [each for each in reduced[1] if each is not kind]
+    state = reduced[2] if len(reduced) > 2 else None
+    if not isinstance(state, Mapping):  # slots, or what the object itself takes for its state
+        yield "state", state
+        return
+    for name, item in sorted(state.items()):
         if not isinstance(getattr(kind, name, None), cached_property):
             yield name, item
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
+from sklearn.linear_model import SGDClassifier
 
 import paramserver as ps
 from paramserver.errors import ConfigError
@@ -43,6 +45,13 @@ class Free:
         return 3
 
 
+class Slotted:
+    __slots__ = ("alpha",)
+
+    def __init__(self, alpha: int) -> None:
+        self.alpha = alpha
+
+
 @dataclass
 class Framed:
     alpha: float
@@ -57,6 +66,7 @@ def test_a_thing_is_described_by_what_it_is_set_to() -> None:
         "alpha": 2.0,
         "inner": {
             "type": f"{__name__}.Free",
+            "arguments": [],
             "alpha": 0.5,
             "call": "builtins.len",
             "table": describe(np.arange(3.0)),
@@ -78,6 +88,15 @@ def test_a_thing_is_described_by_what_it_is_set_to() -> None:
         ([1, 2], [2, 1]),
         (Free(0.1, None), Free(0.1, 1)),
         (len, max),
+        ({1, 2}, {1, 3}),
+        (b"ab", b"ac"),
+        (Slotted(1), Slotted(2)),
+        (partial(pow, 2), partial(pow, 3)),
+        (json, os),
+        (partial(pow, 2), partial(max, 2)),
+        (np.random.default_rng(1), np.random.default_rng(2)),
+        (random.Random(1), random.Random(2)),
+        (SGDClassifier(alpha=0.1), SGDClassifier(alpha=0.2)),
         (np.dtype("f4"), np.dtype("f8")),
         (Linear(3), Linear(4)),
         (Linear(3), Softmax(3, 2)),
