@@ -116,7 +116,8 @@ def train(
         str,
         typer.Option(
             metavar="NAME|PATH",
-            help="A data set on this machine, or a file: .csv, .csv.gz, .npz.",
+            help="A data set on this machine (a wrong name lists them), or a file: .csv, .svm, "
+            ".npz, also .gz, or a folder with X.npy and y.npy.",
             rich_help_panel=DATA,
         ),
     ] = TrainSettings.data,

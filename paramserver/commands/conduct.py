@@ -308,6 +308,11 @@ def _keep_last_finite(prepared: Prepared, error: Diverged, folder: RunFolder) ->
 def _compare(prepared: Prepared, result: TrainingResult, display: Display) -> dict[str, Any]:
     from paramserver.commands.baseline import compare
 
+    if prepared.dataset.rows is not None:
+        display.fact(
+            "compared", "not with scikit-learn: these data are made for more than one process"
+        )
+        return {}
     try:
         comparison = compare(prepared, result)
     except KeyboardInterrupt:

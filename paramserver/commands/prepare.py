@@ -131,8 +131,8 @@ def load_data(settings: TrainSettings, cluster: Cluster | None = None) -> Datase
 
 
 def is_name(data: str) -> bool:
-    """Say whether this is the name of a data set rather than a file."""
-    return data in LOADERS or not ("." in data or os.sep in data)
+    """Say whether this is the name of a data set rather than that of a file or folder."""
+    return data in LOADERS or not ("." in data or os.sep in data or Path(data).exists())
 
 
 def prepare(settings: TrainSettings, dataset: Dataset) -> Prepared:

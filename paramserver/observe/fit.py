@@ -95,7 +95,7 @@ def _display(verbose: bool | None) -> Display | None:
 def _started(
     learner: Learner, data: Any, mode: Mode, cluster: Cluster, *, resumed: bool
 ) -> RunStarted:
-    shape = getattr(data[0], "shape", None) or np.shape(data[0])
+    n_rows, n_features = _shape(data)
     n_workers = cluster.n_workers
     return RunStarted(
         version=paramserver.__version__,
@@ -103,12 +103,24 @@ def _started(
         model=type(learner).__name__,
         data="arrays",
         n_workers=n_workers,
-        n_partitions=mode.n_partitions or min(n_workers, shape[0]),
-        n_examples=shape[0],
-        n_features=shape[1] if len(shape) > 1 else 1,
+        n_partitions=mode.n_partitions or min(n_workers, n_rows),
+        n_examples=n_rows,
+        n_features=n_features,
         n_parameters=learner.size,
         total=float(mode.rounds if isinstance(mode, Averaging) else mode.epochs),
         host=socket.gethostname(),
         pid=os.getpid(),
         resumed=resumed,
     )
+
+
+def _shape(data: Any) -> tuple[int, int]:
+    """Return rows and features as far as they can be seen; what is no data is refused later."""
+    X: Any = getattr(data, "X_train", None)
+    if X is None and isinstance(data, (tuple, list)) and data:
+        X = data[0]
+    try:
+        shape = getattr(X, "shape", None) or np.shape(X)
+    except ValueError:  # rows of unequal length
+        return 0, 0
+    return (shape[0] if shape else 0), (shape[1] if len(shape) > 1 else 1)
