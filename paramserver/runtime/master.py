@@ -48,7 +48,6 @@ from paramserver.errors import (
 )
 from paramserver.protocol import codec
 from paramserver.protocol.messages import (
-    Buffer,
     Envelope,
     GrantJobs,
     JobGrant,
@@ -56,7 +55,8 @@ from paramserver.protocol.messages import (
     PayloadKind,
     Refused,
 )
-from paramserver.transport.base import MasterTransport, Received, Sent
+from paramserver.runtime.outboxes import Outboxes
+from paramserver.transport.base import MasterTransport, Received
 
 T = TypeVar("T")
 
@@ -66,8 +66,6 @@ MESSAGES_A_TURN = 256
 """Messages taken in before the machine is asked to decide again."""
 RETRY_S = 0.005
 """How soon a peer whose queue was full is tried again."""
-OUTBOX_MESSAGES = 10_000
-"""Messages kept for a peer that does not read; more are dropped and sent again by the link."""
 
 
 class JobOwner(Protocol):
@@ -125,7 +123,7 @@ class Master:
         self._kill_worker = kill_worker
         self._owners: dict[int, JobOwner] = {}
         self._inbox: deque[MasterEvent | _Question[Any]] = deque()
-        self._outboxes: dict[bytes, deque[list[Buffer]]] = {}
+        self._outboxes = Outboxes(transport, self.counters)
         self._settled: deque[SettleJob] = deque()
         self._is_asleep = False
         self._is_closing = False
@@ -280,7 +278,8 @@ class Master:
             self.counters[reason] += n
         self._perform(machine.handle(Tick(self.clock())))
         if self._outboxes:
-            self._flush_outboxes()
+            for peer in self._outboxes.flush():
+                self._inbox.append(Disconnected(self.clock(), peer))
         if self._settled:
             self._settle()
 
@@ -346,20 +345,8 @@ class Master:
             if len(wanted) < len(message.grants):
                 message = replace(message, grants=wanted)
         frames = codec.encode(command.envelope, message)
-        peer = command.peer
-        outbox = self._outboxes.get(peer)
-        if outbox is None:
-            sent = self._transport.send(peer, frames)
-            if sent is Sent.TAKEN:
-                return
-            if sent is Sent.GONE:
-                self._inbox.append(Disconnected(self.clock(), peer))
-                return
-            outbox = self._outboxes[peer] = deque()
-        if len(outbox) < OUTBOX_MESSAGES:
-            outbox.append(frames)
-        else:
-            self.counters["full"] += 1
+        if not self._outboxes.send(command.peer, frames):
+            self._inbox.append(Disconnected(self.clock(), command.peer))
 
     def _claim(self, grants: tuple[JobGrant, ...]) -> tuple[JobGrant, ...]:
         """Leave out the jobs that their owners cancelled while they were queued."""
@@ -373,19 +360,6 @@ class Master:
             return grants
         self._inbox.append(JobsWithdrawn(self.clock(), tuple(unwanted)))
         return tuple(grant for grant in grants if grant.job not in unwanted)
-
-    def _flush_outboxes(self) -> None:
-        for peer, outbox in list(self._outboxes.items()):
-            while outbox:
-                sent = self._transport.send(peer, outbox[0])
-                if sent is Sent.FULL:
-                    break
-                outbox.popleft()
-                if sent is Sent.GONE:
-                    outbox.clear()
-                    self._inbox.append(Disconnected(self.clock(), peer))
-            if not outbox:
-                del self._outboxes[peer]
 
     def _probe_peers(self) -> None:
         for peer in list(self._machine.roster.by_peer):

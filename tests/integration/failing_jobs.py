@@ -107,3 +107,9 @@ def add_and_die_once(key: bytes, values: Iterable[int]) -> int:
         Path(os.environ["DIES_ONCE"]).touch()
         kill_myself()
     return sum(values)
+
+
+def hold_the_lock_and_say_so(seconds: int, path: str) -> None:
+    """Keep the interpreter, all of its threads, from running; then say so."""
+    ctypes.PyDLL(None).sleep(seconds)
+    Path(path).touch()

@@ -416,6 +416,18 @@ def test_workers_that_join_while_the_cluster_ends_hold_nobody_up(tmp_path: Path)
     assert time.monotonic() - begun < 10
 
 
+def test_a_large_result_does_not_wait_for_the_job_behind_it(tmp_path: Path) -> None:
+    """No thread but the one that is held could send what the kernel had no room for at first."""
+    with ps.LocalCluster(1) as lonely:
+        for _ in range(20):  # so that jobs are granted ahead
+            lonely.submit(abs, -1).result(PATIENCE_S)
+        large = lonely.submit(bytes, 30_000_000)
+        behind = lonely.submit(jobs.hold_the_lock_and_say_so, 2, str(tmp_path / "held"))
+        assert len(large.result(PATIENCE_S)) == 30_000_000
+        assert not (tmp_path / "held").exists()
+        behind.result(PATIENCE_S)
+
+
 # --- hostile peers --------------------------------------------------------------------------------
 
 
