@@ -79,7 +79,7 @@ def make_command() -> Callable[..., None]:
 def main() -> int:
     """Run the command line; return the exit code."""
     if sys.argv[1:] == ["--child"]:
-        from paramserver.runtime.worker import main_child
+        from paramserver.runtime.worker_main import main_child
 
         return main_child()
     import typer

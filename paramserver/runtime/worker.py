@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import _thread
 import os
-import signal
 import socket
 import sys
 import threading
@@ -32,14 +31,14 @@ from paramserver.core.events import (
     Tick,
 )
 from paramserver.core.worker_life import WorkerLife
-from paramserver.errors import ParamServerError, ProtocolError, TransportError
+from paramserver.errors import ProtocolError, TransportError
 from paramserver.protocol import calls, codec
 from paramserver.protocol.functions import find_function
 from paramserver.protocol.limits import check_size
 from paramserver.protocol.messages import Buffer, Hello, JobGrant, Outcome, Payload
 from paramserver.runtime import context as job_context
 from paramserver.runtime.flight_recorder import FlightRecorder
-from paramserver.runtime.lifeline import ChildConfig, hold_lifeline, read_config
+from paramserver.runtime.lifeline import ChildConfig
 from paramserver.runtime.release import release
 from paramserver.runtime.scratch import read_nonce
 from paramserver.transport.base import Sent, WorkerTransport
@@ -50,7 +49,6 @@ REST_S = 1.0
 """The attendant rests when no job has run for this long."""
 RETRY_S, RETRY_MAX_S = 0.005, 0.25
 """How soon a send is tried again: each fruitless try doubles the wait."""
-EXIT_FAILED = 1
 
 
 class Worker:
@@ -377,35 +375,3 @@ def _leave_forked() -> NoReturn:
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(0)
-
-
-def _connect(config: ChildConfig) -> WorkerTransport:
-    if config.address.startswith("unix://"):
-        from paramserver.transport.unix_worker import UnixWorkerTransport
-
-        return UnixWorkerTransport.connect(config.address)
-    from paramserver.transport.security import load_worker_keys
-    from paramserver.transport.zmq import ZmqWorkerTransport
-
-    keys = load_worker_keys(config.keys_dir) if config.keys_dir else None
-    insecure = bool(config.options.get("allow_insecure", False))
-    return ZmqWorkerTransport.connect(config.address, keys, allow_insecure=insecure)
-
-
-def main_child() -> int:
-    """Be a worker: the configuration comes on standard input. Returns the exit code."""
-    config = read_config()
-    hold_lifeline(config)
-    recorder = FlightRecorder.open(config.recorder_fd)
-    try:
-        transport = _connect(config)
-        worker = Worker(config, transport, recorder)
-    except ParamServerError as error:
-        print(f"paramserver worker: {error}", file=sys.stderr, flush=True)
-        return EXIT_FAILED
-    signal.signal(signal.SIGTERM, lambda *_: worker.leave("terminated"))
-    # A process that a job forks is none of ours: told to end, it ends.
-    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    with suppress(ImportError):
-        import numpy  # noqa: F401 - most jobs need it, and it loads while the greeting travels
-    return worker.run()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from paramserver.runtime import relay
-from paramserver.runtime.worker import main_child
+from paramserver.runtime.worker_main import main_child
 
 FAR_AGENT = (
     "import sys; sys.argv[0] = 'worker'; from functools import partial\n"

@@ -304,7 +304,7 @@ def test_code_travels_only_where_both_sides_were_told_so(keys: Path, agents: Sta
         "tests.integration.remote_jobs:add.__globals__",
         "tests.integration.remote_jobs:Path",
         "paramserver.worker:main",
-        "paramserver.runtime.worker:main_child",
+        "paramserver.runtime.worker_main:main_child",
         "paramserver.protocol.pickling:loads",
     ],
 )
