@@ -292,13 +292,16 @@ def test_map_gives_the_results_before_one_that_cannot_be_sent(
 def test_map_times_out_relative_to_its_call(cluster: ps.LocalCluster, tmp_path: Path) -> None:
     key = str(tmp_path / "open")
     calls = [(str(tmp_path / str(i)), key) for i in range(2)]
+    list(cluster.map(_wait_or_not, [None] * 8, chunksize=1))  # the workers know the function
     begun = time.monotonic()
-    results = cluster.map(_wait_or_not, [None, *calls], timeout=0.3, chunksize=1)
-    assert next(results) is None
-    with pytest.raises(TimeoutError):
-        next(results)
-    assert 0.3 <= time.monotonic() - begun < 10
-    Path(key).touch()
+    results = cluster.map(_wait_or_not, [None, *calls], timeout=1.0, chunksize=1)
+    try:
+        assert next(results) is None
+        with pytest.raises(TimeoutError):
+            next(results)
+        assert 1.0 <= time.monotonic() - begun < 10
+    finally:
+        Path(key).touch()
 
 
 def _wait_or_not(call: tuple[str, str] | None) -> str | None:
