@@ -137,7 +137,7 @@ def test_averaging_by_a_near_and_a_far_worker_that_joins_late_has_the_same_bits(
     assert site.cluster.n_workers == 2
 
 
-@pytest.mark.parametrize("bound", [None, 0, 2])
+@pytest.mark.parametrize("bound", [None, 0, pytest.param(2, marks=pytest.mark.full)])
 def test_async_by_tcp_applies_every_batch_once_when_workers_are_killed(
     site: Site, bound: int | None
 ) -> None:
@@ -177,7 +177,7 @@ def sparse_numbered(n: int) -> tuple[csr_array, np.ndarray]:
     return csr_array((np.ones(n), np.arange(n), np.arange(n + 1)), shape=(n, n)), np.arange(n)
 
 
-@pytest.mark.parametrize("bound", [None, 0, 2])
+@pytest.mark.parametrize("bound", [None, 0, pytest.param(2, marks=pytest.mark.full)])
 def test_sparse_pushes_from_near_and_far_apply_every_batch_once(
     site: Site, bound: int | None
 ) -> None:
