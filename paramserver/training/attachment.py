@@ -73,6 +73,11 @@ class Attachment:
         self.optimizer = SGD(plan.local_lr)
         self.optimizer.start(learner.size, learner.dtype)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the training is known to have ended: its folder is gone. From afar none is."""
+        return self.is_near and not self._folder.exists()
+
     def weights(self, name: str) -> FloatVector:
         """Map a vector of the master's, to read."""
         return self._open(name, writable=False)
@@ -182,6 +187,8 @@ def attach(service: str, folder: str, context: JobContext) -> Attachment:
     """
     found = _attachments.get(folder)
     if found is None:
+        for ended in [key for key, each in _attachments.items() if each.has_ended]:
+            del _attachments[ended]  # its memory is free when nobody maps it any more
         while len(_attachments) >= MAX_ATTACHMENTS:
             del _attachments[next(iter(_attachments))]
         found = _attachments[folder] = _make(service, context)
