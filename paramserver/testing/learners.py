@@ -61,13 +61,17 @@ def check_learner(learner: Learner, rows: Batch, *, seed: int = 0) -> None:
     assert w.shape == (learner.size,), f"start: shape {w.shape}, but size is {learner.size}"
     assert w.dtype == dtype, f"start: {w.dtype} weights, but dtype is {dtype}"
     assert np.array_equal(w, again), "start: depends on more than the generator it is given"
+    for name in ("loss", "score"):
+        value = getattr(learner, name)(w, rows)
+        assert isinstance(value, float), f"{name}: returns {type(value).__name__}, not float"
+    if getattr(learner, "averages_only", False):
+        assert isinstance(learner, FastLearner), "averages_only: has no local_epoch"
+        _check_passes(learner, w, rows)
+        return
     w = np.ascontiguousarray(w + 0.1 * rng.standard_normal(learner.size), dtype)
     _check_gradient(learner, w, rows)
     _check_scale(learner, w, rows)
     _check_travel(learner, w, rows)
-    for name in ("loss", "score"):
-        value = getattr(learner, name)(w, rows)
-        assert isinstance(value, float), f"{name}: returns {type(value).__name__}, not float"
     if rows.weight is not None:
         _check_weights(learner, w, rows)
     if not isinstance(rows.X, np.ndarray):
@@ -113,6 +117,23 @@ def _check_scale(learner: Learner, w: FloatVector, rows: Batch) -> None:
     one, two = _gradient(learner, w, rows), _gradient(learner, w, twice)
     assert np.allclose(one, two, rtol=1e-3, atol=1e-5), (
         "gradient: rows that come twice change it; it must be of the MEAN loss, not of the sum"
+    )
+
+
+def _check_passes(learner: FastLearner, w: FloatVector, rows: Batch) -> None:
+    """What can be seen of a learner without gradients: passes that repeat, here and elsewhere."""
+    copy: Any = calls.decode_value(calls.encode_value(learner, trusted=True), trusted=True)
+    ends = []
+    for each in (learner, learner, copy):
+        end = w.copy()
+        each.local_epoch(end, Epoch(rows, 4, 0, 3, 0), 1e-3)
+        ends.append(end)
+    assert not np.array_equal(ends[0], w), "local_epoch: changes nothing"
+    assert ends[0].tobytes() == ends[1].tobytes(), (
+        "local_epoch: a second call with the same arguments ends otherwise"
+    )
+    assert ends[0].tobytes() == ends[2].tobytes(), (
+        "travel: a learner that has travelled ends a pass otherwise"
     )
 
 

@@ -16,6 +16,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from paramserver.errors import ConfigError, DataError
 from paramserver.models.adapter import SklearnLearner
+from paramserver.testing.learners import check_learner
 from paramserver.training.learner import Batch, FastLearner
 from paramserver.training.partitions import Epoch
 
@@ -88,6 +89,29 @@ def test_the_model_that_comes_back_is_the_stock_estimator() -> None:
     assert model.score(rows.X, rows.y) == learner.score(w, rows)
     assert learner.loss(w, rows) == pytest.approx(1 - learner.score(w, rows))
     assert isinstance(learner, FastLearner)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: repr(e)[:40])
+def test_an_estimator_keeps_the_promises_of_a_learner(estimator: Any) -> None:
+    rows = rows_for(estimator, "float64", sparse=True, weighted=True)
+    check_learner(learner_for(estimator), rows)
+
+
+class Remembers(SklearnLearner):
+    """Counts its passes, which it must not."""
+
+    n_passes = 0
+
+    def local_epoch(self, w: Any, epoch: Epoch, lr: float) -> None:
+        super().local_epoch(w, epoch, lr)
+        object.__setattr__(self, "n_passes", self.n_passes + 1)
+        w += self.n_passes
+
+
+def test_the_check_sees_passes_that_do_not_repeat() -> None:
+    rows = rows_for(ESTIMATORS[0], "float64", sparse=False, weighted=False)
+    with pytest.raises(AssertionError, match="second call"):
+        check_learner(Remembers(ESTIMATORS[0], 4, CLASSES), rows)
 
 
 def test_a_learner_survives_a_journey() -> None:
