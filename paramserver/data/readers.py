@@ -76,6 +76,8 @@ def read_files(
     ------
     DataError
         If a file is not what it should be, or there is no room for its rows.
+    ConfigError
+        If a column is named where columns have no names, or there are more partitions than rows.
     """
     dtype = np.dtype(dtype)
     with ExitStack() as until_read:

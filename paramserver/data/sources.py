@@ -15,7 +15,7 @@ from paramserver.data.csv_table import detect
 from paramserver.data.lines import cut, first_line, unpack
 from paramserver.data.parts import ArrayPart, Part, TextForm, TextPart
 from paramserver.data.svmlight import SvmlightForm
-from paramserver.errors import DataError
+from paramserver.errors import ConfigError, DataError
 
 SVMLIGHT: Final = (".svm", ".svmlight", ".libsvm")
 READABLE: Final = (
@@ -69,11 +69,20 @@ def find(name: str, label: str | None, folder: Path, like: Source | None = None)
     ------
     DataError
         If it is not there, or is not what its name says.
+    ConfigError
+        If a column is named and columns have no names.
     """
     path = Path(name)
     if not path.exists():
         raise DataError(f"There is no file {path}.", path=name)
     plain_name = path.name.removesuffix(".gz")
+    if label is not None and not plain_name.endswith(".csv"):
+        raise ConfigError(
+            f"Only the columns of a CSV file have names; {path} has no column '{label}'. Leave the "
+            "label out.",
+            field="label",
+            value=label,
+        )
     if path.is_dir() or path.suffix == ".npz":
         source = _arrays(path, folder)
     elif plain_name.endswith((".csv", *SVMLIGHT)):

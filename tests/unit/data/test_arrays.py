@@ -1,0 +1,109 @@
+"""Arrays in files are mapped where they lie, and what is no such array is refused."""
+
+from __future__ import annotations
+
+import mmap
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from paramserver.data.arrays import ArrayFile, find_arrays
+from paramserver.data.readers import read_files
+from paramserver.errors import ConfigError, DataError
+
+X = np.arange(24.0, dtype=np.float32).reshape(8, 3)
+Y = np.array([0, 1] * 4)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_members_of_an_archive_are_found_where_they_lie(
+    tmp_path: Path, save: Callable[..., None], order: Any
+) -> None:
+    save(tmp_path / "a.npz", X=np.asarray(X, order=order), extra=np.ones(5), y=Y)
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    found = find_arrays(tmp_path / "a.npz", folder)
+    assert [array.open().tolist() for array in found] == [X.tolist(), Y.tolist()]
+    assert [array.open().dtype for array in found] == [X.dtype, Y.dtype]
+    is_packed = save is np.savez_compressed
+    assert len(list(folder.iterdir())) == 2 * is_packed
+    owner: Any = found[0].open()
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    assert isinstance(owner, mmap.mmap)
+
+
+def test_a_pair_of_files_in_a_folder_is_found(tmp_path: Path) -> None:
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "y.npy", Y)
+    found = find_arrays(tmp_path, tmp_path)
+    assert [array.open().tolist() for array in found] == [X.tolist(), Y.tolist()]
+
+
+def test_rows_are_written_in_their_place_of_a_file_with_all_its_room(tmp_path: Path) -> None:
+    made = ArrayFile.new(tmp_path / "a.npy", "float32", (8, 3))
+    assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 8 * 3 * 4
+    made.write(2, X[2:5].astype(np.float64))
+    made.write(8, X[:0])
+    expected = np.zeros_like(X)
+    expected[2:5] = X[2:5]
+    assert np.load(tmp_path / "a.npy").tolist() == expected.tolist()
+    assert ArrayFile.new(tmp_path / "none.npy", "int64", (0,)).open().tolist() == []
+
+
+def test_a_file_that_was_cut_short_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "y.npy", Y)
+    whole = (tmp_path / "X.npy").read_bytes()
+    (tmp_path / "X.npy").write_bytes(whole[:-1])
+    with pytest.raises(DataError, match=r"no folder with X\.npy and y\.npy \(it was cut short\)"):
+        find_arrays(tmp_path, tmp_path)
+    (tmp_path / "X.npy").write_bytes(whole[:9])
+    with pytest.raises(DataError, match="no folder with"):
+        find_arrays(tmp_path, tmp_path)
+    (tmp_path / "X.npy").unlink()
+    with pytest.raises(DataError, match="No such file"):
+        find_arrays(tmp_path, tmp_path)
+
+
+def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("X.npy", "no array")
+    with pytest.raises(DataError, match=r"no \.npz file with the arrays X and y"):
+        find_arrays(tmp_path / "a.npz", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({(1, 2): np.nan}, "row 1 has nan in feature 2 "),
+        ({(7, 0): -np.inf}, "row 7 has -inf in feature 0 "),
+        ({(7, 0): 1e300}, r"row 7 has 1e\+300 .* too large for float32"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused_with_their_place(
+    tmp_path: Path, change: dict[tuple[int, int], float], words: str
+) -> None:
+    given = X.astype(np.float64)
+    for place, value in change.items():
+        given[place] = value
+    np.savez(tmp_path / "a.npz", X=given, y=Y)
+    with pytest.raises(DataError, match=words):
+        read_files(str(tmp_path / "a.npz"))
+
+
+def test_labels_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", X=X, y=np.where(Y == 1, np.nan, 0.5))
+    with pytest.raises(DataError, match="the label of row 1 is nan"):
+        read_files(str(tmp_path / "a.npz"))
+
+
+def test_only_columns_of_a_table_have_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", X=X, y=Y)
+    with pytest.raises(ConfigError, match=r"has no column 'age'. Leave the label out"):
+        read_files(str(tmp_path / "a.npz"), label="age")
