@@ -77,7 +77,6 @@ class Numbered:
             self.n,
             self.n_partitions,
             self.seed,
-            n_train=self.n_train,
             hold_out=self.hold_out,
         )
         return group + 1, position

@@ -32,7 +32,7 @@ class Places(NamedTuple):
     position: npt.NDArray[np.int64]
 
 
-def place_rows(first: int, n: int, p: int, seed: int, *, n_train: int, hold_out: bool) -> Places:
+def place_rows(first: int, n: int, p: int, seed: int, *, hold_out: bool) -> Places:
     """Return where n rows go.
 
     Parameters
@@ -42,19 +42,17 @@ def place_rows(first: int, n: int, p: int, seed: int, *, n_train: int, hold_out:
     p : int
         Number of partitions.
     seed : int
-    n_train : int
-        How many rows to train on the whole file has.
     hold_out : bool
         Whether some are held out.
     """
     row = np.arange(first, first + n, dtype=np.int64)
     if not hold_out:
-        return Places(_deal(row, p, seed, n_train), row // p)
+        return Places(_deal(row, p, seed), row // p)
     block, at = np.divmod(row, HELD_OUT)
     chosen = _chosen(block, seed)
     number = row - block - (chosen < at)  # among the rows to train on
     is_test = chosen == at
-    group = np.where(is_test, -1, _deal(number, p, seed, n_train))
+    group = np.where(is_test, -1, _deal(number, p, seed))
     return Places(group, np.where(is_test, block, number // p))
 
 
@@ -66,7 +64,7 @@ def n_held_out(n: int, seed: int) -> int:
 
 def sizes(n: int, p: int, seed: int) -> list[int]:
     """Return how many of n rows to train on each of p partitions gets."""
-    rest = _deal(np.arange(n // p * p, n), p, seed, n)
+    rest = _deal(np.arange(n // p * p, n), p, seed)
     counts = np.bincount(rest, minlength=p) + n // p
     return [int(count) for count in counts]
 
@@ -76,15 +74,14 @@ def _chosen(block: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
     return (_mix(block, seed, 1) % np.uint64(HELD_OUT)).astype(np.int64)
 
 
-def _deal(number: npt.NDArray[np.int64], p: int, seed: int, n: int) -> npt.NDArray[np.int64]:
+def _deal(number: npt.NDArray[np.int64], p: int, seed: int) -> npt.NDArray[np.int64]:
     """Return the partition of each row: its rank by chance among the p rows of its block."""
     if p == 1 or not len(number):
         return np.zeros(len(number), np.int64)
     low = int(number.min()) // p * p
     high = -(-(int(number.max()) + 1) // p) * p
-    chance = _mix(np.arange(low, high), seed, 2)
-    chance[max(0, n - low) :] = np.iinfo(np.uint64).max  # rows that the last block lacks
-    rank = np.argsort(np.argsort(chance.reshape(-1, p), axis=1, kind="stable"), axis=1)
+    chance = _mix(np.arange(low, high), seed, 2).reshape(-1, p)
+    rank = np.argsort(np.argsort(chance, axis=1, kind="stable"), axis=1, kind="stable")
     return rank.reshape(-1)[number - low]
 
 

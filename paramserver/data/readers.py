@@ -144,7 +144,7 @@ def _read_small(source: Source, test: Source | None, seed: int, dtype: np.dtype[
     check_count(sum(counts), source, test)
     firsts = accumulate(counts, initial=0)
     masks = [
-        place_rows(first, n, 1, seed, n_train=0, hold_out=test is None).group >= 0
+        place_rows(first, n, 1, seed, hold_out=test is None).group >= 0
         for first, n in zip(firsts, counts, strict=False)
     ]
     facts = [Facts.of(table, mask) for table, mask in zip(tables, masks, strict=True)]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from paramserver.data import tables
@@ -35,6 +36,7 @@ def as_float(cell: str) -> float:
 
 
 @given(st.lists(cells, min_size=1))
+@example(["-0", "-.0", "+0", "-0.00"])
 def test_a_cell_is_the_number_that_float_makes_of_it_to_the_last_bit(found: list[str]) -> None:
     text = ",".join(found).encode() + b"\n"
     values = parse_cells(text, b",\n").values
@@ -76,17 +78,22 @@ tables_of_numbers = st.integers(2, 6).flatmap(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(tables_of_numbers, st.integers(1, 200), st.sampled_from(",;\t"))
+@given(tables_of_numbers, st.integers(1, 200), st.sampled_from(",;\t"), st.integers(0, 5))
 def test_a_table_is_what_numpy_reads(
-    monkeypatch: pytest.MonkeyPatch, rows: list[list[str]], block_bytes: int, separator: str
+    monkeypatch: pytest.MonkeyPatch,
+    rows: list[list[str]],
+    block_bytes: int,
+    separator: str,
+    label: int,
 ) -> None:
     monkeypatch.setattr(tables, "BLOCK_BYTES", block_bytes)
     text = "".join(separator.join(row) + "\n" for row in rows)
     expected = np.loadtxt(io.StringIO(text), delimiter=separator, ndmin=2)
-    form = detect(text.split("\n")[0], None, "text")
+    label = min(label, len(rows[0]) - 1)
+    form = replace(detect(text.split("\n")[0], None, "text"), label=label)
     found = form.parse(text.encode(), np.dtype("float64"))
-    assert np.array_equal(found.X, expected[:, :-1])
-    assert np.array_equal(found.y.values, expected[:, -1])
+    assert np.array_equal(found.X, np.delete(expected, label, axis=1))
+    assert np.array_equal(found.y.values, expected[:, label])
 
 
 sparse_rows = st.lists(

@@ -20,10 +20,7 @@ def test_each_row_has_its_own_place_and_groups_have_no_gaps(
     n_test = n_held_out(n, seed) if hold_out else 0
     n_train = n - n_test
     bounds = sorted({0, n, *(min(cut, n) for cut in cuts)})
-    pieces = [
-        place_rows(a, b - a, p, seed, n_train=n_train, hold_out=hold_out)
-        for a, b in pairwise(bounds)
-    ]
+    pieces = [place_rows(a, b - a, p, seed, hold_out=hold_out) for a, b in pairwise(bounds)]
     group = np.concatenate([piece.group for piece in pieces] or [np.zeros(0, int)])
     position = np.concatenate([piece.position for piece in pieces] or [np.zeros(0, int)])
     assert np.count_nonzero(group == -1) == n_test
@@ -38,13 +35,13 @@ def test_each_row_has_its_own_place_and_groups_have_no_gaps(
 
 
 def test_chance_is_fair_to_places_in_a_block_and_to_partitions() -> None:
-    found = place_rows(0, 50_000, 4, 7, n_train=40_000, hold_out=True)
+    found = place_rows(0, 50_000, 4, 7, hold_out=True)
     held_out = np.flatnonzero(found.group == -1) % HELD_OUT
     assert np.bincount(held_out).min() > 1_800  # of 2,000 on average, with deviation 40
     train = found.group[found.group >= 0].reshape(-1, 4)
     for at in range(4):
         assert np.bincount(train[:, at]).min() > 2_250  # of 2,500, with deviation 43
-    other = place_rows(0, 50_000, 4, 8, n_train=40_000, hold_out=True)
+    other = place_rows(0, 50_000, 4, 8, hold_out=True)
     assert np.count_nonzero(other.group == found.group) < 20_000
 
 
