@@ -16,6 +16,16 @@ from paramserver.worker import make_command
 
 EXIT_BAD_CONFIGURATION = 77
 
+EPILOG = """\
+First steps:
+
+\b
+  paramserver doctor                    what this machine has, and what is missing
+  paramserver train --mode avg          train on scikit-learn's digits with all cores
+  paramserver train --help              everything that can be set, with examples
+  paramserver wordcount *.txt           count words by 30 map and 60 reduce jobs
+"""
+
 app = typer.Typer(
     name="paramserver",
     no_args_is_help=True,
@@ -23,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Train numpy and scikit-learn models on many cores and many machines.",
+    epilog=EPILOG,
 )
 
 
@@ -31,7 +42,7 @@ def _paramserver() -> None:
     """Make the commands below sub-commands, however few there are."""
 
 
-@app.command()
+@app.command(short_help="Make the keys of a master and its workers.")
 def keys(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder of your own.")],
 ) -> None:
@@ -56,13 +67,14 @@ def keys(
 
 
 add_train(app)
-app.command("worker")(make_command())
+app.command("worker", short_help="Keep workers here for a master elsewhere.")(make_command())
 
 
 @app.command(
+    short_help="Count the words of files on many workers.",
     context_settings={
         "allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []
-    }
+    },
 )  # fmt: skip
 def wordcount(context: typer.Context) -> None:
     """Count the words of files on many workers (--help lists the options)."""
@@ -71,7 +83,7 @@ def wordcount(context: typer.Context) -> None:
     raise typer.Exit(main(context.args))
 
 
-@app.command()
+@app.command(short_help="Say what this machine has, and what is missing.")
 def doctor(
     keys: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Look at the keys in this folder, too.")

@@ -399,6 +399,7 @@ def add_train(app: typer.Typer, name: str = "train") -> None:
     app.command(
         name,
         cls=GroupedCommand,
+        short_help="Train a model by averaging or asynchronous SGD.",
         epilog=EPILOG,
         context_settings={
             "help_option_names": ["-h", "--help"],

@@ -69,16 +69,15 @@ class Comparison:
 
     def describe(self) -> list[str]:
         """Say it in words, in lines."""
-        first = f"with one scikit-learn process: {self.name} "
         if not self.is_reached:
             return [
-                f"{first}came to {self.score:.4f} at best in {self.wall_s:.2f} s",
-                f"({self.epochs} epochs), not to {self.target:.4f}",
+                f"{self.name} came to {self.score:.4f} at best in {self.wall_s:.2f} s "
+                f"({self.epochs} epochs), not to {self.target:.4f}"
             ]
         ratio = self.wall_s / self.ours_s
         times = f"{ratio:.1f} times faster" if ratio >= 1 else f"{1 / ratio:.1f} times SLOWER"
         return [
-            f"{first}reaches {self.target:.4f} in {self.wall_s:.2f} s ({self.epochs} epochs);",
+            f"{self.name} reaches {self.target:.4f} in {self.wall_s:.2f} s ({self.epochs} epochs)",
             f"this run, in {self.ours_s:.2f} s, is {times} (training time alone on both sides)",
         ]
 

@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -24,7 +25,7 @@ from paramserver.commands.settings import TrainSettings
 from paramserver.errors import Diverged, NoWorkers
 from paramserver.observe.display import Display, Silence, choose_display
 from paramserver.observe.events import RunEnded, RunStarted, plain
-from paramserver.observe.run_folder import RunFolder, check_is_free
+from paramserver.observe.run_folder import CONFIG, RunFolder, check_is_free
 
 if TYPE_CHECKING:
     from paramserver.cluster import Cluster
@@ -147,17 +148,21 @@ def _open_folder(prepared: Prepared, *, resumes: bool) -> RunFolder | None:
         folder = RunFolder.reopen(Path(settings.out))
     else:
         folder = RunFolder.make(Path(settings.out))
-    try:  # of a resumed run, too: it may have been told to go on for longer
-        config = shlex.quote(str(folder.path / "config.toml"))
-        comments = (
-            f"A run of paramserver {paramserver.__version__}. Repeat it with",
-            f"  python -m paramserver.train --config {config}",
-        )
-        folder.write_config(settings.to_keep(), comments)
+    try:
+        _write_config(folder, settings)  # of a resumed run, too: it may go on for longer
     except BaseException:
         folder.close()
         raise
     return folder
+
+
+def _write_config(folder: RunFolder, settings: TrainSettings) -> None:
+    config = shlex.quote(str(folder.path / CONFIG))
+    comments = (
+        f"A run of paramserver {paramserver.__version__}. Repeat it with",
+        f"  python -m paramserver.train --config {config}",
+    )
+    folder.write_config(settings.to_keep(), comments)
 
 
 def _run(
@@ -214,6 +219,10 @@ def _train(
     checkpoints = None
     if folder is not None:
         checkpoints = Checkpoints(folder.checkpoints, every_s=settings.checkpoint_every)
+        if (
+            settings.address is not None
+        ):  # with its real port: workers look there for the next master
+            _write_config(folder, replace(settings, address=cluster.address))
     _say_workers(prepared, cluster, display)
     started = _started(prepared, resumed=resumes)
     with Watch(cluster, started, display, folder) as watch:
@@ -313,13 +322,14 @@ def _compare(prepared: Prepared, result: TrainingResult, display: Display) -> di
             "compared", "not with scikit-learn: these data are made for more than one process"
         )
         return {}
+    display.fact("compared", "with one scikit-learn process on the same data, to the same score:")
     try:
         comparison = compare(prepared, result)
     except KeyboardInterrupt:
-        display.fact("compared", "not with scikit-learn: interrupted; the run itself is complete")
+        display.fact("", "interrupted; the run itself is complete")
         return {}
-    for i, line in enumerate(comparison.describe()):
-        display.fact("" if i else "compared", line)
+    for line in comparison.describe():
+        display.fact("", line)
     return comparison.as_summary()
 
 

@@ -179,6 +179,7 @@ def prepare(settings: TrainSettings, dataset: Dataset) -> Prepared:
         settings,
         data=settings.data if is_name(settings.data) else str(Path(settings.data).absolute()),
         test=None if settings.test is None else str(Path(settings.test).absolute()),
+        keys=None if settings.keys is None else str(Path(settings.keys).absolute()),
         model=model,
         lr=lr,
         workers=n_workers,

@@ -30,7 +30,7 @@ RESUMABLE = (
 )  # fmt: skip
 """Settings that only say when to end, and where: they may be others when a run is resumed."""
 
-PASSING = ("out", "no_out", "address", "keys", "json", "quiet")
+PASSING = ("out", "no_out", "json", "quiet")
 """... and those of them that belong to one start of the program, and are not kept."""
 
 CHOICES = {

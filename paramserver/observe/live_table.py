@@ -86,6 +86,7 @@ class LiveTable:
             self._is_over = True
             self._live.stop()
             self._live = None
+            self._console.print()
 
     # --- drawing ----------------------------------------------------------------------------------
 

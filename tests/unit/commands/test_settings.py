@@ -29,7 +29,7 @@ def test_what_is_kept_can_be_written_and_belongs_to_the_mode(mode: str) -> None:
     kept = TrainSettings(mode=mode, out="somewhere", json=True).to_keep()
     assert ("rounds" in kept) == (mode == "avg")
     assert ("epochs" in kept) == (mode == "async")
-    assert {"out", "json", "quiet", "keys"}.isdisjoint(kept)
+    assert {"out", "no_out", "json", "quiet"}.isdisjoint(kept)
     assert "seed = 0" in write_settings(kept)
 
 
