@@ -22,6 +22,7 @@ from paramserver.models.linear import Linear
 from paramserver.models.softmax import Softmax
 from paramserver.training.learner import Batch
 from paramserver.training.optimizers import Momentum
+from paramserver.training.partitions import Epoch
 from paramserver.training.run_constants import (
     MachineWarning,
     describe,
@@ -113,6 +114,16 @@ def test_an_optimizer_that_has_run_is_described_as_a_new_one() -> None:
     used.start(3, np.float64)
     used.step(np.zeros(3), np.ones(3), np.zeros(3))
     assert describe(used) == describe(Momentum(0.7))
+
+
+def test_an_adapted_estimator_that_has_been_trained_is_described_as_a_new_one() -> None:
+    learner = ps.SklearnLearner(SGDClassifier(random_state=0), 2, [0, 1])
+    new = describe(learner)
+    w = learner.start(np.random.default_rng(0))
+    rows = Batch(np.eye(4, 2), np.array([0, 1, 0, 1]))
+    learner.local_epoch(w, Epoch(rows, 2, 0, 0, 0), 0.1)
+    assert describe(learner) == new
+    assert describe(ps.SklearnLearner(SGDClassifier(alpha=0.5), 2, [0, 1])) != new
 
 
 def test_what_refers_to_itself_is_described_to_a_depth() -> None:
