@@ -109,7 +109,7 @@ class NearWhole(Dialogue):
 
     @property
     def g(self) -> FloatVector:
-        """Where the gradient goes."""
+        """Where the gradient goes; the same through the whole dialogue."""
         return self._attached.slot(f"gradient{self._incarnation}")
 
     def push(self, batch: int, examples: int) -> Verdict:
@@ -124,7 +124,7 @@ class FarWhole(Dialogue):
 
     @property
     def g(self) -> FloatVector:
-        """Where the gradient goes."""
+        """Where the gradient goes; the same through the whole dialogue."""
         return self._attached.gradient
 
     def push(self, batch: int, examples: int) -> Verdict:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import secrets
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -51,7 +50,8 @@ class Ticket(NamedTuple):
 class Asked(NamedTuple):
     """A question that waits for its answer."""
 
-    answer: Callable[[Verdict, Rows], None]
+    to: int | CallService
+    """The line of a near worker, or the call of a far one."""
     want: Rows
     since: float
 
@@ -279,21 +279,14 @@ class PushPullRun(TrainingRun):
             self._lines[incarnation] = line
             asked = self._desk.near_question(incarnation, *slot)
             push = Push(incarnation, seq, ticket.epoch, ticket.partition, batch, seen, examples)
-            self._take_push(push, asked, partial(self._ring_back, line, incarnation))
+            self._take_push(push, asked, line)
         except Exception as error:  # noqa: BLE001 - it ends the training, not the master
             self.is_sound = False
             self._fail(error)
             self._exchange.hang_up(line)
 
-    def _ring_back(self, line: int, incarnation: int, verdict: Verdict, want: Rows) -> None:
-        assert self._exchange is not None
-        server = self.server
-        buffer = self._desk.show(incarnation, want, server.w)
-        self._exchange.answer(line, REPLY.pack(verdict, server.version, buffer))
-
     def _on_call(self, command: CallService, epoch: int, partition: int) -> None:
         """Take in a push of a far worker."""
-        answer = partial(self._send_back, command)
         incarnation = command.incarnation
         try:
             asked = unpack_plain(command.body.data, command.body.buffers)
@@ -309,31 +302,37 @@ class PushPullRun(TrainingRun):
                         raise RemoteProtocolError("a push has other numbers", peer="")
         except RemoteProtocolError:
             self.server.counters["mismatched"] += 1
-            answer(Verdict.MISMATCHED, NO_ROWS)
+            self._send_to(command, incarnation, Verdict.MISMATCHED, NO_ROWS)
             return
-        self._take_push(push, question, answer)
+        self._take_push(push, question, command)
 
-    def _send_back(self, command: CallService, verdict: Verdict, want: Rows) -> None:
-        server = self.server
-        w = self._desk.send(command.incarnation, want, server.w)
-        body = payload_of(REPLY.pack(verdict, server.version, 0), w)
-        self._master.post(self._reply(command, self._master.clock(), body))
-
-    def _take_push(
-        self, push: Push, question: Question, answer: Callable[[Verdict, Rows], None]
+    def _send_to(
+        self, to: int | CallService, incarnation: int, verdict: Verdict, want: Rows
     ) -> None:
+        """Answer a near or a far worker, with what it wants to see of the weights."""
+        server, desk = self.server, self._desk
+        if isinstance(to, int):
+            assert self._exchange is not None
+            buffer = desk.show(incarnation, want, server.w)
+            self._exchange.answer(to, REPLY.pack(verdict, server.version, buffer))
+        else:
+            w = desk.send(incarnation, want, server.w)
+            body = payload_of(REPLY.pack(verdict, server.version, 0), w)
+            self._master.post(self._reply(to, self._master.clock(), body))
+
+    def _take_push(self, push: Push, question: Question, to: int | CallService) -> None:
         server, desk = self.server, self._desk
         g, want = question
         began = perf_counter()
         fault = desk.fault_of(want)
         if fault is not None:
             server.counters[fault.name.lower()] += 1
-            answer(fault, NO_ROWS)
+            self._send_to(to, push.incarnation, fault, NO_ROWS)
             return
         if push.seq == 0 and server.width is not None:  # it only pulls
-            answer(Verdict.APPLIED, want)
+            self._send_to(to, push.incarnation, Verdict.APPLIED, want)
             return
-        self._asked[push.incarnation] = Asked(answer, want, began)
+        self._asked[push.incarnation] = Asked(to, want, began)
         number, spare = desk.take_spare(push.incarnation)
         verdict = server.push(push, g, spare)
         self.apply_s += perf_counter() - began
@@ -370,7 +369,7 @@ class PushPullRun(TrainingRun):
     def _answer_to(self, incarnation: int, verdict: Verdict) -> None:
         asked = self._asked.pop(incarnation, None)
         if asked is not None:
-            asked.answer(verdict, asked.want)
+            self._send_to(asked.to, incarnation, verdict, asked.want)
             self._answer_s += perf_counter() - asked.since
 
     def _diverged(self, push: Push | None) -> Diverged:

@@ -149,9 +149,10 @@ def _push_whole(
     size = attached.plan.push_size
     n_pushes = n_batches(epoch.rows.n, size)
     compute_s = 0.0
+    g = talk.g
     for number in range(talk.cursor, n_pushes):
         began = perf_counter()
-        _compute_push(attached, talk.w, epoch, number, talk.g)
+        _compute_push(attached, talk.w, epoch, number, g)
         compute_s += perf_counter() - began
         verdict = talk.push(number, min(size, epoch.rows.n - number * size))
         if verdict is not Verdict.APPLIED:
