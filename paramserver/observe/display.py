@@ -112,14 +112,18 @@ class Lines:
 def figures_of(started: RunStarted, progress: Progressed) -> dict[str, str]:
     """Return the figures of a moment, in words and of steady width."""
     unit = "rounds" if started.mode == "avg" else "updates"
-    score = "" if progress.test_score is None else f"held-out {progress.test_score:7.4f}"
+    optional = {}
+    if progress.test_score is not None:
+        optional["score"] = f"held-out {progress.test_score:7.4f}"
+    if progress.staleness is not None:
+        optional["staleness"] = f"staleness {progress.staleness:5.2f}"
     rate = rate_of(started, progress)
     return {
         "unit": f"{progress.unit:>9,} {unit}",
         "epochs": f"{progress.epochs:8.1f} epochs",
         "seconds": f"{progress.wall_s:8.2f} s",
         "loss": f"loss {progress.train_loss:8.4f}",
-        **({"score": score} if score else {}),
+        **optional,
         "rate": f"{rate:>11,.0f} examples/s",
         "workers": f"{progress.n_workers} workers",
     }

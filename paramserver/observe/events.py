@@ -61,6 +61,8 @@ class Progressed:
     epochs, wall_s, train_loss : float
     test_score : float or None
     n_workers : int
+    staleness : float or None
+        Mean over all updates so far (async).
     """
 
     unit: int
@@ -69,6 +71,7 @@ class Progressed:
     train_loss: float
     test_score: float | None
     n_workers: int
+    staleness: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ KEPT: Final = 400
 """Losses that the little curve is drawn from; older ones are thinned out."""
 CURVE_WIDTH: Final = 16
 NARROW: Final = 76
+WIDE: Final = 96
 TINY: Final = 50
 """Columns of a terminal below which less important figures are left out."""
 
@@ -133,6 +134,8 @@ class LiveTable:
                 # Fewer than there were: somebody is being replaced, which is worth a look.
                 ("workers", str(n), "" if n >= started.n_workers else "bold yellow"),
             ]
+        if width >= WIDE and progress.staleness is not None:
+            columns.insert(-1, ("staleness", f"{progress.staleness:.2f}", ""))
         return columns
 
     def _bar(self, started: RunStarted, progress: Progressed, width: int) -> RenderableType:

@@ -106,6 +106,8 @@ def render(
         "examples/s": f"{rate_of(started, progress):,.0f}",
         "workers": str(progress.n_workers),
     }
+    if progress.staleness is not None:
+        figures["staleness"] = f"{progress.staleness:.2f}"
     cells = "".join(
         f"<div style='margin-right:1.5em'><div style='opacity:.6;font-size:85%'>{name}</div>"
         f"<div>{value}</div></div>"

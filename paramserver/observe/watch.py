@@ -76,6 +76,7 @@ class Watch:
             train_loss=progress.train_loss,
             test_score=progress.test_score,
             n_workers=self._cluster.n_workers,
+            staleness=progress.staleness,
         )
         self._display.show(event)
         self._held = event

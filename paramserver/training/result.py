@@ -31,6 +31,8 @@ class Progress:
     train_loss : float
         On a sample of the rows; at the end, on all of them.
     test_score : float or None
+    staleness : float or None
+        Mean over all updates so far (async).
     """
 
     unit: int
@@ -38,6 +40,7 @@ class Progress:
     wall_s: float
     train_loss: float
     test_score: float | None
+    staleness: float | None = None
 
 
 MAX_ROWS: Final = 10_000
@@ -52,9 +55,9 @@ class History(list[Progress]):
     >>> from paramserver.training.result import History, Progress
     >>> history = History([Progress(1, 0.5, 0.1, 2.25, None), Progress(2, 1.0, 0.2, 2.0, 0.75)])
     >>> history.columns
-    ('unit', 'epochs', 'wall_s', 'train_loss', 'test_score')
+    ('unit', 'epochs', 'wall_s', 'train_loss', 'test_score', 'staleness')
     >>> history.to_rows()
-    [[1, 0.5, 0.1, 2.25, None], [2, 1.0, 0.2, 2.0, 0.75]]
+    [[1, 0.5, 0.1, 2.25, None, None], [2, 1.0, 0.2, 2.0, 0.75, None]]
     """
 
     @property

@@ -48,6 +48,7 @@ from paramserver.training.push_pull_run import PushPullRun
 from paramserver.training.result import History, Progress, TrainingResult
 from paramserver.training.run import TrainingRun
 from paramserver.training.run_constants import describe_run
+from paramserver.training.staleness import summarise
 from paramserver.training.vector import FloatVector
 
 if TYPE_CHECKING:
@@ -315,7 +316,13 @@ def _evaluate(
         snapshot.at - run.began_at,
         mean_loss(learner, snapshot.w, rows),
         None if held_out is None else learner.score(snapshot.w, held_out),
+        _mean_staleness(run) if isinstance(run, PushPullRun) else None,
     )
+
+
+def _mean_staleness(run: PushPullRun) -> float:
+    """Return the mean over all updates so far; the I/O thread may go on counting meanwhile."""
+    return float(summarise(dict(run.server.staleness))["mean"])
 
 
 def _result(

@@ -27,10 +27,12 @@ def started(mode: str = "avg", total: float = 20.0) -> RunStarted:
     )  # fmt: skip
 
 
-def progressed(unit: int, wall_s: float, epochs: float | None = None) -> Progressed:
+def progressed(
+    unit: int, wall_s: float, epochs: float | None = None, staleness: float | None = None
+) -> Progressed:
     return Progressed(
         unit=unit, epochs=float(unit) if epochs is None else epochs, wall_s=wall_s,
-        train_loss=1.0 / unit, test_score=0.75, n_workers=2,
+        train_loss=1.0 / unit, test_score=0.75, n_workers=2, staleness=staleness,
     )  # fmt: skip
 
 
@@ -100,7 +102,7 @@ def test_the_table_fits_the_terminal_and_its_last_state_stays(
     table.say("training")
     table.begin(started("async", 4.0))
     table.show(progressed(500, 1.5, 2.0))
-    table.show(progressed(1000, 3.0, 4.0))
+    table.show(progressed(1000, 3.0, 4.0, 0.81))
     table.close()
     seen = file.getvalue()
     assert all(len(line) <= width for line in seen.splitlines()), seen
@@ -109,6 +111,7 @@ def test_the_table_fits_the_terminal_and_its_last_state_stays(
     assert "4.0 / 4" in seen
     assert "100%" in seen
     assert ("examples/s" in seen) == (width >= 76)
+    assert ("staleness" in seen) == ("0.81" in seen) == (width >= 96)
 
 
 def test_what_is_done_and_what_is_left() -> None:

@@ -35,7 +35,7 @@ def test_a_line_can_be_read_by_any_reader_of_json() -> None:
     record = json.loads(to_line(EVENTS[1], 1.0))
     assert record == {
         "event": "Progressed", "at": 1.0, "unit": 1, "epochs": 1.5, "wall_s": 0.1,
-        "train_loss": 0.5, "test_score": None, "n_workers": 2,
+        "train_loss": 0.5, "test_score": None, "n_workers": 2, "staleness": None,
     }  # fmt: skip
 
 
