@@ -95,6 +95,7 @@ def _warnings_told(display: Display) -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.showwarning = show
+        warnings.filterwarnings("always", module=r"paramserver\.")  # each one is news
         yield
 
 

@@ -94,12 +94,14 @@ class TrainSettings:
         if self.mode not in (AVG, ASYNC):
             hint = nearest(self.mode, (AVG, ASYNC))
             _refuse("mode", self.mode, f"is 'avg' or 'async', not '{self.mode}'.{hint}")
-        for name in ("l2", "l1", "checkpoint_every"):
+        for name in ("l2", "l1"):
             value = getattr(self, name)
             if not value >= 0:
                 _refuse(name, value, f"must be 0 or more, not {value:g}.")
-        if self.time_limit is not None and not self.time_limit > 0:
-            _refuse("time_limit", self.time_limit, f"must be above 0, not {self.time_limit:g}.")
+        for name in ("time_limit", "checkpoint_every"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                _refuse(name, value, f"must be above 0, not {value:g}.")
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:

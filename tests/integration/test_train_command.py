@@ -405,6 +405,36 @@ def test_settings_of_a_resumed_run_cannot_change(train: Command, tmp_path: Path)
     assert "leave --config out" in said
 
 
+def test_a_checkpoint_of_other_settings_is_refused_and_a_damaged_one_passed_over(
+    train: Command, tmp_path: Path
+) -> None:
+    quick = ("--mode", "avg", "--data", "iris", "--rounds", "4", "--workers", "1")
+    whole = train.summary(*quick, "--checkpoint-every", "0.001", "--out", "run")
+    config = tmp_path / "run/config.toml"
+    settings = config.read_text()
+    config.write_text(settings.replace("batch_size = 32", "batch_size = 16"))
+    code, said = train.complaint("--resume", "run")
+    assert code == 77
+    assert "The checkpoint is of another training: batch_size was 32 and is 16 now" in said
+
+    config.write_text(settings)
+    newest = max((tmp_path / "run/checkpoints").glob("*.checkpoint"))
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    code, out, err = train("--resume", "run", "--no-baseline", "--json")
+    assert (code, err) == (0, "")
+    assert "warning    A checkpoint is passed over" in out
+    assert json.loads(out.splitlines()[-1])["weights_sha256"] == whole["weights_sha256"]
+
+
+def test_more_workers_than_cores_are_allowed_and_said(train: Command) -> None:
+    settings = ("--mode", "avg", "--data", "iris", "--rounds", "1", "--no-out", "--no-baseline")
+    code, out, _ = train(*settings, "--workers", str(prepare.n_cores() + 1))
+    assert code == 0
+    assert "more workers than cores" in out
+
+
 def test_a_learning_rate_that_is_too_large_ends_the_run_in_words(
     train: Command, tmp_path: Path
 ) -> None:

@@ -42,6 +42,7 @@ def test_what_is_kept_can_be_written_and_belongs_to_the_mode(mode: str) -> None:
         ({"time_limit": -1.0}, "--time-limit must be above 0, not -1"),
         ({"partitioning": "random"}, "--partitioning is shuffled or contiguous or stratified"),
         ({"class_weight": "fair"}, "--class-weight is none or balanced, not 'fair'"),
+        ({"checkpoint_every": 0.0}, "--checkpoint-every must be above 0, not 0"),
         ({"hidden": "128,"}, "--hidden is the units of each hidden layer"),
         ({"hidden": "0"}, "--hidden is the units of each hidden layer"),
         ({"dtype": "float16"}, "--dtype is float32 or float64, not 'float16'"),
