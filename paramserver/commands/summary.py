@@ -70,7 +70,8 @@ def describe(prepared: Prepared, result: TrainingResult) -> Iterator[tuple[str, 
     if rejected:
         yield "refused", ", ".join(f"{n} {reason}" for reason, n in rejected.items())
     if result.workers_lost:
-        yield "lost", f"{result.workers_lost} workers; what they held was done again by others"
+        noun = "worker" if result.workers_lost == 1 else "workers"
+        yield "lost", f"{result.workers_lost} {noun}; what they held was done again by others"
 
 
 def _where_the_time_went(prepared: Prepared, result: TrainingResult) -> str:

@@ -66,6 +66,12 @@ class Watch:
             self._note(self._held)
             self._held = None
         self._display.close()
+        if self.n_unwritten:
+            self._display.fact(
+                "warning",
+                f"{self.n_unwritten} events could not be written to the run folder: events.jsonl "
+                "has gaps",
+            )
 
     def __call__(self, progress: Progress) -> None:
         self._tell_news()
@@ -101,7 +107,7 @@ class Watch:
             change = self._news.popleft()
             self._note(change)
             if change.change == "lost":
-                why = f" ({change.reason})" if change.reason else ""
+                why = f": {change.reason}" if change.reason else ""
                 self._display.say(f"worker {change.worker_id} is lost{why}; others go on")
 
     def _note(self, event: Event) -> None:

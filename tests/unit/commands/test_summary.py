@@ -75,7 +75,7 @@ def test_the_words_say_what_it_brought_and_where_the_time_went() -> None:
         "moved": "3.0 kB to the master, 12 B from it",
         "staleness": "mean 1.50, median 0, p95 3, max 3 of 2 updates",
         "refused": "2 nonfinite",
-        "lost": "1 workers; what they held was done again by others",
+        "lost": "1 worker; what they held was done again by others",
     }
 
 

@@ -1,0 +1,110 @@
+"""Who watches a training: what reaches the display and the folder."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from paramserver.core.commands import AnnounceWorker
+from paramserver.observe.events import Event, Progressed, RunStarted, WorkerChanged
+from paramserver.observe.watch import Watch
+from paramserver.training.result import Progress
+
+STARTED = RunStarted(
+    version="1", mode="avg", model="softmax", data="digits", n_workers=2, n_partitions=2,
+    n_examples=1000, n_features=4, n_parameters=5, total=20.0, host="here", pid=7,
+)  # fmt: skip
+
+
+class FakeCluster:
+    n_workers = 2
+
+    def __init__(self) -> None:
+        self.on_worker: list[Any] = []
+
+    def internals(self) -> Any:
+        return SimpleNamespace(master=SimpleNamespace(on_worker=self.on_worker))
+
+
+class Recorder:
+    """A display and a folder in one: takes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.noted: list[Event] = []
+        self.is_full = False
+
+    def say(self, line: str) -> None:
+        self.told.append(line)
+
+    def fact(self, label: str, text: str) -> None:
+        self.told.append((label, text))
+
+    def begin(self, started: RunStarted) -> None:
+        self.told.append(started)
+
+    def show(self, progress: Progressed) -> None:
+        self.told.append(progress)
+
+    def close(self) -> None:
+        self.told.append("closed")
+
+    def note(self, event: Event) -> None:
+        if self.is_full:
+            raise OSError(28, "No space left on device")
+        self.noted.append(event)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+def watch(cluster: FakeCluster, recorder: Recorder) -> Watch:
+    return Watch(cluster, STARTED, recorder, recorder)  # type: ignore[arg-type]
+
+
+def progressed(unit: int, wall_s: float) -> Progressed:
+    return Progressed(
+        unit=unit, epochs=1.0, wall_s=wall_s, train_loss=0.5, test_score=None, n_workers=2
+    )
+
+
+def test_progress_and_the_news_of_workers_are_shown_and_noted(recorder: Recorder) -> None:
+    cluster = FakeCluster()
+    with watch(cluster, recorder) as watching:
+        (listener,) = cluster.on_worker
+        listener(AnnounceWorker(3, "local1-0", "joined"))
+        listener(AnnounceWorker(2, "local1-1", "lost", "killed by SIGKILL"))
+        watching(Progress(1, 1.0, 0.5, 0.5, None))
+    joined = WorkerChanged(worker_id="local1-0", incarnation=3, change="joined")
+    lost = WorkerChanged(
+        worker_id="local1-1", incarnation=2, change="lost", reason="killed by SIGKILL"
+    )
+    assert recorder.noted == [STARTED, joined, lost, progressed(1, 0.5)]
+    assert recorder.told == [
+        STARTED,
+        "worker local1-1 is lost: killed by SIGKILL; others go on",
+        progressed(1, 0.5),
+        "closed",
+    ]
+    assert cluster.on_worker == []
+
+
+def test_of_many_evaluations_few_are_noted_and_always_the_last(recorder: Recorder) -> None:
+    with watch(FakeCluster(), recorder) as watching:
+        for i in range(1, 100_001):
+            watching(Progress(i, 1.0, i / 10, 0.5, None))
+    assert len(recorder.noted) < 1500
+    assert recorder.noted[-1] == progressed(100_000, 10_000.0)
+
+
+def test_a_full_disk_costs_the_events_and_not_the_training(recorder: Recorder) -> None:
+    with watch(FakeCluster(), recorder) as watching:
+        recorder.is_full = True
+        watching(Progress(1, 1.0, 0.5, 0.5, None))
+    assert recorder.noted == [STARTED]
+    assert recorder.told[-1][0] == "warning"
+    assert recorder.told[-1][1].startswith("1 events could not be written")
