@@ -1,4 +1,4 @@
-"""Row 13: two classes of 900,000 sparse rows (synthetic), until 0.927 of the test are right."""
+"""Row 13: two classes of 900,000 sparse rows (synthetic), until 0.77 of the test are right."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCH = 1
 SGD = "SGDClassifier"
 SNAPML = "snapml LogisticRegression(n_jobs=2)"
 NUMBA = "bare numba loop, one thread"
-TASK = Task(target=0.927, rates=(0.02, 0.1, 0.5, 2.0), max_passes=6)
+TASK = Task(target=0.77, rates=(2.0, 0.5, 0.1, 0.02), max_passes=6)
 
 
 def measure(contender: str, quick: bool) -> Measured:
@@ -105,12 +105,13 @@ def _numba_loop(data: Any, rate: float, seed: int) -> Iterator[Pass]:
 
 ROW = Row(
     key="13",
-    title="two classes, 900,000 x 262,144 sparse (synthetic), test accuracy 0.927",
+    title="two classes, 900,000 x 262,144 sparse (synthetic), test accuracy 0.77",
     contenders=("paramserver", "paramserver, one worker", NUMBA, SGD, SNAPML),
     metrics=TASK.metrics(goal=0.4),
     measure=measure,
     limit_s=240.0,
     n_repeats=1,
     note=f"As row 10, learning rates {', '.join(f'{rate:g}' for rate in sorted(TASK.rates))}; "
-    "the passes of snapml are fits with more and more iterations.",
+    "the passes of snapml are fits with more and more iterations. Labels are drawn with noise, so "
+    "no score near 1 can be reached.",
 )
