@@ -4,6 +4,7 @@ The names below are the public ones; everything is loaded when it is first used.
 
 Clusters
     `LocalCluster`, `Cluster`: executors of the standard library's kind that survive lost workers.
+    `register_joblib` lets scikit-learn run what it runs in parallel on one.
 Map-reduce
     `MapReduce` runs a mapper and a reducer over files or items, and returns a `MapReduceResult`.
 Models
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paramserver.cluster import Cluster as Cluster
     from paramserver.cluster import LocalCluster as LocalCluster
+    from paramserver.joblib_backend import register_joblib as register_joblib
     from paramserver.mapreduce.result import MapReduceResult as MapReduceResult
     from paramserver.mapreduce.run import MapReduce as MapReduce
     from paramserver.models.adapter import SklearnLearner as SklearnLearner
@@ -45,6 +47,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Cluster": "paramserver.cluster",
     "LocalCluster": "paramserver.cluster",
+    "register_joblib": "paramserver.joblib_backend",
     "MapReduce": "paramserver.mapreduce.run",
     "MapReduceResult": "paramserver.mapreduce.result",
     "Linear": "paramserver.models.linear",

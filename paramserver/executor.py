@@ -190,6 +190,11 @@ class JobExecutor(Executor):
 
     # --- beyond the standard ----------------------------------------------------------------------
 
+    @property
+    def n_workers(self) -> int:
+        """How many workers there are now; 1 while nobody is there."""
+        return self._n_workers()
+
     def cancel(self, future: Future[Any]) -> bool:
         """Cancel a job even if it is running: its worker is then killed and replaced.
 
