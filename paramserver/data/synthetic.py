@@ -27,6 +27,7 @@ def sparse(
     n: int = 900_000,
     n_columns: int = 1 << 18,
     n_entries: int = 16_500_000,
+    n_telling: int = 1 << 14,
 ) -> Dataset:
     """Return rows like those of texts, in two classes.
 
@@ -40,6 +41,8 @@ def sparse(
     n, n_columns : int
     n_entries : int
         About so many are stored in all.
+    n_telling : int
+        So many of the commonest columns decide the class; the others say nothing, as rare words.
     """
     rng = np.random.default_rng(seed)
     drawn = 1 + rng.poisson(max(0.0, n_entries * DRAWN_TWICE / n - 1), n)
@@ -53,7 +56,8 @@ def sparse(
     lengths = np.bincount(rows, minlength=n)
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     data = np.repeat(1 / np.sqrt(lengths), lengths)
-    w = rng.standard_normal(n_columns) * 4
+    w = rng.standard_normal(n_columns) * 24
+    w[column_of[n_telling:]] = 0
     y = _labels(rng, np.add.reduceat(data * w[columns], indptr[:-1]))
     data, columns = data.astype(dtype), columns.astype(np.int32)
     cut = n - round(n * HELD_OUT)

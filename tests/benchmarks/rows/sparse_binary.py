@@ -1,4 +1,4 @@
-"""Row 13: two classes of 900,000 sparse rows (synthetic), until 0.77 of the test are right."""
+"""Row 13: two classes of 900,000 sparse rows (synthetic), until 0.927 of the test are right."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCH = 1
 SGD = "SGDClassifier"
 SNAPML = "snapml LogisticRegression(n_jobs=2)"
 NUMBA = "bare numba loop, one thread"
-TASK = Task(target=0.77, rates=(2.0, 0.5, 0.1, 0.02), max_passes=6)
+TASK = Task(target=0.927, rates=(2.0, 0.5, 0.1, 0.02), max_passes=6)
 
 
 def measure(contender: str, quick: bool) -> Measured:
@@ -105,7 +105,7 @@ def _numba_loop(data: Any, rate: float, seed: int) -> Iterator[Pass]:
 
 ROW = Row(
     key="13",
-    title="two classes, 900,000 x 262,144 sparse (synthetic), test accuracy 0.77",
+    title="two classes, 900,000 x 262,144 sparse (synthetic), test accuracy 0.927",
     contenders=("paramserver", "paramserver, one worker", NUMBA, SGD, SNAPML),
     metrics=TASK.metrics(goal=0.4),
     measure=measure,
