@@ -91,9 +91,23 @@ def doctor(
 ) -> None:
     """Say what this machine has, how fast it is inside, and what is missing."""
     print("paramserver doctor: looking at this machine", flush=True)
-    from paramserver.commands.doctor import examine, report
+    from paramserver.commands import doctor as examination
 
-    raise typer.Exit(report(examine(keys), sys.stdout))
+    raise typer.Exit(examination.report(examination.examine(keys), sys.stdout))
+
+
+@app.command(short_help="Make the report of a run again.")
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Of a run, such as runs/TIME-avg.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write it there; by default report.html in DIR."),
+    ] = None,
+) -> None:
+    """Make report.html again from what the folder of a run holds: one file, readable anywhere."""
+    from paramserver.commands.report import write_report
+
+    print(write_report(folder, to))
 
 
 def _complain(text: str) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import paramserver
 from paramserver.commands.interrupts import Interrupts
 from paramserver.commands.settings import TrainSettings
-from paramserver.errors import Diverged, NoWorkers
+from paramserver.errors import DataError, Diverged, NoWorkers
 from paramserver.observe.display import Display, Silence, choose_display
 from paramserver.observe.events import RunEnded, RunStarted, plain
 from paramserver.observe.run_folder import CONFIG, RunFolder, check_is_free
@@ -185,6 +185,7 @@ def _run(
             _note_end(folder, RunEnded(outcome=outcome, reason=str(error)))
             if isinstance(error, Diverged):
                 _keep_last_finite(prepared, error, folder)
+            _write_report(folder)
         raise
     from paramserver.commands.summary import describe, summarise
 
@@ -199,6 +200,9 @@ def _run(
         folder.write_summary(summary)
         _note_end(folder, RunEnded(outcome="done", summary=summary))
         display.fact("kept in", str(folder.path))
+        report = _write_report(folder)
+        if report is not None:
+            display.fact("report", str(report))
     if prepared.settings.json:
         print(json.dumps(plain(summary), allow_nan=False), flush=True)
     return EXIT_DONE
@@ -339,6 +343,17 @@ def _note_end(folder: RunFolder, event: RunEnded) -> None:
         folder.note(event)
     except OSError as error:
         print(f"paramserver: {folder.path}: {error.strerror or error}", file=sys.stderr)
+
+
+def _write_report(folder: RunFolder) -> Path | None:
+    """Write ``report.html``; what keeps it from that costs the report, and not the run."""
+    from paramserver.commands.report import write_report
+
+    try:
+        return write_report(folder.path)
+    except DataError as error:
+        print(f"paramserver: there is no report: {error}", file=sys.stderr)
+        return None
 
 
 def _tell_how_to_resume(folder: RunFolder | None, why: str) -> int:

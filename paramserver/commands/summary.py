@@ -35,7 +35,7 @@ def summarise(prepared: Prepared, result: TrainingResult) -> dict[str, Any]:
         "train_loss": result.history[-1].train_loss,
         "test_score": result.test_score,
         "metric": prepared.dataset.metric,
-        "staleness": None if is_averaging else staleness.summarise(result.staleness),
+        "staleness": None if is_averaging else result.staleness_summary,
         "rejected": {reason: n for reason, n in result.rejected.items() if n},
         "workers_lost": result.workers_lost,
         "weights_sha256": result.sha256,

@@ -93,6 +93,20 @@ class WorkerChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersCounted:
+    """Who was there when the training began, or when it ended.
+
+    Attributes
+    ----------
+    workers : list of dict
+        `worker_id`, `incarnation`, `host`, `pid`, and `n_ended`: attempts it has ended, also those
+        of trainings before.
+    """
+
+    workers: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
     """A run is over, or is broken off to go on later.
 
@@ -111,10 +125,11 @@ class RunEnded:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-Event: TypeAlias = RunStarted | Progressed | WorkerChanged | RunEnded
+Event: TypeAlias = RunStarted | Progressed | WorkerChanged | WorkersCounted | RunEnded
 
 EVENTS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (RunStarted, Progressed, WorkerChanged, RunEnded)
+    kind.__name__: kind
+    for kind in (RunStarted, Progressed, WorkerChanged, WorkersCounted, RunEnded)
 }
 
 

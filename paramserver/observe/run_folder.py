@@ -14,7 +14,8 @@ Rule 3: a folder that holds something else is refused before anything is written
     ├── model.safetensors   the weights, by name; see `observe.model_files`
     ├── model.json          what they mean
     ├── model.skops         the stock estimator, where skops is installed
-    └── summary.json        the figures
+    ├── summary.json        the figures
+    └── report.html         all of it on one page; see `observe.report`
 """
 
 from __future__ import annotations

@@ -11,8 +11,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Self
 
 from paramserver.core.commands import AnnounceWorker
+from paramserver.errors import ClusterError
 from paramserver.observe.display import Display
-from paramserver.observe.events import Event, Progressed, RunStarted, WorkerChanged
+from paramserver.observe.events import (
+    Event,
+    Progressed,
+    RunStarted,
+    WorkerChanged,
+    WorkersCounted,
+)
 from paramserver.observe.run_folder import RunFolder
 from paramserver.training.result import Progress
 
@@ -56,6 +63,7 @@ class Watch:
         display.begin(started)
 
     def __enter__(self) -> Self:
+        self._count_workers()
         self._cluster.internals().master.on_worker.append(self._on_worker)
         return self
 
@@ -65,6 +73,7 @@ class Watch:
         if self._held is not None:
             self._note(self._held)
             self._held = None
+        self._count_workers()
         self._display.close()
         if self.n_unwritten:
             self._display.fact(
@@ -90,6 +99,26 @@ class Watch:
             self._note(event)
             self._held = None
             self._next_note_s = event.wall_s * NOTE_GROWTH
+
+    def _count_workers(self) -> None:
+        """Note who is there; a cluster that has ended is asked nothing more."""
+        if self._folder is None:
+            return
+        try:
+            status = self._cluster.status()
+        except (ClusterError, TimeoutError):
+            return
+        workers = [
+            {
+                "worker_id": worker.worker_id,
+                "incarnation": worker.incarnation,
+                "host": worker.host,
+                "pid": worker.pid,
+                "n_ended": worker.n_ended,
+            }
+            for worker in status.workers
+        ]
+        self._note(WorkersCounted(workers=workers))
 
     def _on_worker(self, news: AnnounceWorker) -> None:
         """Put aside that a worker joined or left; on the I/O thread."""

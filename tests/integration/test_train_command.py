@@ -138,7 +138,8 @@ def test_with_nothing_but_a_mode_it_learns_the_digits_and_keeps_the_run(
     assert folder.name.endswith(f"-{mode}")
     assert json.loads((folder / "summary.json").read_text()) == found
     assert {path.name for path in folder.iterdir()} >= {
-        "config.toml", "events.jsonl", "history.csv", "model.json", "model.safetensors"
+        "config.toml", "events.jsonl", "history.csv", "model.json", "model.safetensors",
+        "report.html", "summary.json",
     }  # fmt: skip
 
 

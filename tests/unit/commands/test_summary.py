@@ -41,6 +41,7 @@ def result(run: Prepared, score: float = 0.5) -> TrainingResult:
         n_partitions=2,
         n_examples=120,
         staleness=Counter() if is_avg else Counter({0: 1, 3: 1}),
+        staleness_by_worker={} if is_avg else {"a": Counter({0: 1}), "b": Counter({3: 1})},
         rejected={"nonfinite": 2, "stale": 0},
         workers_lost=1,
         wait_s=0.5,
@@ -64,6 +65,10 @@ def test_the_summary_has_every_figure() -> None:
     found = summarise(asynchronous, result(asynchronous))
     assert (found["rounds"], found["updates"]) == (None, 2)
     assert found["staleness"]["histogram"] == {"0": 1, "3": 1}
+    by_worker = found["staleness"]["by_worker"]
+    assert {name: by_worker[name]["histogram"] for name in by_worker} == {
+        "a": {"0": 1}, "b": {"3": 1}
+    }  # fmt: skip
 
 
 def test_the_words_say_what_it_brought_and_where_the_time_went() -> None:

@@ -10,6 +10,7 @@ from paramserver.observe.events import (
     RunEnded,
     RunStarted,
     WorkerChanged,
+    WorkersCounted,
     from_lines,
     to_line,
 )
@@ -21,6 +22,7 @@ EVENTS = [
     ),
     Progressed(unit=1, epochs=1.5, wall_s=0.1, train_loss=0.5, test_score=None, n_workers=2),
     WorkerChanged(worker_id="local1-0", incarnation=2, change="lost", reason="signal 9"),
+    WorkersCounted(workers=[{"worker_id": "local1-0", "incarnation": 2, "pid": 7}]),
     RunEnded(outcome="done", summary={"staleness": {"histogram": {"0": 3}}}),
 ]  # fmt: skip
 

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from paramserver.core.commands import AnnounceWorker
-from paramserver.observe.events import Event, Progressed, RunStarted, WorkerChanged
+from paramserver.errors import ClusterClosed
+from paramserver.observe.events import (
+    Event,
+    Progressed,
+    RunStarted,
+    WorkerChanged,
+    WorkersCounted,
+)
 from paramserver.observe.watch import Watch
 from paramserver.training.result import Progress
 
@@ -23,6 +30,17 @@ class FakeCluster:
 
     def __init__(self) -> None:
         self.on_worker: list[Any] = []
+        self.is_closed = False
+        self.n_ended = 0
+
+    def status(self) -> Any:
+        if self.is_closed:
+            raise ClusterClosed("The cluster has been shut down.")
+        self.n_ended += 5
+        worker = SimpleNamespace(
+            worker_id="local1-0", incarnation=1, host="here", pid=7, n_ended=self.n_ended - 5
+        )
+        return SimpleNamespace(workers=(worker,))
 
     def internals(self) -> Any:
         return SimpleNamespace(master=SimpleNamespace(on_worker=self.on_worker))
@@ -66,6 +84,13 @@ def watch(cluster: FakeCluster, recorder: Recorder) -> Watch:
     return Watch(cluster, STARTED, recorder, recorder)  # type: ignore[arg-type]
 
 
+def counted(n_ended: int) -> WorkersCounted:
+    worker = {
+        "worker_id": "local1-0", "incarnation": 1, "host": "here", "pid": 7, "n_ended": n_ended
+    }  # fmt: skip
+    return WorkersCounted(workers=[worker])
+
+
 def progressed(unit: int, wall_s: float) -> Progressed:
     return Progressed(
         unit=unit, epochs=1.0, wall_s=wall_s, train_loss=0.5, test_score=None, n_workers=2
@@ -83,7 +108,9 @@ def test_progress_and_the_news_of_workers_are_shown_and_noted(recorder: Recorder
     lost = WorkerChanged(
         worker_id="local1-1", incarnation=2, change="lost", reason="killed by SIGKILL"
     )
-    assert recorder.noted == [STARTED, joined, lost, progressed(1, 0.5)]
+    assert recorder.noted == [
+        STARTED, counted(0), joined, lost, progressed(1, 0.5), counted(5)
+    ]  # fmt: skip
     assert recorder.told == [
         STARTED,
         "worker local1-1 is lost: killed by SIGKILL; others go on",
@@ -98,13 +125,21 @@ def test_of_many_evaluations_few_are_noted_and_always_the_last(recorder: Recorde
         for i in range(1, 100_001):
             watching(Progress(i, 1.0, i / 10, 0.5, None))
     assert len(recorder.noted) < 1500
-    assert recorder.noted[-1] == progressed(100_000, 10_000.0)
+    assert recorder.noted[-2:] == [progressed(100_000, 10_000.0), counted(5)]
+
+
+def test_a_cluster_that_has_ended_is_not_counted_and_ends_nothing(recorder: Recorder) -> None:
+    cluster = FakeCluster()
+    with watch(cluster, recorder):
+        cluster.is_closed = True
+    assert recorder.noted == [STARTED, counted(0)]
+    assert recorder.told == [STARTED, "closed"]
 
 
 def test_a_full_disk_costs_the_events_and_not_the_training(recorder: Recorder) -> None:
     with watch(FakeCluster(), recorder) as watching:
         recorder.is_full = True
         watching(Progress(1, 1.0, 0.5, 0.5, None))
-    assert recorder.noted == [STARTED]
+    assert recorder.noted == [STARTED, counted(0)]
     assert recorder.told[-1][0] == "warning"
-    assert recorder.told[-1][1].startswith("1 events could not be written")
+    assert recorder.told[-1][1].startswith("2 events could not be written")

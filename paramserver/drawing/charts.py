@@ -1,0 +1,251 @@
+"""Charts as inline SVG: lines, bars, shares. Pure: values in, text out.
+
+Rule 1: a colour is a class of `page.css` (`c1` ... `c8`), so that a chart is readable on dark and
+        on light; what a colour says is written beside it as well.
+Rule 2: an axis has a title with its unit, and round numbers.
+Rule 3: all text that comes from elsewhere is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from math import ceil, isfinite
+from typing import Final
+
+from paramserver.drawing.scales import Scale, scale_for, short
+
+Point = tuple[float, float]
+
+WIDTH, HEIGHT = 460, 250
+LEFT, RIGHT, TOP, BOTTOM = 54, 16, 14, 40
+"""Pixels beside the plot, for what is written there."""
+POINTS_MAX: Final = 400
+"""Of a longer line every n-th point is drawn: a browser has not more pixels."""
+BINS_MAX: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A single point that is named, such as a result to compare with."""
+
+    x: float
+    y: float
+    name: str
+    colour: str = "c2"
+
+
+def line_chart(
+    points: Sequence[Point],
+    *,
+    x_title: str,
+    y_title: str,
+    colour: str = "c1",
+    is_log: bool = False,
+    marks: Sequence[Mark] = (),
+    label: str = "",
+) -> str:
+    """Draw one line, its last value written at its end.
+
+    Parameters
+    ----------
+    points : sequence of (x, y)
+        In order of x; those that are not finite are left out.
+    x_title, y_title : str
+        With units.
+    colour : str
+        Class of `page.css`.
+    is_log : bool
+        The axis of y.
+    marks : sequence of Mark
+    label : str
+        What the picture shows, for those who cannot see it.
+    """
+    drawn = _thinned([(x, y) for x, y in points if isfinite(x) and isfinite(y)])
+    x_scale = scale_for([x for x, _ in drawn] + [m.x for m in marks], from_zero=True, room=0.02)
+    y_scale = scale_for([y for _, y in drawn] + [m.y for m in marks], is_log=is_log, room=0.06)
+    parts = [_axes(x_scale, y_scale, x_title, y_title)]
+    if len(drawn) > 1:
+        path = " ".join(f"{_x(x_scale, x):.1f},{_y(y_scale, y):.1f}" for x, y in drawn)
+        parts.append(f'<polyline class="line {colour}" points="{path}"/>')
+    if drawn:
+        x, y = drawn[-1]
+        parts.append(
+            f'<circle class="dot {colour}" cx="{_x(x_scale, x):.1f}" cy="{_y(y_scale, y):.1f}" '
+            f'r="3.5"><title>{escape(y_title)}: {short(y)}</title></circle>'
+        )
+    parts += [_mark(mark, x_scale, y_scale) for mark in marks]
+    if not drawn:
+        parts.append(_nothing())
+    return _svg("".join(parts), label or f"{y_title} against {x_title}")
+
+
+def bar_chart(
+    counts: Mapping[int, int], *, x_title: str, y_title: str, colour: str = "c1", label: str = ""
+) -> str:
+    """Draw how often whole numbers from 0 on occur; many different ones in bins of equal width."""
+    bins, width = binned(counts)
+    n_bins = max(bins, default=0) + 1
+    x_scale = Scale(0.0, float(n_bins * width))
+    y_scale = scale_for(bins.values(), from_zero=True, room=0.04)
+    parts = [_axes(x_scale, y_scale, x_title, y_title, middle=width / 2 if width == 1 else 0.0)]
+    gap = 1.0 if n_bins > 20 else 2.0
+    for number, n in sorted(bins.items()):
+        left, right = _x(x_scale, number * width), _x(x_scale, (number + 1) * width)
+        top, bottom = _y(y_scale, n), _y(y_scale, 0)
+        if n:
+            top = min(top, bottom - 1)  # what occurs at all can be seen
+        values = str(number) if width == 1 else f"{number * width} to {(number + 1) * width - 1}"
+        parts.append(
+            f'<rect class="bar {colour}" x="{left + gap / 2:.1f}" y="{top:.1f}" '
+            f'width="{max(1.0, right - left - gap):.1f}" height="{bottom - top:.1f}">'
+            f"<title>{values}: {n:,}</title></rect>"
+        )
+    if not bins:
+        parts.append(_nothing())
+    return _svg("".join(parts), label or f"{y_title} by {x_title}")
+
+
+def spark_bars(counts: Mapping[int, int], n_bins: int, width: int, colour: str = "c1") -> str:
+    """Draw a small histogram without axes, for a cell of a table.
+
+    Parameters
+    ----------
+    counts : mapping of int to int
+    n_bins, width : int
+        Of all histograms that are compared: bins, and whole numbers in a bin.
+    """
+    bins = _grouped(counts, width)
+    most = max(bins.values(), default=0) or 1
+    wide, high = 160, 22
+    step = wide / max(1, n_bins)
+    tall = {number: max(1.0, high * n / most) for number, n in sorted(bins.items()) if n}
+    rects = "".join(
+        f'<rect class="bar {colour}" x="{number * step:.1f}" y="{high - height:.1f}" '
+        f'width="{max(0.8, step - 0.8):.1f}" height="{height:.1f}"/>'
+        for number, height in tall.items()
+    )
+    return (
+        f'<svg class="spark" viewBox="0 0 {wide} {high}" role="img" '
+        f'aria-label="histogram">{rects}<line class="axis" x1="0" x2="{wide}" y1="{high}" '
+        f'y2="{high}"/></svg>'
+    )
+
+
+def binned(counts: Mapping[int, int]) -> tuple[dict[int, int], int]:
+    """Return counts in at most `BINS_MAX` bins from 0 on, and how many numbers are in a bin.
+
+    Examples
+    --------
+    >>> binned({0: 5, 3: 1})
+    ({0: 5, 3: 1}, 1)
+    >>> binned({0: 5, 1: 2, 99: 1})
+    ({0: 7, 49: 1}, 2)
+    """
+    width = ceil((max(counts, default=0) + 1) / BINS_MAX)
+    return _grouped(counts, width), width
+
+
+def shares_bar(shares: Sequence[tuple[str, float, str]], label: str) -> str:
+    """Draw parts of a whole as one bar with its legend.
+
+    Parameters
+    ----------
+    shares : sequence of (name, part of 1, colour)
+    label : str
+    """
+    segments, legend, at = [], [], 0.0
+    for name, share, colour in shares:
+        segments.append(
+            f'<rect class="bar {colour}" x="{at * 100:.2f}%" y="0" width="{share * 100:.2f}%" '
+            f'height="100%"><title>{escape(name)}: {share:.1%}</title></rect>'
+        )
+        legend.append(
+            f'<li><i class="key {colour}"></i>{escape(name)} <b>{_percent(share)}</b></li>'
+        )
+        at += share
+    return (
+        f'<svg class="shares" role="img" aria-label="{escape(label)}">{"".join(segments)}</svg>'
+        f'<ul class="legend">{"".join(legend)}</ul>'
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}"
+
+
+def _grouped(counts: Mapping[int, int], width: int) -> dict[int, int]:
+    bins: dict[int, int] = {}
+    for value, n in sorted(counts.items()):
+        bins[value // width] = bins.get(value // width, 0) + n
+    return bins
+
+
+def _thinned(points: list[Point]) -> list[Point]:
+    if len(points) <= POINTS_MAX:
+        return points
+    step = ceil(len(points) / POINTS_MAX)
+    return [*points[:-1:step], points[-1]]
+
+
+def _x(scale: Scale, value: float) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * scale.place(value)
+
+
+def _y(scale: Scale, value: float) -> float:
+    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * scale.place(value)
+
+
+def _axes(
+    x_scale: Scale, y_scale: Scale, x_title: str, y_title: str, *, middle: float = 0.0
+) -> str:
+    """Draw both axes; `middle` moves the ticks of x into the middle of what they name."""
+    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    parts = []
+    for value, text in y_scale.ticks():
+        y = _y(y_scale, value)
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
+        )
+    for value, text in x_scale.ticks():
+        x = _x(x_scale, value + middle)
+        if x > right + 1 or (middle and value != int(value)):
+            continue
+        parts.append(
+            f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>'
+            f'<text class="tick" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{text}</text>'
+        )
+    parts.append(f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
+    parts.append(
+        f'<text class="title" x="{right}" y="{HEIGHT - 5}" text-anchor="end">{escape(x_title)}'
+        "</text>"
+    )
+    return "".join(parts)
+
+
+def _mark(mark: Mark, x_scale: Scale, y_scale: Scale) -> str:
+    x, y = _x(x_scale, mark.x), _y(y_scale, mark.y)
+    is_right = x > (LEFT + WIDTH - RIGHT) / 2
+    anchor, dx = ("end", -9) if is_right else ("start", 9)
+    low = y + 17 if y < HEIGHT - BOTTOM - 30 else y - 9
+    return (
+        f'<circle class="mark {mark.colour}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+        f'<text class="note" x="{x + dx:.1f}" y="{low:.1f}" text-anchor="{anchor}">'
+        f"{escape(mark.name)}</text>"
+    )
+
+
+def _nothing() -> str:
+    return (
+        f'<text class="title" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT / 2 - 10}" '
+        'text-anchor="middle">nothing yet</text>'
+    )
+
+
+def _svg(inner: str, label: str) -> str:
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(label)}">{inner}</svg>'
+    )

@@ -1,0 +1,374 @@
+"""``report.html``: a run on one page that can be read years later. A record in, HTML out.
+
+Rule 1: one file: style and pictures are inside; no script, nothing is loaded.
+Rule 2: it says what is so, also where one process was faster; what was not measured is not shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from paramserver.drawing.charts import (
+    Mark,
+    bar_chart,
+    binned,
+    line_chart,
+    shares_bar,
+    spark_bars,
+)
+from paramserver.drawing.page import Html, figure, figures, html, page, section, settings, table
+from paramserver.observe.record import Moment, RunRecord, WorkerRecord
+
+REPORT: Final = "report.html"
+WORKERS_MAX: Final = 100
+"""Lives of workers in the table; more are counted."""
+
+BADGES: Final = {
+    "done": ("ok", "done"),
+    "interrupted": ("odd", "interrupted"),
+    "failed": ("bad", "failed"),
+    "unfinished": ("odd", "no end was written"),
+}
+
+
+def report_html(run: RunRecord, command: str) -> str:
+    """Return the report of a run.
+
+    Parameters
+    ----------
+    run : RunRecord
+    command : str
+        What repeats the run when it is typed.
+    """
+    body = "".join(
+        [
+            _header(run),
+            _convergence(run),
+            _time(run),
+            _staleness(run),
+            _workers(run),
+            _rejected(run),
+            _configuration(run, command),
+            _footer(run),
+        ]
+    )
+    return page(f"{_title(run)} · paramserver", body)
+
+
+# --- what it came to ------------------------------------------------------------------------------
+
+
+def _title(run: RunRecord) -> str:
+    return f"{run.started.model} on {run.started.data}"
+
+
+def _header(run: RunRecord) -> str:
+    mood, outcome = BADGES.get(run.outcome, ("odd", run.outcome))
+    mode = "iterative averaging" if run.is_averaging else "asynchronous SGD"
+    began = datetime.fromtimestamp(run.started_at, UTC)
+    return (
+        '<header>\n<div class="eyebrow">'
+        f"<span>paramserver {html(run.started.version)}</span><span>{mode}</span>"
+        f"<time>{began:%d %B %Y, %H:%M} UTC</time>"
+        f'<span class="badge {mood}">{html(outcome)}</span></div>\n'
+        f'<h1>{html(_title(run))}</h1>\n<p class="lede">{_lede(run)}</p>\n'
+        f"{figures(_figures(run))}</header>\n"
+    )
+
+
+def _lede(run: RunRecord) -> str:
+    """Say in a sentence or two what was done, and how it ended."""
+    started = run.started
+    work = (
+        f"{_count(started.n_workers, 'worker')} trained {started.n_parameters:,} weights on "
+        f"{started.n_examples:,} examples in {_count(started.n_partitions, 'partition')}"
+    )
+    reason = html(run.ended.reason.rstrip(".")) if run.ended is not None else ""
+    if run.outcome == "failed":
+        return f"{work}, until it failed: {reason}."
+    if run.outcome == "interrupted":
+        return f"{work}, until it was interrupted. It can be resumed from its newest checkpoint."
+    if run.outcome == "unfinished":
+        return f"{work}. No end was written: it goes on, or its process was killed."
+    return f"{work}. {_against(run)}".rstrip()
+
+
+def _against(run: RunRecord) -> str:
+    """Say how the run compares with one scikit-learn process."""
+    baseline, speedup = run.summary.get("baseline"), run.summary.get("speedup")
+    if not baseline:
+        return ""
+    name = f"<b>{html(baseline['name'])}</b> of scikit-learn, in one process,"
+    if speedup is None:
+        return (
+            f"{name} came to {baseline['score']:.4f} at best in {_seconds(baseline['wall_s'])} and "
+            "did not reach the score of this run."
+        )
+    times = f"{speedup:.1f} times faster" if speedup >= 1 else f"{1 / speedup:.1f} times slower"
+    return (
+        f"{name} took {_seconds(baseline['wall_s'])} to the same score: this run was "
+        f"<b>{times}</b>, training time alone on both sides."
+    )
+
+
+def _figures(run: RunRecord) -> Iterator[tuple[str, object, str]]:
+    last = run.moments[-1] if run.moments else None
+    summary = run.summary
+    score = summary.get("test_score", last and last.test_score)
+    loss = summary.get("train_loss", last and last.train_loss)
+    wall_s = summary.get("wall_s", last and last.wall_s)
+    epochs = summary.get("epochs", last and last.epochs)
+    if score is not None:
+        yield f"held-out {summary.get('metric') or 'score'}", f"{score:.4f}", "at the end"
+    if loss is not None:
+        yield "training loss", f"{loss:.4g}", "at the end"
+    if wall_s is not None:
+        yield "training time", _seconds(wall_s), f"by {_count(run.started.n_workers, 'worker')}"
+    if last is not None and epochs is not None:
+        unit = "rounds" if run.is_averaging else "updates"
+        yield unit, f"{summary.get(unit) or last.unit:,}", f"{epochs:,.4g} epochs"
+    if wall_s and epochs:
+        yield "speed", f"{epochs * run.started.n_examples / wall_s:,.0f}", "examples a second"
+    if summary.get("speedup"):
+        yield "scikit-learn", f"{1 / summary['speedup']:.2g}×", "as fast, in one process"
+
+
+# --- how it went ----------------------------------------------------------------------------------
+
+
+def convergence_charts(run: RunRecord) -> str:
+    """Return the pictures of loss and score, against time and updates."""
+    unit = "rounds" if run.is_averaging else "updates"
+    metric = run.summary.get("metric") or "score"
+    against: tuple[tuple[str, str, Callable[[Moment], float]], ...] = (
+        ("against time", "seconds of training", lambda moment: moment.wall_s),
+        (f"against {unit}", unit, lambda moment: float(moment.unit)),
+    )
+    drawn = []
+    for what, x_title, x_of in against:
+        losses = [(x_of(m), m.train_loss) for m in run.moments if m.train_loss is not None]
+        is_log = bool(losses) and min(loss for _, loss in losses) > 0
+        picture = line_chart(
+            losses, x_title=x_title, y_title="training loss", colour="c1", is_log=is_log
+        )
+        title = "Training loss"
+        drawn.append(figure(title, f"{what}{', logarithmic' if is_log else ''}", picture))
+    if any(moment.test_score is not None for moment in run.moments):
+        for i, (what, x_title, x_of) in enumerate(against):
+            scores = [(x_of(m), m.test_score) for m in run.moments if m.test_score is not None]
+            picture = line_chart(
+                scores,
+                x_title=x_title,
+                y_title=f"held-out {metric}",
+                colour="c3",
+                marks=_marks(run) if i == 0 else (),
+            )
+            drawn.append(figure(f"Held-out {metric}", what, picture))
+    return f'<div class="charts">{"".join(drawn)}</div>\n'
+
+
+def _marks(run: RunRecord) -> Sequence[Mark]:
+    baseline = run.summary.get("baseline")
+    if not baseline or run.summary.get("speedup") is None:
+        return ()
+    return (Mark(baseline["wall_s"], baseline["score"], "scikit-learn, one process"),)
+
+
+def _convergence(run: RunRecord) -> str:
+    about = (
+        "Training loss on a sample of the rows on the way, on all of them at the end. The held-out "
+        "rows were never trained on. Evaluation runs beside the training."
+    )
+    return section("Convergence", about, convergence_charts(run))
+
+
+def _time(run: RunRecord) -> str:
+    summary = run.summary
+    if not summary.get("wall_s"):
+        return ""
+    wall_s, apply_s, n = summary["wall_s"], summary["apply_s"], summary["n_workers"]
+    room_s = max(1e-9, n * wall_s)
+    parts = (("computing", "compute_s", "c1"), ("on the wire", "wire_s", "c5"),
+             ("waiting for others", "wait_s", "c4"))  # fmt: skip
+    shares = [(name, min(1.0, summary[key] / room_s), colour) for name, key, colour in parts]
+    shares.append(("idle", max(0.0, 1.0 - sum(share for _, share, _ in shares)), "c8"))
+    verb = "averaged" if run.is_averaging else "applied gradients"
+    caption = (
+        f"{n} × {_seconds(wall_s)} of the workers. The master {verb} for "
+        f"{_seconds(apply_s)} ({min(1.0, apply_s / wall_s):.1%} of its time); "
+        f"{_bytes(summary['pushed_bytes'])} went to it, {_bytes(summary['pulled_bytes'])} came "
+        "from it."
+    )
+    bar = shares_bar(shares, "where the time of the workers went")
+    about = (
+        "What the workers did while the training ran. On the wire: jobs, weights and gradients on "
+        "their way, and the turn of a processor that others have. Idle: nothing to do, or not "
+        "there."
+    )
+    return section("Where the time went", about, figure("Workers' time", "", bar, caption))
+
+
+def _staleness(run: RunRecord) -> str:
+    staleness = run.summary.get("staleness")
+    if not staleness or not staleness.get("histogram"):
+        return ""
+    counts = _counts(staleness)
+    picture = bar_chart(
+        counts, x_title="staleness (updates by others in between)", y_title="updates", colour="c1"
+    )
+    late = [(m.unit, m.staleness) for m in run.moments if m.staleness is not None]
+    way = line_chart(late, x_title="updates", y_title="mean staleness so far", colour="c7")
+    about = (
+        "How often the weights had changed between the moment a worker read them and the moment "
+        f"its gradient was applied: {staleness['mean']:.2f} times on average, at most "
+        f"{staleness['p95']} times for 95 of 100 updates, {staleness['max']} times at worst."
+    )
+    charts = figure("Staleness", "of all updates", picture) + figure(
+        "Mean staleness", "of all updates so far", way
+    )
+    return section("Staleness", about, f'<div class="charts">{charts}</div>\n')
+
+
+# --- who worked -----------------------------------------------------------------------------------
+
+
+def _workers(run: RunRecord) -> str:
+    by_worker = (run.summary.get("staleness") or {}).get("by_worker") or {}
+    lives = sorted(run.workers, key=lambda life: (_in_order(life.worker_id), life.incarnation))
+    known = {life.worker_id for life in lives}
+    lives += [WorkerRecord(name, 0) for name in by_worker if name not in known]
+    if not lives:
+        return ""
+    lost = sum(life.end.startswith("lost") for life in lives)
+    about = (
+        "All were there from the beginning to the end."
+        if not any(life.end or life.joined_s is not None for life in lives)
+        else "A line is one life of a worker: a process that comes back begins another one."
+    )
+    if lost:
+        about += f" {_count(lost, 'life', 'lives')} ended by a loss; others did that work again."
+    names = ["worker", "host", "pid", "jobs ended", "from", "to"]
+    if by_worker:
+        names += ["updates", "mean staleness", "p95", "staleness, all its lives together"]
+    all_counts = {value: 1 for stale in by_worker.values() for value in _counts(stale)}
+    bins, width = binned(all_counts)
+    seen: set[str] = set()
+    rows = []
+    for life in lives[:WORKERS_MAX]:
+        row = _life_cells(life)
+        if by_worker:
+            stale = by_worker.get(life.worker_id) if life.worker_id not in seen else None
+            row += _staleness_cells(stale, max(bins, default=0) + 1, width)
+            seen.add(life.worker_id)
+        rows.append(row)
+    if len(lives) > WORKERS_MAX:
+        rows.append([f"and {len(lives) - WORKERS_MAX} more", *[""] * (len(names) - 1)])
+    return section("Workers", about, table(names, rows, left=(0, 1)))
+
+
+def _in_order(name: str) -> list[tuple[bool, int, str]]:
+    """Return what sorts w2 before w10."""
+    words = re.findall(r"\d+|\D+", name)
+    return [(w.isdecimal(), int(w) if w.isdecimal() else 0, w) for w in words]
+
+
+def _life_cells(life: WorkerRecord) -> list[object]:
+    begin = "start" if life.joined_s is None else _seconds(life.joined_s)
+    end: object = "end"
+    if life.gone_s is not None:
+        mood = "bad" if life.end.startswith("lost") else "soft"
+        end = Html(f'{_seconds(life.gone_s)} <span class="{mood}">{html(life.end)}</span>')
+    return [
+        life.worker_id,
+        life.host,
+        "" if life.pid is None else life.pid,
+        "" if life.n_ended is None else f"{life.n_ended:,}",
+        begin,
+        end,
+    ]
+
+
+def _staleness_cells(stale: Any, n_bins: int, width: int) -> list[object]:
+    if stale is None:
+        return ["", "", "", ""]
+    counts = _counts(stale)
+    picture = Html(spark_bars(counts, n_bins, width))
+    return [f"{sum(counts.values()):,}", f"{stale['mean']:.2f}", stale["p95"], picture]
+
+
+def _rejected(run: RunRecord) -> str:
+    rejected = {reason: n for reason, n in (run.summary.get("rejected") or {}).items() if n}
+    if not rejected:
+        return ""
+    about = "Results and gradients that came and were not applied, by reason."
+    rows = [(reason.replace("_", " "), f"{n:,}") for reason, n in sorted(rejected.items())]
+    return section("Refused", about, table(("reason", "how many"), rows))
+
+
+# --- how to do it again ---------------------------------------------------------------------------
+
+
+def _configuration(run: RunRecord, command: str) -> str:
+    started = run.started
+    facts = {
+        "examples": f"{started.n_examples:,}",
+        "features": f"{started.n_features:,}",
+        "weights": f"{started.n_parameters:,}",
+        "host": started.host,
+    }
+    if run.summary.get("kernel"):
+        facts["kernel chosen"] = run.summary["kernel"]
+    pairs = [*facts.items(), *((name, _value(value)) for name, value in run.config.items())]
+    body = f"<pre>{html(command)}</pre>\n{settings(pairs)}"
+    return section("Configuration", "This repeats the run:", body)
+
+
+def _footer(run: RunRecord) -> str:
+    parts = [f"paramserver {html(run.started.version)}"]
+    if run.resumed_at:
+        parts.append(f"resumed {_count(len(run.resumed_at), 'time')}")
+    if run.summary.get("weights_sha256"):
+        parts.append(f"SHA-256 of the weights <code>{html(run.summary['weights_sha256'])}</code>")
+    return f"<footer>{' · '.join(parts)}</footer>"
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def _counts(staleness: Any) -> dict[int, int]:
+    return {int(value): n for value, n in staleness["histogram"].items()}
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _count(n: int, noun: str, plural: str = "") -> str:
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def _seconds(seconds: float) -> str:
+    """Say how long something took.
+
+    Examples
+    --------
+    >>> [_seconds(s) for s in (0.0123, 1.4, 95.0, 7300.0)]
+    ['12.3 ms', '1.40 s', '1.6 min', '2.0 h']
+    """
+    if seconds < 0.1:
+        return f"{seconds * 1e3:.1f} ms"
+    if seconds < 60:
+        return f"{seconds:.2f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def _bytes(n: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= size:
+            return f"{n / size:.1f} {unit}"
+    return f"{n:.0f} B"
