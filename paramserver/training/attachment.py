@@ -188,9 +188,9 @@ def attach(service: str, folder: str, context: JobContext) -> Attachment:
     found = _attachments.get(folder)
     if found is None:
         for ended in [key for key, each in _attachments.items() if each.has_ended]:
-            del _attachments[ended]  # its memory is free when nobody maps it any more
+            _attachments.pop(ended).hang_up()  # its memory is free when nobody maps it any more
         while len(_attachments) >= MAX_ATTACHMENTS:
-            del _attachments[next(iter(_attachments))]
+            _attachments.pop(next(iter(_attachments))).hang_up()
         found = _attachments[folder] = _make(service, context)
     return found
 

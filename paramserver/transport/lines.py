@@ -68,6 +68,10 @@ class Line:
         """Hang up."""
         self._socket.close()
 
+    def __del__(self) -> None:  # at the end of its process nobody else does, and Python complains
+        with suppress(AttributeError):  # there was no socket to be had
+            self.close()
+
 
 class Exchange:
     """The end that answers, for many lines. All on one thread, whose poll watches descriptors.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,21 @@ def test_of_many_trainings_the_oldest_is_opened_anew(master: Master, tmp_path: P
     assert again.own("result0")[0] == name
     assert again.own("result0")[1].tolist() == [7.0, 7.0]  # the same memory, found again
     assert master.asked == list("abcdea")
+
+
+@pytest.mark.parametrize("n_later", [1, 4])
+def test_who_lets_go_of_a_training_hangs_up(master: Master, tmp_path: Path, n_later: int) -> None:
+    """One that has ended, by the next one; one that goes on, by the fourth after it."""
+    folder = master.open(tmp_path, "a")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(folder / "line"))
+        listener.listen()
+        attach_to(master, folder).line()
+        heard, _ = listener.accept()
+    with heard:
+        heard.settimeout(10)
+        if n_later == 1:
+            shutil.rmtree(folder)
+        for name in "bcde"[:n_later]:
+            attach_to(master, master.open(tmp_path, name))
+        assert heard.recv(1) == b""

@@ -148,3 +148,13 @@ def test_nobody_listens_after_the_exchange_is_closed(path: Path, master: Master)
     assert master.watcher.watched == {}
     with pytest.raises(PeerLost, match="Nobody listens"):
         Line(path, 3)
+
+
+def test_a_line_that_nobody_has_any_more_hangs_up(master: Master, path: Path) -> None:
+    """Without a warning, which would be an error here."""
+    line = Line(path, 4)
+    master.watcher.look()
+    assert len(master.watcher.watched) == 2
+    del line
+    master.watcher.look()
+    assert len(master.watcher.watched) == 1
