@@ -46,6 +46,7 @@ def read_files(
     dtype: npt.DTypeLike = np.float32,
     cluster: Cluster | None = None,
     n_partitions: int | None = None,
+    large_bytes: int | None = None,
 ) -> Dataset:
     """Return the data set in a file, with held-out rows; dense columns are standardised.
 
@@ -65,12 +66,15 @@ def read_files(
     dtype : dtype
         Of X, and of numbers to predict.
     cluster : Cluster, optional
-        Its workers read files of `LARGE_BYTES` and more, piece by piece, into binary files in the
+        Its workers read files of `large_bytes` and more, piece by piece, into binary files in the
         cluster's folder on disk; the arrays of the data set are mapped from there and are gone
         with the cluster. No process ever holds all rows. Without a cluster one is started for the
         time of reading, and the files are there as long as the data set is.
     n_partitions : int, optional
         Into how many partitions a large file is cut; by default one for each worker.
+    large_bytes : int, optional
+        From this size on a file is large; by default 256 MiB. Smaller ones are read into the memory
+        of this process.
 
     Raises
     ------
@@ -87,7 +91,8 @@ def read_files(
             tempfile.TemporaryDirectory(prefix="unpacked-", dir=folder)
         )
         source, test = _find_both(path, test_path, label, Path(rooms))
-        if source.n_bytes + (0 if test is None else test.n_bytes) < LARGE_BYTES:
+        n_bytes = source.n_bytes + (0 if test is None else test.n_bytes)
+        if n_bytes < (LARGE_BYTES if large_bytes is None else large_bytes):
             return _read_small(source, test, seed, dtype)
         if cluster is not None:
             return _read_by(cluster, source, test, n_partitions, seed, dtype, folder)
