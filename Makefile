@@ -53,10 +53,14 @@ $(VENV)/.stamp-test: pyproject.toml | $(VENV)/.stamp-venv
 # --- use --------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: $(VENV)/.stamp-base ## count the words of Python's own sources with 10 workers, killing one
+demo: $(VENV)/.stamp-base ## count words with 10 workers, killing one; then train in both modes
 	@stdlib=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))'); \
 	echo "+ python examples/wordcount.py $$stdlib/*.py $$stdlib/*/*.py --kill-worker"; \
 	$(BIN)/python examples/wordcount.py "$$stdlib"/*.py "$$stdlib"/*/*.py --kill-worker
+	@for mode in avg async; do \
+	  echo; echo "+ python -m paramserver.train --mode $$mode"; \
+	  $(BIN)/python -m paramserver.train --mode $$mode; \
+	done
 
 # --- checks -----------------------------------------------------------------------------------------
 
@@ -72,18 +76,25 @@ format: $(VENV)/.stamp-test ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+NOT_FULL := -m "not full" --hypothesis-profile=ci
+
 .PHONY: test
 test: check ## check, then all tests that a bare machine can run (within 10 minutes)
 ifeq ($(PYTEST_ARGS),)
+	@echo "The unit and property tests run beside the others, which wait a lot; their lines come last."
+	$(BIN)/python tests/side_by_side.py $(MAKE) --no-print-directory test-pure --- \
+	  $(BIN)/python -m pytest $(NOT_FULL) $(PURE_TESTS:%=--ignore=%)
+else # a part of the tests: their coverage says nothing
+	$(BIN)/python -m pytest $(NOT_FULL) $(PYTEST_ARGS)
+endif
+
+.PHONY: test-pure
+test-pure: $(VENV)/.stamp-test ## unit and property tests alone, and whether they cover the pure code
 	$(BIN)/coverage run $(PURE_COVERAGE) --branch --source=paramserver.core,paramserver.protocol \
-	  -m pytest $(PURE_TESTS) -m "not full" --hypothesis-profile=ci
+	  -m pytest $(PURE_TESTS) $(NOT_FULL)
 	@echo "Branch coverage of the pure code and the protocol by these (at least $(COVERAGE_PURE) %):"
 	$(BIN)/coverage report $(PURE_COVERAGE) --skip-covered --show-missing --precision=2 \
 	  --fail-under=$(COVERAGE_PURE)
-	$(BIN)/python -m pytest -m "not full" --hypothesis-profile=ci $(PURE_TESTS:%=--ignore=%)
-else # a part of the tests: their coverage says nothing
-	$(BIN)/python -m pytest -m "not full" --hypothesis-profile=ci $(PYTEST_ARGS)
-endif
 
 .PHONY: coverage
 coverage: check ## all tests of `make test`, and which branches none has taken, in workers too (slower)

@@ -248,8 +248,7 @@ def test_no_worker_outlives_a_driver_that_was_killed(tmp_path: Path) -> None:
     script.wait()
     assert (len(gone), alive) == (3, [])
     leftover = Path(script.out.strip())
-    assert leftover.exists()
-    with ps.LocalCluster(1):  # a later start sweeps
+    with ps.LocalCluster(1):  # a later start sweeps, if no other program's has done so by now
         assert not leftover.exists()
 
 
