@@ -35,7 +35,7 @@ def fit(
     data: Any,
     *,
     mode: Mode,
-    cluster: Cluster,
+    cluster: Cluster | None,
     test: Any = None,
     sample_weight: npt.ArrayLike | None = None,
     class_weight: str | Mapping[Any, float] | None = None,
@@ -43,8 +43,10 @@ def fit(
     batch_size: int = 32,
     lr: float | str = "auto",
     seed: int = 0,
+    start: npt.ArrayLike | None = None,
     on_progress: Callable[[Progress], object] | None = None,
     callbacks: Callbacks = (),
+    in_step: bool = False,
     checkpoints: Checkpoints | None = None,
     resume: bool = False,
     verbose: bool | None = None,
@@ -60,7 +62,9 @@ def fit(
         "batch_size": batch_size,
         "lr": lr,
         "seed": seed,
+        "start": start,
         "on_progress": on_progress,
+        "in_step": in_step,
         "checkpoints": checkpoints,
         "resume": resume,
     }
@@ -93,10 +97,10 @@ def _display(verbose: bool | None) -> Display | None:
 
 
 def _started(
-    learner: Learner, data: Any, mode: Mode, cluster: Cluster, *, resumed: bool
+    learner: Learner, data: Any, mode: Mode, cluster: Cluster | None, *, resumed: bool
 ) -> RunStarted:
     n_rows, n_features = _shape(data)
-    n_workers = cluster.n_workers
+    n_workers = 1 if cluster is None else cluster.n_workers
     return RunStarted(
         version=paramserver.__version__,
         mode="avg" if isinstance(mode, Averaging) else "async",

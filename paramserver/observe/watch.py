@@ -38,7 +38,8 @@ class Watch:
 
     Parameters
     ----------
-    cluster : Cluster
+    cluster : Cluster or None
+        None for a training in this process.
     started : RunStarted
     display : Display
     folder : RunFolder, optional
@@ -46,7 +47,7 @@ class Watch:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: Cluster | None,
         started: RunStarted,
         display: Display,
         folder: RunFolder | None = None,
@@ -64,11 +65,13 @@ class Watch:
 
     def __enter__(self) -> Self:
         self._count_workers()
-        self._cluster.internals().master.on_worker.append(self._on_worker)
+        if self._cluster is not None:
+            self._cluster.internals().master.on_worker.append(self._on_worker)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._cluster.internals().master.on_worker.remove(self._on_worker)
+        if self._cluster is not None:
+            self._cluster.internals().master.on_worker.remove(self._on_worker)
         self._tell_news()
         if self._held is not None:
             self._note(self._held)
@@ -90,7 +93,7 @@ class Watch:
             wall_s=progress.wall_s,
             train_loss=progress.train_loss,
             test_score=progress.test_score,
-            n_workers=self._cluster.n_workers,
+            n_workers=1 if self._cluster is None else self._cluster.n_workers,
             staleness=progress.staleness,
         )
         self._display.show(event)
@@ -102,7 +105,7 @@ class Watch:
 
     def _count_workers(self) -> None:
         """Note who is there; a cluster that has ended is asked nothing more."""
-        if self._folder is None:
+        if self._folder is None or self._cluster is None:
             return
         try:
             status = self._cluster.status()

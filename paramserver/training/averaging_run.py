@@ -50,6 +50,8 @@ class AveragingRun(TrainingRun):
         The weights to start from.
     aggregation : Aggregation
     tail : TailMean
+    in_step : bool, default=False
+        Begin a round only when the weights before it have been looked at.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class AveragingRun(TrainingRun):
         w: FloatVector,
         aggregation: Aggregation,
         tail: TailMean,
+        *,
+        in_step: bool = False,
     ) -> None:
-        super().__init__(internals, plan, pure=True)
+        super().__init__(internals, plan, pure=True, in_step=in_step)
         self.machine = machine
         self._aggregation = aggregation
         self._tail = tail
@@ -72,6 +76,8 @@ class AveragingRun(TrainingRun):
         ]
         self._round = SharedVector.create(self._folder / "round", 1, np.int64)
         self._round.array[0] = machine.round
+        self._held: list[Command] = []
+        """What comes next, when somebody has looked at the weights."""
         self._results: dict[int, FloatVector] = {}
         """Result of each partition in the open round."""
         self._whose: dict[int, str] = {}
@@ -86,6 +92,10 @@ class AveragingRun(TrainingRun):
         self._dead: set[str] = set()
         """Workers that were lost since the round was opened."""
         np.copyto(self._weights[machine.round % 2].array, w)
+
+    def refused(self) -> dict[str, int]:
+        """Return what was not averaged, by reason."""
+        return dict(self.machine.counters + self.counters)
 
     def _measures(self) -> Measures:
         return Measures(
@@ -129,14 +139,17 @@ class AveragingRun(TrainingRun):
             "counters": dict(machine.counters),
         }
 
-    def _n_wanted(self) -> int:
-        return self.machine.quorum
-
     def _begin(self) -> None:
         self._perform(self.machine.start())
 
     def _stop(self) -> None:
         self.machine.stop()
+        if self._held:
+            self._held = [Finish(self.machine.round)]
+
+    def _go_on(self) -> None:
+        held, self._held = self._held, []
+        self._perform(held)
 
     def _give_up(self) -> None:
         self._round.array[0] = NO_ROUND
@@ -193,7 +206,9 @@ class AveragingRun(TrainingRun):
                     self._done_at.clear()
                     if self._dead:
                         self._bury()
-                    self._perform(self.machine.folded())
+                    self._held = self.machine.folded()
+                    if not self._in_step:
+                        self._go_on()
                 case Finish(rounds):
                     self._round.array[0] = rounds  # who is still at work may stop
                     w = self._tail.mean(self._weights[rounds % 2].array)
@@ -207,17 +222,9 @@ class AveragingRun(TrainingRun):
         if not self._aggregation.fold(old, slots, fold.coefficients, new):
             raise self._diverged(fold, slots, old)
         self._tail.add(fold.round, new)
-        plan = self.plan
-        self.examples += sum(
-            min(plan.steps_a_round(k) * plan.batch_size, self._most(k)) for k in fold.partitions
-        )
+        self.examples += sum(self.plan.examples_a_round(k) for k in fold.partitions)
         self.apply_s += perf_counter() - began
         self._offer(new, fold.round + 1)
-
-    def _most(self, partition: int) -> int:
-        plan = self.plan
-        epochs = plan.steps_a_round(partition) / plan.n_batches[partition]
-        return round(epochs * plan.rows.n_examples[partition])
 
     def _slot(self, name: str) -> FloatVector:
         slot = self._slots.get(name)

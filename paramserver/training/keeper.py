@@ -17,8 +17,8 @@ from paramserver.errors import ClusterClosed, ConfigError
 from paramserver.training.checkpoint import Checkpoints
 from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.result import History
-from paramserver.training.run import TrainingRun
 from paramserver.training.run_constants import describe_machine, require_same, warn_of_machine
+from paramserver.training.runs import Run
 from paramserver.training.vector import FloatVector
 
 CAPTURE_S: Final = 30.0
@@ -113,13 +113,13 @@ class Keeper:
         return max(0.0, self._next_at - monotonic())
 
     def save(
-        self, run: TrainingRun, history: History, score: Callable[[FloatVector], float | None]
+        self, run: Run, history: History, score: Callable[[FloatVector], float | None]
     ) -> None:
         """Write a checkpoint, if there is something new to write.
 
         Parameters
         ----------
-        run : TrainingRun
+        run : Run
         history : History
         score : callable
             Says how good weights are.
@@ -130,7 +130,7 @@ class Keeper:
             now = monotonic()
             self._next_at = now + max(self._checkpoints.every_s, PAUSE_FACTOR * (now - began))
 
-    def rescue(self, run: TrainingRun, history: History) -> None:
+    def rescue(self, run: Run, history: History) -> None:
         """Write what there is when training is broken off, as far as that can be had at once."""
         if self._checkpoints is not None and run.is_sound and run.began_at:
             self._write(_capture(run, LAST_CAPTURE_S), history, lambda _: None)
@@ -154,7 +154,7 @@ class Keeper:
             self._unit_saved = state.meta["unit"]
 
 
-def _capture(run: TrainingRun, timeout_s: float) -> TrainingState | None:
+def _capture(run: Run, timeout_s: float) -> TrainingState | None:
     try:
         return run.capture(timeout_s)
     except (ClusterClosed, TimeoutError):  # training has its own ways to find that out

@@ -74,6 +74,13 @@ class TrainingPlan:
             return self.local_steps
         return self.local_epochs * self.n_batches[partition]
 
+    def examples_a_round(self, partition: int) -> int:
+        """How many examples a learner looks at in one averaging round."""
+        steps = self.steps_a_round(partition)
+        n_epochs = steps / self.n_batches[partition]
+        whole = round(n_epochs * self.rows.n_examples[partition])
+        return min(steps * self.batch_size, whole)
+
     def start_weights(self) -> FloatVector:
         """Return the weights to start from: the same for the same seed."""
         w = self.learner.start(np.random.default_rng(np.random.SeedSequence(self.seed)))

@@ -68,6 +68,8 @@ class PushPullRun(TrainingRun):
     optimizer : Optimizer
     epochs : int
     rules : PushPullRules
+    in_step : bool, default=False
+        Begin an epoch only when the weights before it have been looked at.
     """
 
     def __init__(
@@ -78,8 +80,10 @@ class PushPullRun(TrainingRun):
         optimizer: Optimizer,
         epochs: int,
         rules: PushPullRules,
+        *,
+        in_step: bool = False,
     ) -> None:
-        super().__init__(internals, plan, pure=False)
+        super().__init__(internals, plan, pure=False, in_step=in_step)
         self._folder = Path(plan.folder)
         self._desk: Desk = (
             WholeDesk(self._folder, w)
@@ -142,6 +146,15 @@ class PushPullRun(TrainingRun):
             self._rows_desk.n_bytes,
         )
 
+    def refused(self) -> dict[str, int]:
+        """Return what was not applied, by reason."""
+        return dict(self.server.counters + self.counters)
+
+    @property
+    def staleness(self) -> Counter[int]:
+        """How many updates had which staleness."""
+        return self.server.staleness
+
     @property
     def staleness_by_worker(self) -> dict[str, Counter[int]]:
         """How many updates of each worker had which staleness."""
@@ -195,6 +208,9 @@ class PushPullRun(TrainingRun):
         for incarnation in self.server.stop():
             self._answer_to(incarnation, Verdict.STOP)
 
+    def _go_on(self) -> None:
+        self._open_epoch(self.server.epoch + 1)
+
     def _give_up(self) -> None:
         self._stop()
 
@@ -213,7 +229,10 @@ class PushPullRun(TrainingRun):
             return
         self._n_running -= 1
         if self._n_running == 0:
-            self._open_epoch(epoch + 1)
+            if self._in_step:
+                self._offer(server.w, server.version)
+            else:
+                self._go_on()
 
     def _answer(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
         what = self._jobs.get(command.job)
@@ -359,7 +378,7 @@ class PushPullRun(TrainingRun):
         self._desk.settle(spare, is_taken=verdict is Verdict.APPLIED)
         if verdict is Verdict.APPLIED:
             self.examples = server.examples
-            if self._wants_snapshot:
+            if self._wants_snapshot and not self._in_step:
                 self._offer(server.w, server.version)
         elif verdict is Verdict.DIVERGED:
             raise self._diverged(push)

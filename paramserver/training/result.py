@@ -106,7 +106,7 @@ class TrainingResult:
     examples : int
         How many examples' gradients went into the weights.
     wall_s : float
-        From the first step to the last result.
+        From the first job to the last result.
     compute_s : float
         In learners, all workers together.
     apply_s : float
@@ -132,8 +132,6 @@ class TrainingResult:
         How many updates of each worker had which staleness (async).
     counters : dict of str to int
         What became of checkpoints: ``checkpoints_saved``, ``checkpoints_failed``, ...
-    setup_s : float
-        Before `wall_s`: workers imported, opened or fetched what they train on, and compiled.
     """
 
     weights: FloatVector
@@ -157,7 +155,6 @@ class TrainingResult:
     pulled_bytes: int = 0
     staleness_by_worker: dict[str, Counter[int]] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
-    setup_s: float = 0.0
 
     @property
     def sha256(self) -> str:

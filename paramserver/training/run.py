@@ -14,7 +14,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -41,12 +40,9 @@ from paramserver.training.far_rows import METHODS, RowsDesk
 from paramserver.training.measures import Measures, Snapshot
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.vector import FloatVector
-from paramserver.training.work import make_ready
 
 MAX_STRIKES: Final = 3
 """Results and calls of workers that may be other than agreed before the training ends."""
-SETUP: Final = -1
-"""Stands for the number of a round or epoch while the workers make themselves ready."""
 
 
 class TrainingRun:
@@ -59,6 +55,8 @@ class TrainingRun:
     plan : TrainingPlan
     pure : bool
         Whether its jobs may run twice at a time.
+    in_step : bool, default=False
+        Offer the weights after each round or epoch, and wait for `go_on` then.
 
     Attributes
     ----------
@@ -68,9 +66,6 @@ class TrainingRun:
         Seconds that learners computed, all workers together.
     apply_s : float
         Seconds that the master averaged or applied.
-    setup_s : float
-        Seconds in which workers imported, opened or fetched what they train on, before the clock of
-        the training began to run.
     worker_names : dict of int to str
         By incarnation.
 
@@ -80,12 +75,13 @@ class TrainingRun:
         If workers are elsewhere, and the learner cannot travel as plain data.
     """
 
-    def __init__(self, internals: Internals, plan: TrainingPlan, *, pure: bool) -> None:
+    def __init__(
+        self, internals: Internals, plan: TrainingPlan, *, pure: bool, in_step: bool = False
+    ) -> None:
         self.plan = plan
         self.counters: Counter[str] = Counter()
         self.compute_s = 0.0
         self.apply_s = 0.0
-        self.setup_s = 0.0
         self.examples = 0
         self.began_at = 0.0
         self.ended_at = 0.0
@@ -98,13 +94,9 @@ class TrainingRun:
         self._internals = internals
         self._master = internals.master
         self._phase = internals.next_phase()
-        self._setup_phase = internals.next_phase()
-        """Apart, for how long a setup takes says nothing of how long a round or epoch does."""
         self._options = JobOptions(max_failures=4, pure=pure)
         self._jobs: dict[int, tuple[int, int]] = {}
         """What each unsettled job is: (round or epoch, partition)."""
-        self._n_ready = 0
-        """Partitions that a worker is ready to train on."""
         told = plan if internals.trusted else plan.describe()
         self._plan_payload = calls.encode_value(told, trusted=internals.trusted)
         self._arithmetic: Arithmetic | None = None
@@ -113,6 +105,7 @@ class TrainingRun:
         self._changed = threading.Condition()
         self._snapshot: Snapshot | None = None
         self._wants_snapshot = False
+        self._in_step = in_step
         self._error: BaseException | None = None
         self._has_ended = False
         self._final: Snapshot | None = None
@@ -121,19 +114,22 @@ class TrainingRun:
     # --- the user's thread ------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Open the phase, and have the workers make themselves ready; then the clock starts."""
+        """Open the phase and hand in the first jobs."""
         master = self._master
         master.services[self.plan.service] = self
+        spec = PhaseSpec(self._phase, self.plan.service, self._options)
         now = master.clock()
         self.began_at = now - self._wall_s_before  # as if it had run in one piece
-        setup = PhaseSpec(self._setup_phase, "setup", replace(self._options, pure=True))
-        for spec in (setup, PhaseSpec(self._phase, self.plan.service, self._options)):
-            master.post(PhaseOpened(now, spec))
+        master.post(PhaseOpened(now, spec))
         master.ask(lambda machine: self._guard(self._enter, machine))
 
     def stop(self) -> None:
         """End the training at the next good moment."""
         self._master.ask(lambda _: self._guard(self._stop))
+
+    def go_on(self) -> None:
+        """Begin the next round or epoch, where that waits until the weights were looked at."""
+        self._master.ask(lambda _: self._guard(self._go_on))
 
     def wait(self, timeout_s: float, *, look: bool, not_before_s: float = 0.0) -> Snapshot | None:
         """Wait for the end or (with `look`) for a copy of the weights, whatever comes first.
@@ -202,6 +198,15 @@ class TrainingRun:
         """Return where the time went, and how much went round; complete at the end."""
         return self._measured_before.plus(self._measures())
 
+    def refused(self) -> dict[str, int]:
+        """Return what was not applied, by reason."""
+        return dict(self.counters)
+
+    @property
+    def staleness(self) -> Counter[int] | None:
+        """How many updates had which staleness; None for averaging."""
+        return None
+
     @property
     def staleness_by_worker(self) -> dict[str, Counter[int]]:
         """How many updates of each worker had which staleness (async)."""
@@ -230,8 +235,7 @@ class TrainingRun:
     def close(self) -> None:
         """Give back everything; what still runs is stopped."""
         master = self._master
-        for phase in (self._setup_phase, self._phase):
-            master.post(PhaseDropped(master.clock(), phase))
+        master.post(PhaseDropped(master.clock(), self._phase))
         master.services.pop(self.plan.service, None)
         try:
             master.ask(lambda _: self._leave())
@@ -258,9 +262,6 @@ class TrainingRun:
             return
         if ended.verdict is not Verdict.SUCCEEDED:
             self._fail(self._explain(what, job_error(ended, trusted=self._internals.trusted)))
-            return
-        if what[0] == SETUP:
-            self._guard(self._one_ready)
             return
         assert ended.payload is not None
         self._guard(self._job_done, what, ended.payload, ended.worker_id)
@@ -296,14 +297,14 @@ class TrainingRun:
 
     # --- for the modes ----------------------------------------------------------------------------
 
-    def _n_wanted(self) -> int:
-        """Return how many partitions have to be ready before the first step."""
-        return len(self.plan.n_batches)
-
     def _begin(self) -> None:
         raise NotImplementedError
 
     def _stop(self) -> None:
+        raise NotImplementedError
+
+    def _go_on(self) -> None:
+        """Do what was held back for somebody to look."""
         raise NotImplementedError
 
     def _give_up(self) -> None:
@@ -357,15 +358,7 @@ class TrainingRun:
         roster = machine.roster
         self.worker_names |= {n: w.worker_id for n, w in roster.by_incarnation.items()}
         self._master.on_worker.append(self._worker_changed)
-        self._submit(make_ready, SETUP, range(len(self.plan.n_batches)))
-
-    def _one_ready(self) -> None:
-        """Begin when as many partitions can be trained on as the first step waits for."""
-        self._n_ready += 1
-        if self._n_ready == self._n_wanted():
-            self.setup_s = self._master.clock() - self.began_at - self._wall_s_before
-            self.began_at += self.setup_s
-            self._begin()
+        self._begin()
 
     def _agree(self, told: Payload) -> None:
         """See that a worker computes as the others do; the first one says how that is."""
@@ -412,8 +405,7 @@ class TrainingRun:
             )
             specs.append(JobSpec(job, payload, (plan.service, partition)))
             master.own_one(job, self)
-        phase = self._setup_phase if number == SETUP else self._phase
-        master.post(JobsSubmitted(master.clock(), phase, tuple(specs)))
+        master.post(JobsSubmitted(master.clock(), self._phase, tuple(specs)))
 
     def _reply(self, command: CallService, now: float, body: Payload) -> ServiceReplied:
         return ServiceReplied(now, command.incarnation, command.call, True, body)
@@ -455,9 +447,9 @@ class TrainingRun:
                 now = self._master.clock()
                 self._final = Snapshot(w.copy(), unit, self.examples, now)
                 self._end()
-        elif self._wants_snapshot:
+        elif self._wants_snapshot or self._in_step:
             now = self._master.clock()
-            if now >= self._snapshot_at:
+            if now >= self._snapshot_at or self._in_step:
                 with self._changed:
                     self._wants_snapshot = False
                     self._snapshot = Snapshot(w.copy(), unit, self.examples, now)

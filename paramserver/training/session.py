@@ -1,4 +1,4 @@
-"""`fit`: train a learner on a cluster, and say what happened.
+"""`fit`: train a learner on a cluster or in this process, and say what happened.
 
 Rule 1: it runs on the user's thread: it hands the data over, waits, evaluates copies of the
         weights, and gives everything back, whatever ends it.
@@ -8,26 +8,17 @@ Rule 2: the weights it returns follow from learner, data, mode and seed (averagi
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import ConfigError
-from paramserver.runtime.internals import Internals
-from paramserver.training.aggregation import Aggregation, TailMean
-from paramserver.training.averaging import Averaging as AveragingMachine
-from paramserver.training.averaging_run import AveragingRun
 from paramserver.training.callbacks import Callbacks
 from paramserver.training.checkpoint import Checkpoints
-from paramserver.training.folder import make_folder, proof_of
 from paramserver.training.intake import (
     as_rows,
     check_labels,
@@ -42,13 +33,11 @@ from paramserver.training.learner import Batch, Learner
 from paramserver.training.measures import Snapshot
 from paramserver.training.modes import Averaging, Mode
 from paramserver.training.optimizers import make_optimizer
-from paramserver.training.partitions import SharedRows
-from paramserver.training.plan import TrainingPlan, row_width
-from paramserver.training.push_pull_run import PushPullRun
 from paramserver.training.result import History, Progress, TrainingResult
-from paramserver.training.run import TrainingRun
 from paramserver.training.run_constants import describe_run
+from paramserver.training.runs import Run
 from paramserver.training.staleness import summarise
+from paramserver.training.task import Task
 from paramserver.training.vector import FloatVector
 
 if TYPE_CHECKING:
@@ -69,7 +58,7 @@ def fit(
     data: Any,
     *,
     mode: Mode,
-    cluster: Cluster,
+    cluster: Cluster | None,
     test: Any = None,
     sample_weight: npt.ArrayLike | None = None,
     class_weight: str | Mapping[Any, float] | None = None,
@@ -77,12 +66,14 @@ def fit(
     batch_size: int = 32,
     lr: float | str = "auto",
     seed: int = 0,
+    start: npt.ArrayLike | None = None,
     on_progress: Callable[[Progress], object] | None = None,
     callbacks: Callbacks = (),
+    in_step: bool = False,
     checkpoints: Checkpoints | None = None,
     resume: bool = False,
 ) -> TrainingResult:
-    """Train a learner on the workers of a cluster.
+    """Train a learner on the workers of a cluster, or in this process.
 
     Parameters
     ----------
@@ -93,7 +84,10 @@ def fit(
         X is converted to the dtype of the learner. A large file that was read by pieces is trained
         on where it lies.
     mode : Averaging or AsyncSGD
-    cluster : Cluster
+    cluster : Cluster or None
+        None trains in this process, one partition after the other: averaging with the same bits as
+        a cluster for the same `n_partitions` (1, unless the mode says otherwise), asynchronous SGD
+        by partitions that take turns in an order that follows from the seed.
     test : (X, y) or (X, y, sample_weight), optional
         Rows held out; they are scored on the way and at the end.
     sample_weight : array-like of shape (n,), optional
@@ -113,11 +107,17 @@ def fit(
         `default_lr` where it cannot.
     seed : int
         Of everything that is left to chance.
+    start : array-like of shape (d,), optional
+        The weights to start from, instead of those that the learner starts from.
     on_progress : callable, optional
         Called with a `Progress` on this thread, whenever a copy of the weights was evaluated. When
         it returns True, training ends.
     callbacks : sequence of callables, default=()
         Called in the same way: `EarlyStopping`, `TargetScore`, `TimeLimit`, or your own.
+    in_step : bool, default=False
+        Evaluate after each round (averaging) or epoch (async), and begin the next one only when the
+        callbacks have answered: then the round in which they end a training follows from the seed,
+        too. By default evaluation runs beside the training, and costs it no time.
     checkpoints : Checkpoints, optional
         Where the state of the training is written now and then, at its end, and when it is broken
         off (Ctrl-C, or an error that leaves the state whole).
@@ -153,6 +153,13 @@ def fit(
     >>> result.weights.round(3)
     array([ 1., -2.,  3.,  4.], dtype=float32)
     """
+    if cluster is None and checkpoints is not None:
+        raise ConfigError(
+            "Checkpoints keep a training across the death of its master, and there is none without "
+            "a cluster: give one (cluster=LocalCluster(...)), or leave the checkpoints out.",
+            field="checkpoints",
+            value=str(checkpoints.folder),
+        )
     rows = as_rows(learner, data, "data", sample_weight=sample_weight, class_weight=class_weight)
     held_out = None if test is None else as_rows(learner, test, "test")
     check_labels(learner, rows, held_out)
@@ -169,21 +176,21 @@ def fit(
         step = float(lr)
         make_optimizer("sgd", step)  # refuses what is no learning rate, before anything is started
         p = mode.n_partitions or keeper.recorded_constant("n_partitions")
-        parts, stored = deal_out(data, rows, p, cluster.n_workers, partition, seed)
+        n_workers = 1 if cluster is None else cluster.n_workers
+        parts, stored = deal_out(data, rows, p, n_workers, partition, seed)
         if checkpoints is not None:
             keeper.settle(
                 describe_run(learner, mode, rows, parts, batch_size=batch_size, lr=step, seed=seed)
             )
-        run = _open_run(
-            cluster.internals(), learner, rows, parts, stored, mode, batch_size, step, seed
-        )
-        lost_before = cluster.status().counters.get("workers_lost", 0)
+        task = Task(learner, rows, parts, stored, mode, batch_size, step, seed, start, in_step)
+        run = task.open_run(None if cluster is None else cluster.internals())
+        lost_before = _workers_lost(cluster)
         history = keeper.history()
         told = [*callbacks, *([] if on_progress is None else [on_progress])]
         try:
             if keeper.recorded is not None:
                 run.restore(keeper.recorded)
-            _watch(run, learner, rows, held_out, told, keeper, history)
+            _watch(run, learner, rows, held_out, told, keeper, history, in_step=in_step)
             final = run.final
             assert final is not None
         except BaseException:
@@ -192,78 +199,27 @@ def fit(
             raise
         finally:
             run.close()
-    lost = cluster.status().counters.get("workers_lost", 0) - lost_before
-    result = _result(run, final, history, learner, step, rows.n, lost)
+    lost = _workers_lost(cluster) - lost_before
+    result = _result(run, final, history, task, lost)
     result.counters = keeper.counters()
     return result
 
 
-def _open_run(
-    internals: Internals,
-    learner: Learner,
-    rows: Batch,
-    parts: Sequence[npt.NDArray[np.intp]],
-    stored: SharedRows | None,
-    mode: Mode,
-    batch_size: int,
-    lr: float,
-    seed: int,
-) -> TrainingRun:
-    folder = make_folder(internals)
-    try:
-        return _make_run(
-            internals, folder, learner, rows, parts, stored, mode, batch_size, lr, seed
-        )
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)  # memory, perhaps
-        raise
-
-
-def _make_run(
-    internals: Internals,
-    folder: Path,
-    learner: Learner,
-    rows: Batch,
-    parts: Sequence[npt.NDArray[np.intp]],
-    stored: SharedRows | None,
-    mode: Mode,
-    batch_size: int,
-    lr: float,
-    seed: int,
-) -> TrainingRun:
-    shared = stored or SharedRows.write(folder, rows, parts)
-    plan = TrainingPlan(
-        service=folder.name,
-        folder=os.fspath(folder),
-        learner=learner,
-        rows=shared,
-        batch_size=batch_size,
-        seed=seed,
-        local_lr=lr,
-        local_steps=mode.local_steps,
-        local_epochs=mode.local_epochs if isinstance(mode, Averaging) else 1,
-        width=row_width(learner, rows, mode),
-        here=proof_of(folder),
-    )
-    w = plan.start_weights()
-    if isinstance(mode, Averaging):
-        machine = AveragingMachine(shared.n_examples, mode.rounds, wait_for=mode.wait_for)
-        aggregation = Aggregation(w.size, w.dtype, outer=mode.outer)
-        first = mode.rounds - round(mode.tail * mode.rounds)
-        tail = TailMean(w.size if mode.tail else 0, w.dtype, first)
-        return AveragingRun(internals, plan, machine, w, aggregation, tail)
-    optimizer = make_optimizer(mode.optimizer, lr)
-    return PushPullRun(internals, plan, w, optimizer, mode.epochs, mode.rules())
+def _workers_lost(cluster: Cluster | None) -> int:
+    """Return how many workers the cluster has lost so far."""
+    return 0 if cluster is None else cluster.status().counters.get("workers_lost", 0)
 
 
 def _watch(
-    run: TrainingRun,
+    run: Run,
     learner: Learner,
     rows: Batch,
     held_out: Batch | None,
     told: Callbacks,
     keeper: Keeper,
     history: History,
+    *,
+    in_step: bool,
 ) -> None:
     """Wait for the end; evaluate what comes by (the loss on a sample) and what is left."""
     sample = sample_rows(rows, run.plan.seed)
@@ -279,7 +235,7 @@ def _watch(
     run.start()
     while run.final is None:
         wait_s = min(NUDGE_S, keeper.due_in_s)
-        snapshot = run.wait(wait_s, look=bool(told), not_before_s=look_at - monotonic())
+        snapshot = run.wait(wait_s, look=bool(told) or in_step, not_before_s=look_at - monotonic())
         if snapshot is not None:
             heard_at, began = monotonic(), perf_counter()
             history.add(_evaluate(run, snapshot, learner, sample, held_out))
@@ -287,6 +243,8 @@ def _watch(
                 run.stop()
             # The cores are for the learners: no more than a twentieth of the time of one is ours.
             look_at = monotonic() + max(SNAPSHOT_S, LOOK_FACTOR * (perf_counter() - began))
+            if in_step:
+                run.go_on()
         elif monotonic() - heard_at >= NUDGE_S:
             run.nudge()
             heard_at = monotonic()
@@ -308,7 +266,7 @@ def _tell(told: Callbacks, progress: Progress) -> bool:
 
 
 def _evaluate(
-    run: TrainingRun, snapshot: Snapshot, learner: Learner, rows: Batch, held_out: Batch | None
+    run: Run, snapshot: Snapshot, learner: Learner, rows: Batch, held_out: Batch | None
 ) -> Progress:
     return Progress(
         snapshot.unit,
@@ -316,47 +274,38 @@ def _evaluate(
         snapshot.at - run.began_at,
         mean_loss(learner, snapshot.w, rows),
         None if held_out is None else learner.score(snapshot.w, held_out),
-        _mean_staleness(run) if isinstance(run, PushPullRun) else None,
+        _mean_staleness(run),
     )
 
 
-def _mean_staleness(run: PushPullRun) -> float:
+def _mean_staleness(run: Run) -> float | None:
     """Return the mean over all updates so far; the I/O thread may go on counting meanwhile."""
-    return float(summarise(dict(run.server.staleness))["mean"])
+    return None if run.staleness is None else float(summarise(dict(run.staleness))["mean"])
 
 
 def _result(
-    run: TrainingRun,
-    final: Snapshot,
-    history: History,
-    learner: Learner,
-    lr: float,
-    n_examples: int,
-    workers_lost: int,
+    run: Run, final: Snapshot, history: History, task: Task, workers_lost: int
 ) -> TrainingResult:
-    server = run.server if isinstance(run, PushPullRun) else None
-    counters = run.machine.counters if isinstance(run, AveragingRun) else Counter[str]()
     measures = run.measures()
     return TrainingResult(
         weights=final.w,
-        learner=learner,
-        mode="avg" if server is None else "async",
+        learner=task.learner,
+        mode="avg" if isinstance(task.mode, Averaging) else "async",
         history=history,
         units=final.unit,
         examples=final.examples,
         wall_s=run.ended_at - run.began_at,
         compute_s=measures.compute_s,
         apply_s=measures.apply_s,
-        lr=lr,
-        n_partitions=len(run.plan.n_batches),
-        n_examples=n_examples,
-        staleness=Counter() if server is None else server.staleness,
-        rejected=dict((counters if server is None else server.counters) + run.counters),
+        lr=task.lr,
+        n_partitions=len(task.parts),
+        n_examples=task.rows.n,
+        staleness=Counter() if run.staleness is None else run.staleness,
+        rejected=run.refused(),
         workers_lost=workers_lost,
         wait_s=measures.wait_s,
         wire_s=measures.wire_s,
         pushed_bytes=measures.pushed_bytes,
         pulled_bytes=measures.pulled_bytes,
         staleness_by_worker=run.staleness_by_worker,
-        setup_s=run.setup_s,
     )

@@ -24,18 +24,10 @@ from paramserver.training.partitions import Epoch, n_batches
 from paramserver.training.pushes import Verdict
 from paramserver.training.vector import FloatVector
 
-__remote_jobs__ = ("make_ready", "train_partition", "train_round")
+__remote_jobs__ = ("train_partition", "train_round")
 
 LOOK_S: Final = 0.2
 """How often a far learner asks whether its round is still open."""
-
-# --- before the first step ------------------------------------------------------------------------
-
-
-def make_ready(service: str, folder: str, _: int, partition: int) -> None:
-    """Import, map or fetch what steps on one partition need, and compile what is not yet."""
-    attach(service, folder, current()).rows(partition)
-
 
 # --- averaging ------------------------------------------------------------------------------------
 
@@ -65,7 +57,7 @@ def _train_near(attached: Attachment, number: int, partition: int) -> tuple[str,
     open_round = attached.open_round()
     attached.rows(partition)
     began = perf_counter()
-    done = _train(attached, w, number, partition, lambda: bool(open_round[0] == number))
+    done = train_passes(attached, w, number, partition, lambda: bool(open_round[0] == number))
     return name if done else "", perf_counter() - began
 
 
@@ -94,11 +86,11 @@ def _train_far(
     np.copyto(w, vector_of(pulled[0], w.dtype))
     attached.rows(partition)  # it may have to fetch them: that is no computing
     began = perf_counter()
-    done = _train(attached, w, number, partition, is_open)
+    done = train_passes(attached, w, number, partition, is_open)
     return w if done else "", perf_counter() - began
 
 
-def _train(
+def train_passes(
     attached: Attachment, w: FloatVector, number: int, partition: int, is_open: Callable[[], bool]
 ) -> bool:
     """Train `w` for one round; return False if the round is over before that is done."""
@@ -160,7 +152,7 @@ def _push_whole(
     g = talk.g
     for number in range(talk.cursor, n_pushes):
         began = perf_counter()
-        _compute_push(attached, talk.w, epoch, number, g)
+        compute_push(attached, talk.w, epoch, number, g)
         compute_s += perf_counter() - began
         verdict = talk.push(number, min(size, epoch.rows.n - number * size))
         if verdict is not Verdict.APPLIED:
@@ -210,7 +202,7 @@ def _require_stop(verdict: Verdict, number: int, epoch_number: int, partition: i
         )
 
 
-def _compute_push(
+def compute_push(
     attached: Attachment, w: FloatVector, epoch: Epoch, number: int, g: FloatVector
 ) -> None:
     """Write to `g` what is to be pushed: a gradient, or what several local steps have changed."""

@@ -82,7 +82,7 @@ def test_staleness_is_conserved(p: int, speeds: str) -> None:
         pushing.step(k)
         ready[k] += rng.exponential(1 / rate[k])
     done = sum(value * count for value, count in server.staleness.items())
-    pending = sum(server.version - version for _, version in pushing.seen)
+    pending = sum(server.version - view.version for view in pushing.views)
     assert done + pending == server.version * (p - 1)
 
 
