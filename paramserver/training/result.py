@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 from paramserver.errors import ConfigError
 from paramserver.training.learner import Learner
 from paramserver.training.staleness import summarise
+from paramserver.training.timeline import JobSpan
 from paramserver.training.vector import FloatVector, fingerprint
 
 
@@ -130,6 +131,9 @@ class TrainingResult:
         the network.
     staleness_by_worker : dict of str to Counter
         How many updates of each worker had which staleness (async).
+    timeline : list of JobSpan
+        Which worker had which job, and when: the latest 10,000 jobs of this session, in the order
+        of their ends.
     counters : dict of str to int
         What became of checkpoints: ``checkpoints_saved``, ``checkpoints_failed``, ...
     """
@@ -155,6 +159,7 @@ class TrainingResult:
     pulled_bytes: int = 0
     staleness_by_worker: dict[str, Counter[int]] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
+    timeline: list[JobSpan] = field(default_factory=list)
 
     @property
     def sha256(self) -> str:
@@ -189,6 +194,55 @@ class TrainingResult:
             for name, staleness in sorted(self.staleness_by_worker.items())
         }
         return summarise(self.staleness) | {"by_worker": by_worker}
+
+    def plot(self) -> Any:
+        """Draw loss and held-out score against time and against updates, with matplotlib.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it; ``figure.savefig("run.png")`` keeps it.
+
+        Raises
+        ------
+        ConfigError
+            If matplotlib is not installed, or there is nothing to draw.
+        """
+        from paramserver.training.plots import plot_convergence
+
+        return plot_convergence(self.history, self.mode)
+
+    def plot_staleness(self) -> Any:
+        """Draw how many updates had which staleness, all together and by worker (async).
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ConfigError
+            If matplotlib is not installed, or there is nothing to draw.
+        """
+        from paramserver.training.plots import plot_staleness
+
+        return plot_staleness(self.staleness, self.staleness_by_worker)
+
+    def plot_timeline(self) -> Any:
+        """Draw which worker had which job, and when: a row for each worker.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ConfigError
+            If matplotlib is not installed, or there is nothing to draw.
+        """
+        from paramserver.training.plots import plot_timeline
+
+        return plot_timeline(self.timeline, self.mode)
 
     def to_sklearn(self) -> Any:
         """Return a stock scikit-learn estimator that predicts as these weights do.

@@ -39,6 +39,7 @@ from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.far_rows import METHODS, RowsDesk
 from paramserver.training.measures import Measures, Snapshot
 from paramserver.training.plan import TrainingPlan
+from paramserver.training.timeline import Timeline
 from paramserver.training.vector import FloatVector
 
 MAX_STRIKES: Final = 3
@@ -68,6 +69,8 @@ class TrainingRun:
         Seconds that the master averaged or applied.
     worker_names : dict of int to str
         By incarnation.
+    timeline : Timeline
+        Of the jobs, since this master began or resumed the training.
 
     Raises
     ------
@@ -95,6 +98,7 @@ class TrainingRun:
         self._master = internals.master
         self._phase = internals.next_phase()
         self._options = JobOptions(max_failures=4, pure=pure)
+        self.timeline = Timeline()
         self._jobs: dict[int, tuple[int, int]] = {}
         """What each unsettled job is: (round or epoch, partition)."""
         told = plan if internals.trusted else plan.describe()
@@ -264,6 +268,7 @@ class TrainingRun:
             self._fail(self._explain(what, job_error(ended, trusted=self._internals.trusted)))
             return
         assert ended.payload is not None
+        self.timeline.end(ended.job, *what, ended.worker_id, self._master.clock() - self.began_at)
         self._guard(self._job_done, what, ended.payload, ended.worker_id)
 
     def break_off(self, job: int, error: BaseException) -> None:
@@ -395,9 +400,11 @@ class TrainingRun:
         """Hand in the jobs of one round or epoch."""
         master, plan = self._master, self.plan
         specs = []
+        now = master.clock()
         for partition in partitions:
             job = self._internals.next_job()
             self._jobs[job] = (number, partition)
+            self.timeline.hand_in(job, now - self.began_at)
             payload = calls.encode_call(
                 fn,
                 (plan.service, plan.folder, number, partition, *args),
@@ -405,7 +412,7 @@ class TrainingRun:
             )
             specs.append(JobSpec(job, payload, (plan.service, partition)))
             master.own_one(job, self)
-        master.post(JobsSubmitted(master.clock(), self._phase, tuple(specs)))
+        master.post(JobsSubmitted(now, self._phase, tuple(specs)))
 
     def _reply(self, command: CallService, now: float, body: Payload) -> ServiceReplied:
         return ServiceReplied(now, command.incarnation, command.call, True, body)

@@ -308,4 +308,5 @@ def _result(
         pushed_bytes=measures.pushed_bytes,
         pulled_bytes=measures.pulled_bytes,
         staleness_by_worker=run.staleness_by_worker,
+        timeline=list(run.timeline.spans),
     )

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -58,6 +59,13 @@ def test_averaging_ends_with_the_same_bits_when_workers_are_killed(
     assert result.workers_lost == 2
     assert result.sha256 == calm.sha256
     assert result.examples == calm.examples == 40 * 203
+    assert sorted((span.number, span.partition) for span in result.timeline) == [
+        (number, partition) for number in range(40) for partition in range(3)
+    ]
+    for worker in {span.worker_id for span in result.timeline}:
+        mine = [span for span in result.timeline if span.worker_id == worker]
+        assert all(a.ended_s <= b.begun_s for a, b in pairwise(mine))
+        assert all(0 <= span.begun_s <= span.ended_s <= result.wall_s for span in mine)
 
 
 def test_averaging_does_not_depend_on_the_number_of_workers(cluster: ps.LocalCluster) -> None:

@@ -13,6 +13,7 @@ import pytest
 from paramserver.errors import ConfigError
 from paramserver.training.result import MAX_ROWS, History, Progress, TrainingResult
 from paramserver.training.staleness import summarise
+from paramserver.training.timeline import JobSpan
 
 
 def told(unit: int, score: float | None = None) -> Progress:
@@ -91,6 +92,14 @@ def test_the_figures_of_a_result() -> None:
     assert (summary["mean"], summary["max"]) == (0.25, 1)
     assert list(summary["by_worker"]) == ["a", "b"]
     assert summary["by_worker"]["b"] == summarise({1: 1})
+
+
+def test_a_result_draws_itself() -> None:
+    result = result_of(Named())
+    result.timeline = [JobSpan("a", 0, 1, 0.0, 0.5)]
+    assert [len(figure.axes) for figure in (
+        result.plot(), result.plot_staleness(), result.plot_timeline()
+    )] == [4, 3, 1]  # fmt: skip
 
 
 def test_a_stock_estimator_is_made_by_the_learner_or_refused_in_words() -> None:
