@@ -29,6 +29,7 @@ from paramserver.training.partitions import Epoch, generator
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.push_pull import ParameterServer
 from paramserver.training.pushes import Gradient, Push, PushPullRules, RowGradient, Verdict
+from paramserver.training.timeline import Timeline
 from paramserver.training.vector import FloatVector
 from paramserver.training.work import compute_push, train_passes
 
@@ -74,6 +75,7 @@ class InlineRun:
         self.final: Snapshot | None = None
         self.staleness: Counter[int] | None = None
         self.staleness_by_worker: dict[str, Counter[int]] = {}
+        self.timeline = Timeline()
         self._attached = Attachment(plan, "", is_near=False)
         self._in_step = in_step
         self._stops = False

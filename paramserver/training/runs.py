@@ -8,6 +8,7 @@ from typing import Protocol
 from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.measures import Measures, Snapshot
 from paramserver.training.plan import TrainingPlan
+from paramserver.training.timeline import Timeline
 
 
 class Run(Protocol):
@@ -15,6 +16,8 @@ class Run(Protocol):
 
     plan: TrainingPlan
     is_sound: bool
+    timeline: Timeline
+    """Empty where there are no jobs."""
     began_at: float
     ended_at: float
 
