@@ -24,6 +24,7 @@ def summarise(prepared: Prepared, result: TrainingResult) -> dict[str, Any]:
         "rounds": result.units if is_averaging else None,
         "updates": None if is_averaging else result.units,
         "epochs": result.epochs,
+        "setup_s": result.setup_s,
         "wall_s": result.wall_s,
         "compute_s": result.compute_s,
         "wire_s": result.wire_s,
@@ -84,7 +85,8 @@ def _where_the_time_went(prepared: Prepared, result: TrainingResult) -> str:
     verb = "averaged" if result.mode == "avg" else "applied"
     return (
         f"{n} workers: {', '.join(f'{share:.0%} {name}' for name, share in shares.items())}; the "
-        f"master {verb} for {min(1.0, result.apply_s / max(1e-9, result.wall_s)):.0%}"
+        f"master {verb} for {min(1.0, result.apply_s / max(1e-9, result.wall_s)):.0%}; "
+        f"{result.setup_s:.2f} s before that to make the workers ready"
     )
 
 

@@ -71,6 +71,8 @@ class Averaging:
     ----------
     round : int
         The round that is open, or was folded last.
+    quorum : int
+        How many partitions a round waits for.
     counters : Counter
         What was dropped, by reason.
     """
@@ -98,7 +100,7 @@ class Averaging:
         self.rounds = rounds
         self.round = first_round
         self.counters: Counter[str] = Counter()
-        self._quorum = p if wait_for is None else wait_for
+        self.quorum = p if wait_for is None else wait_for
         self._done: set[int] = set()
         self._running: dict[int, int] = {}
         """Round that each partition is at work for: a late one sits out until it is back."""
@@ -126,7 +128,7 @@ class Averaging:
             self.counters["duplicate"] += 1
             return []
         self._done.add(partition)
-        if len(self._done) < self._quorum:
+        if len(self._done) < self.quorum:
             return []
         self._is_open = False
         there = tuple(sorted(self._done))

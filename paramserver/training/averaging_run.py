@@ -139,6 +139,9 @@ class AveragingRun(TrainingRun):
             "counters": dict(machine.counters),
         }
 
+    def _n_wanted(self) -> int:
+        return self.machine.quorum
+
     def _begin(self) -> None:
         self._perform(self.machine.start())
 

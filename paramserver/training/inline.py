@@ -69,6 +69,7 @@ class InlineRun:
         self.is_sound = True
         self.began_at = 0.0
         self.ended_at = 0.0
+        self.setup_s = 0.0
         self.examples = 0
         self.compute_s = 0.0
         self.apply_s = 0.0
@@ -82,8 +83,12 @@ class InlineRun:
         self._steps: Iterator[tuple[FloatVector, int]] = iter(())
 
     def start(self) -> None:
-        """Begin; nothing is computed yet."""
+        """Open the rows, and compile what trains on them; then the clock begins to run."""
+        began = monotonic()
+        for k in range(len(self.plan.rows.n_examples)):
+            self._attached.rows(k)
         self.began_at = monotonic()
+        self.setup_s = self.began_at - began
         self._steps = self._train()
 
     def wait(self, timeout_s: float, *, look: bool, not_before_s: float = 0.0) -> Snapshot | None:
@@ -217,7 +222,6 @@ class InlineAveraging(InlineRun):
                     self._finish(self._tail.mean(self.w), rounds)
 
     def _train_one(self, number: int, partition: int) -> None:
-        self._attached.rows(partition)
         began = perf_counter()
         result = self._results[partition]
         np.copyto(result, self.w)

@@ -107,7 +107,7 @@ class TrainingResult:
     examples : int
         How many examples' gradients went into the weights.
     wall_s : float
-        From the first job to the last result.
+        From the first step to the last result.
     compute_s : float
         In learners, all workers together.
     apply_s : float
@@ -136,6 +136,8 @@ class TrainingResult:
         of their ends.
     counters : dict of str to int
         What became of checkpoints: ``checkpoints_saved``, ``checkpoints_failed``, ...
+    setup_s : float
+        Before `wall_s`: workers imported, opened or fetched what they train on, and compiled.
     """
 
     weights: FloatVector
@@ -160,6 +162,7 @@ class TrainingResult:
     staleness_by_worker: dict[str, Counter[int]] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     timeline: list[JobSpan] = field(default_factory=list)
+    setup_s: float = 0.0
 
     @property
     def sha256(self) -> str:

@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -41,9 +42,12 @@ from paramserver.training.measures import Measures, Snapshot
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.timeline import Timeline
 from paramserver.training.vector import FloatVector
+from paramserver.training.work import make_ready
 
 MAX_STRIKES: Final = 3
 """Results and calls of workers that may be other than agreed before the training ends."""
+SETUP: Final = -1
+"""Stands for the number of a round or epoch while the workers make themselves ready."""
 
 
 class TrainingRun:
@@ -67,6 +71,9 @@ class TrainingRun:
         Seconds that learners computed, all workers together.
     apply_s : float
         Seconds that the master averaged or applied.
+    setup_s : float
+        Seconds in which workers imported, opened or fetched what they train on, before the clock of
+        the training began to run.
     worker_names : dict of int to str
         By incarnation.
     timeline : Timeline
@@ -85,6 +92,7 @@ class TrainingRun:
         self.counters: Counter[str] = Counter()
         self.compute_s = 0.0
         self.apply_s = 0.0
+        self.setup_s = 0.0
         self.examples = 0
         self.began_at = 0.0
         self.ended_at = 0.0
@@ -97,10 +105,14 @@ class TrainingRun:
         self._internals = internals
         self._master = internals.master
         self._phase = internals.next_phase()
+        self._setup_phase = internals.next_phase()
+        """Apart, for how long a setup takes says nothing of how long a round or epoch does."""
         self._options = JobOptions(max_failures=4, pure=pure)
         self.timeline = Timeline()
         self._jobs: dict[int, tuple[int, int]] = {}
         """What each unsettled job is: (round or epoch, partition)."""
+        self._n_ready = 0
+        """Partitions that a worker is ready to train on."""
         told = plan if internals.trusted else plan.describe()
         self._plan_payload = calls.encode_value(told, trusted=internals.trusted)
         self._arithmetic: Arithmetic | None = None
@@ -118,13 +130,14 @@ class TrainingRun:
     # --- the user's thread ------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Open the phase and hand in the first jobs."""
+        """Open the phase, and have the workers make themselves ready; then the clock starts."""
         master = self._master
         master.services[self.plan.service] = self
-        spec = PhaseSpec(self._phase, self.plan.service, self._options)
         now = master.clock()
         self.began_at = now - self._wall_s_before  # as if it had run in one piece
-        master.post(PhaseOpened(now, spec))
+        setup = PhaseSpec(self._setup_phase, "setup", replace(self._options, pure=True))
+        for spec in (setup, PhaseSpec(self._phase, self.plan.service, self._options)):
+            master.post(PhaseOpened(now, spec))
         master.ask(lambda machine: self._guard(self._enter, machine))
 
     def stop(self) -> None:
@@ -239,7 +252,8 @@ class TrainingRun:
     def close(self) -> None:
         """Give back everything; what still runs is stopped."""
         master = self._master
-        master.post(PhaseDropped(master.clock(), self._phase))
+        for phase in (self._setup_phase, self._phase):
+            master.post(PhaseDropped(master.clock(), phase))
         master.services.pop(self.plan.service, None)
         try:
             master.ask(lambda _: self._leave())
@@ -266,6 +280,9 @@ class TrainingRun:
             return
         if ended.verdict is not Verdict.SUCCEEDED:
             self._fail(self._explain(what, job_error(ended, trusted=self._internals.trusted)))
+            return
+        if what[0] == SETUP:
+            self._guard(self._one_ready)
             return
         assert ended.payload is not None
         self.timeline.end(ended.job, *what, ended.worker_id, self._master.clock() - self.began_at)
@@ -301,6 +318,10 @@ class TrainingRun:
         return ()
 
     # --- for the modes ----------------------------------------------------------------------------
+
+    def _n_wanted(self) -> int:
+        """Return how many partitions have to be ready before the first step."""
+        return len(self.plan.n_batches)
 
     def _begin(self) -> None:
         raise NotImplementedError
@@ -363,7 +384,15 @@ class TrainingRun:
         roster = machine.roster
         self.worker_names |= {n: w.worker_id for n, w in roster.by_incarnation.items()}
         self._master.on_worker.append(self._worker_changed)
-        self._begin()
+        self._submit(make_ready, SETUP, range(len(self.plan.n_batches)))
+
+    def _one_ready(self) -> None:
+        """Begin when as many partitions can be trained on as the first step waits for."""
+        self._n_ready += 1
+        if self._n_ready == self._n_wanted():
+            self.setup_s = self._master.clock() - self.began_at - self._wall_s_before
+            self.began_at += self.setup_s
+            self._begin()
 
     def _agree(self, told: Payload) -> None:
         """See that a worker computes as the others do; the first one says how that is."""
@@ -404,7 +433,8 @@ class TrainingRun:
         for partition in partitions:
             job = self._internals.next_job()
             self._jobs[job] = (number, partition)
-            self.timeline.hand_in(job, now - self.began_at)
+            if number != SETUP:
+                self.timeline.hand_in(job, now - self.began_at)
             payload = calls.encode_call(
                 fn,
                 (plan.service, plan.folder, number, partition, *args),
@@ -412,7 +442,8 @@ class TrainingRun:
             )
             specs.append(JobSpec(job, payload, (plan.service, partition)))
             master.own_one(job, self)
-        master.post(JobsSubmitted(now, self._phase, tuple(specs)))
+        phase = self._setup_phase if number == SETUP else self._phase
+        master.post(JobsSubmitted(now, phase, tuple(specs)))
 
     def _reply(self, command: CallService, now: float, body: Payload) -> ServiceReplied:
         return ServiceReplied(now, command.incarnation, command.call, True, body)

@@ -20,6 +20,7 @@ class Run(Protocol):
     """Empty where there are no jobs."""
     began_at: float
     ended_at: float
+    setup_s: float
 
     @property
     def final(self) -> Snapshot | None: ...

@@ -309,4 +309,5 @@ def _result(
         pulled_bytes=measures.pulled_bytes,
         staleness_by_worker=run.staleness_by_worker,
         timeline=list(run.timeline.spans),
+        setup_s=run.setup_s,
     )

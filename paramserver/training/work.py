@@ -24,10 +24,18 @@ from paramserver.training.partitions import Epoch, n_batches
 from paramserver.training.pushes import Verdict
 from paramserver.training.vector import FloatVector
 
-__remote_jobs__ = ("train_partition", "train_round")
+__remote_jobs__ = ("make_ready", "train_partition", "train_round")
 
 LOOK_S: Final = 0.2
 """How often a far learner asks whether its round is still open."""
+
+# --- before the first step ------------------------------------------------------------------------
+
+
+def make_ready(service: str, folder: str, _: int, partition: int) -> None:
+    """Import, map or fetch what steps on one partition need, and compile what is not yet."""
+    attach(service, folder, current()).rows(partition)
+
 
 # --- averaging ------------------------------------------------------------------------------------
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import paramserver as ps
 from paramserver.errors import Diverged, ShapeMismatch
+from paramserver.training.learner import Batch
 from paramserver.training.result import Progress
 from tests.numerics.learners import Lame, LeastSquares, Ledger, Poisoned
 
@@ -264,6 +267,35 @@ def test_rows_are_converted_to_the_dtype_of_the_learner(cluster: ps.LocalCluster
     one = ps.fit(LeastSquares(7), (single, y), mode=mode, cluster=cluster)
     two = ps.fit(LeastSquares(7), (single.astype(np.float64), y), mode=mode, cluster=cluster)
     assert one.sha256 == two.sha256
+
+
+class Unready(LeastSquares):
+    """Takes its time before it can train, and loses its first worker by it."""
+
+    def __init__(self, d: int, folder: str) -> None:
+        super().__init__(d)
+        self.folder = folder
+
+    def warm_up(self, rows: Batch, batch_size: int) -> None:
+        time.sleep(0.4)
+        try:
+            os.mkdir(f"{self.folder}/been-there")
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("mode", [ps.Averaging(rounds=5), ps.AsyncSGD(epochs=1)])
+def test_the_clock_runs_when_the_workers_are_ready_also_where_one_was_lost_before(
+    cluster: ps.LocalCluster, mode: ps.Averaging | ps.AsyncSGD, tmp_path: Path
+) -> None:
+    began = time.perf_counter()
+    learner = Unready(7, str(tmp_path))
+    result = ps.fit(learner, least_squares_data(), mode=mode, cluster=cluster)
+    assert result.workers_lost == 1
+    assert result.setup_s > 0.4
+    assert result.setup_s + result.wall_s < time.perf_counter() - began
+    assert result.epochs == (5 if result.mode == "avg" else 1)
 
 
 def test_where_the_time_went_and_what_went_round_is_measured(cluster: ps.LocalCluster) -> None:
