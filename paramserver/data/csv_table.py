@@ -2,10 +2,14 @@
 
 Rule 1: all cells but the labels are numbers; there are as many in each line.
 Rule 2: the first line is a header if no cell but the last one is a number there.
+Rule 3: a cell may be in double quotes, and hold separators then, and a quote as two of them. It
+        ends in its line: files are read by pieces of whole lines.
 """
 
 from __future__ import annotations
 
+import csv
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +22,15 @@ from paramserver.data.tables import BadCell, Table, blocks
 from paramserver.errors import DataError
 
 SEPARATORS: Final = (",", ";", "\t")
+WITHIN_QUOTES: Final = {
+    separator: bytes([mark]) for mark, separator in enumerate(SEPARATORS, start=0x1C)
+}
+"""What stands for a separator within quotes while lines are cut: characters that no text holds."""
+QUOTED: Final = {
+    separator: re.compile(rb'(?<![^%s\n])[ ]*"((?:[^"\n]|"")*)"[ ]*(?=[%s\n])' % ((at,) * 2))
+    for separator, at in ((separator, separator.encode()) for separator in SEPARATORS)
+}
+"""A cell in quotes."""
 SHOWN: Final = 40
 """Characters of a bad cell that are shown."""
 
@@ -65,6 +78,8 @@ class CsvForm:
         BadCell
             If a line has too few or too many cells, or a feature is no finite number.
         """
+        if b'"' in text:
+            text = self._without_quotes(text)
         n = text.count(b"\n")
         X = np.empty((n, self.n_features), dtype)
         numbers = np.empty(n)
@@ -83,8 +98,19 @@ class CsvForm:
             if texts or not np.isfinite(numbers[row:stop]).all():
                 if not texts:  # numbers so far
                     texts = self._labels_of_first(row, text)
-                texts += _cut(block, cells.starts[labels], cells.ends[labels])
+                places = zip(cells.starts[labels], cells.ends[labels], strict=True)
+                texts += [self._bare(block[start:end]) for start, end in places]
         return Table(X, self._column(numbers, texts))
+
+    def _without_quotes(self, text: bytes) -> bytes:
+        """Return the text with its cells bare, and marks for the separators that were within."""
+        separator = self.separator.encode()
+        mark = WITHIN_QUOTES[self.separator]
+
+        def bare(match: re.Match[bytes]) -> bytes:
+            return match[1].replace(b'""', b'"').replace(separator, mark)
+
+        return QUOTED[self.separator].sub(bare, text)
 
     def _as_rows(self, row: int, block: bytes, cells: Cells) -> npt.NDArray[np.float64]:
         """Return the values of a block by rows."""
@@ -94,9 +120,10 @@ class CsvForm:
         ):
             counts = np.diff(newlines, prepend=-1)
             bad = int(np.argmax(counts != self.n_cells))
-            raise BadCell(
-                row + bad, None, f"there are {counts[bad]} cells, not {self.n_cells} as in line 1"
-            )
+            reason = f"there are {counts[bad]} cells, not {self.n_cells} as in line 1"
+            if b'"' in block.split(b"\n", bad + 1)[bad]:
+                reason += "; a cell in quotes must end in its line"
+            raise BadCell(row + bad, None, reason)
         return cells.values.reshape(-1, self.n_cells)
 
     def _refuse_features(self, row: int, X: npt.NDArray[Any], block: bytes, cells: Cells) -> None:
@@ -109,7 +136,8 @@ class CsvForm:
         i, j = map(int, bad[0])
         j += j >= self.label
         at = i * self.n_cells + j
-        cell = block[cells.starts[at] : cells.ends[at]].decode("utf-8", "replace").strip()
+        bare = self._bare(block[cells.starts[at] : cells.ends[at]])
+        cell = bare.decode("utf-8", "replace")
         value = cells.values[at]
         if not cell:
             reason = "the cell is empty. Fill such cells, or remove the line"
@@ -125,7 +153,11 @@ class CsvForm:
         """Return the cells with the labels of the first rows, as they are written."""
         separator = self.separator.encode()
         lines = text.split(b"\n", n)[:n]
-        return [_bare(line.split(separator)[self.label]) for line in lines]
+        return [self._bare(line.split(separator)[self.label]) for line in lines]
+
+    def _bare(self, cell: bytes) -> bytes:
+        """Return a cell as it was in its quotes."""
+        return cell.strip().replace(WITHIN_QUOTES[self.separator], self.separator.encode())
 
     def _column(self, numbers: npt.NDArray[np.float64], texts: list[bytes]) -> Column:
         if not texts:
@@ -152,7 +184,8 @@ def detect(line: str, label: str | None, path: str) -> CsvForm:
     DataError
         If there is only one column, or none of that name.
     """
-    separator = max(SEPARATORS, key=line.count)
+    unquoted = re.sub('"[^"]*"', "", line)
+    separator = max(SEPARATORS, key=unquoted.count)
     names = split_line(line, separator)
     if len(names) < 2:
         raise DataError(
@@ -172,16 +205,8 @@ def detect(line: str, label: str | None, path: str) -> CsvForm:
 
 def split_line(line: str, separator: str) -> tuple[str, ...]:
     """Return the cells of a header."""
-    return tuple(cell.strip().strip('"') for cell in line.split(separator))
-
-
-def _cut(text: bytes, starts: npt.NDArray[np.intp], ends: npt.NDArray[np.intp]) -> list[bytes]:
-    places = zip(starts.tolist(), ends.tolist(), strict=True)
-    return [_bare(text[start:end]) for start, end in places]
-
-
-def _bare(cell: bytes) -> bytes:
-    return cell.strip().strip(b'"')
+    (cells,) = csv.reader([line], delimiter=separator, skipinitialspace=True)
+    return tuple(cell.strip() for cell in cells or [""])
 
 
 def _is_float(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,32 @@ def test_npz_and_packed_csv_are_the_same_data(tmp_path: Path) -> None:
     assert one.y_test.tobytes() == two.y_test.tobytes()
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_cells_in_quotes_are_read_as_other_programs_write_them(
+    tmp_path: Path, separator: str
+) -> None:
+    kinds = [f"plain{separator} old", 'an "odd" one', " 2 ", ""]
+    lines = [[i, i * i % 7 - 0.5, kinds[i % 3]] for i in range(50)]
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        table = csv.writer(file, delimiter=separator, quoting=csv.QUOTE_ALL)
+        table.writerow(["a", f"the{separator} b", "kind"])
+        table.writerows(lines)
+    found = read_files(str(tmp_path / "a.csv"), label="kind")
+    assert found.classes == ("2", 'an "odd" one', f"plain{separator} old")
+    bare = "".join(f"{a},{b},{'xyz'[a % 3]}\n" for a, b, _ in lines)
+    same = read_files(write(tmp_path / "b.csv", bare))
+    assert found.X_train.tolist() == same.X_train.tolist()
+    assert [found.classes[k] for k in found.y_train] == [
+        {"x": f"plain{separator} old", "y": 'an "odd" one', "z": "2"}[same.classes[k]]
+        for k in same.y_train
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ('1,"2",0\n1,"two, or so",1\n', "line 2, column 2: 'two, or so' is no number"),
+        ('1,2,"a\nb"\n1,2,"c"\n', "line 2: there are 1 cells, .*quotes must end in its line"),
         ("1,2,0\n1,oops,1\n" + rows(9, ["0", "1"]), "line 2, column 2: 'oops' is no number"),
         ("a,b,c\n1,2,0\n1,oops,1\n" + rows(9, ["0", "1"]), "line 3, column 2: 'oops' is no number"),
         ("1,2,0\n1\n", "line 2: there are 1 cells, not 3 as in line 1"),
