@@ -177,7 +177,8 @@ def train(
         float | None,
         typer.Option(
             metavar="X",
-            help="Learning rate; by default 1 / L of a sample of the data.",
+            help="Learning rate; by default 1 / L of a sample of the data, or what is usual for "
+            "adagrad, adam or mlp.",
             rich_help_panel=MODEL,
         ),
     ] = TrainSettings.lr,

@@ -128,8 +128,7 @@ def _prepare(settings: TrainSettings, display: Display, cluster: Cluster | None)
     prepared = prepare(settings, dataset)
     chosen = ""
     if settings.lr is None:
-        has_bound = hasattr(prepared.learner, "curvature")
-        chosen = " (1 / L of the data)" if has_bound else " (usual for this model)"
+        chosen = f" ({prepared.lr_is})"
     display.fact(
         "model",
         f"{prepared.settings.model}, {prepared.learner.size:,} weights in "

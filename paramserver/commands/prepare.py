@@ -18,7 +18,7 @@ from paramserver.data.readers import LARGE_BYTES, read_files
 from paramserver.errors import ConfigError
 from paramserver.models.named import make_model
 from paramserver.training.callbacks import TargetScore, TimeLimit
-from paramserver.training.intake import as_rows, choose_lr
+from paramserver.training.intake import SELF_SCALED, as_rows, choose_lr
 from paramserver.training.learner import Batch, Learner
 from paramserver.training.modes import AsyncSGD, Averaging
 from paramserver.training.optimizers import Momentum, Optimizer, make_optimizer
@@ -63,6 +63,14 @@ class Prepared:
         """The learning rate, chosen."""
         assert self.settings.lr is not None
         return self.settings.lr
+
+    @property
+    def lr_is(self) -> str:
+        """What the learning rate is where it was not given, in words."""
+        if self.settings.mode != AVG and self.settings.optimizer in SELF_SCALED:
+            return f"usual for {self.settings.optimizer}"
+        has_bound = hasattr(self.learner, "curvature")
+        return "1 / L of the data" if has_bound else "usual for this model"
 
     @property
     def kernel(self) -> str:
@@ -164,7 +172,8 @@ def prepare(settings: TrainSettings, dataset: Dataset) -> Prepared:
     lr = settings.lr
     if lr is None:
         rows = as_rows(learner, dataset, "data")
-        lr = choose_lr(learner, rows, settings.seed)
+        optimizer = "sgd" if settings.mode == AVG else settings.optimizer
+        lr = choose_lr(learner, rows, settings.seed, optimizer)
     make_optimizer("sgd", lr)  # refuses what is no learning rate
     n_workers = settings.workers or n_cores()
     partitions = settings.partitions or min(n_workers, len(dataset.y_train))

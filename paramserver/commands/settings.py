@@ -94,7 +94,7 @@ class TrainSettings:
         if self.mode not in (AVG, ASYNC):
             hint = nearest(self.mode, (AVG, ASYNC))
             _refuse("mode", self.mode, f"is 'avg' or 'async', not '{self.mode}'.{hint}")
-        for name in ("l2", "l1"):
+        for name in ("l2", "l1", "seed"):
             value = getattr(self, name)
             if not value >= 0:
                 _refuse(name, value, f"must be 0 or more, not {value:g}.")

@@ -54,7 +54,8 @@ def read_files(
     ----------
     path : str
         By its name ``.csv`` (numbers, separated by comma, semicolon or tab, bare or in double
-        quotes; the label in the last column or the one named), ``.svm``, ``.svmlight`` or ``.libsvm`` (each also with ``.gz``),
+        quotes; the label in the last column or the one named), ``.svm``, ``.svmlight`` or
+        ``.libsvm`` (each also with ``.gz``),
         ``.npz`` with the arrays ``X`` and ``y``, or a folder with ``X.npy`` and ``y.npy``.
     test_path : str, optional
         A file of the same kind with the rows to hold out; by default one of every 5 rows is,

@@ -110,6 +110,18 @@ class Model(ABC):
         """
         self.output.check(y)
 
+    def check_features(self, X: Matrix) -> None:
+        """Refuse rows of another width.
+
+        Raises
+        ------
+        ShapeMismatch
+        """
+        if X.ndim != 2 or X.shape[1] != self.n_features:
+            raise ShapeMismatch(
+                f"X has the shape {X.shape}; the model has {self.n_features} features."
+            )
+
     def check_rows(self, rows: Batch) -> None:
         """Refuse rows that do not fit the model.
 
@@ -120,10 +132,7 @@ class Model(ABC):
         DataError
             If their labels do not fit.
         """
-        if rows.X.ndim != 2 or rows.X.shape[1] != self.n_features:
-            raise ShapeMismatch(
-                f"X has the shape {rows.X.shape}; the model has {self.n_features} features."
-            )
+        self.check_features(rows.X)
         self.check_labels(rows.y)
 
     def gradient(self, w: FloatVector, batch: Batch, out: FloatVector) -> None:

@@ -25,6 +25,9 @@ from paramserver.training.vector import FloatVector
 
 SAMPLE_ROWS = 2_000
 """Rows from which the learning rate is chosen, and by which the loss is watched on the way."""
+SELF_SCALED = {"adagrad": (0.1, 0.01), "adam": (0.01, 0.001)}
+"""Learning rates by optimizer, where the loss is convex and elsewhere. The second ones are those of
+Duchi et al.'s and Kingma and Ba's common implementations; convex losses bear ten times as much."""
 LOSS_ROWS = 1 << 18
 """Rows whose loss is computed in one go."""
 
@@ -75,14 +78,19 @@ def as_rows(
     return Batch(X, y, weight)
 
 
-def check_labels(learner: Learner, rows: Batch, test: Batch | None) -> None:
-    """Ask the learner whether it knows the labels; those held out need not be of all classes.
+def check_rows(learner: Learner, rows: Batch, test: Batch | None) -> None:
+    """Ask the learner whether rows fit it; those held out need not be of all classes.
 
     Raises
     ------
-    DataError
-        As the learner's own `check_labels` says.
+    ShapeMismatch, DataError
+        As the learner's own `check_features` and `check_labels` say.
     """
+    check_features = getattr(learner, "check_features", None)
+    if check_features is not None:
+        check_features(rows.X)
+        if test is not None:
+            check_features(test.X)
     check = getattr(learner, "check_labels", None)
     if check is None:
         return
@@ -278,8 +286,11 @@ def _parts(
 # --- choices from the data -----------------------------------------------------------------------
 
 
-def choose_lr(learner: Learner, rows: Batch, seed: int) -> float:
+def choose_lr(learner: Learner, rows: Batch, seed: int, optimizer: str = "sgd") -> float:
     """Return ``1 / L`` from a seeded sample of the rows, or the learner's own default.
+
+    Optimizers that scale each step themselves (see `SELF_SCALED`) take what is usual for them: the
+    curvature says nothing of their steps.
 
     Raises
     ------
@@ -287,6 +298,9 @@ def choose_lr(learner: Learner, rows: Batch, seed: int) -> float:
         If the learner cannot tell its curvature.
     """
     curvature = getattr(learner, "curvature", None)
+    if optimizer in SELF_SCALED:
+        convex, other = SELF_SCALED[optimizer]
+        return other if curvature is None else convex
     if curvature is None and (default := getattr(learner, "default_lr", None)) is not None:
         return float(default)
     if curvature is None:

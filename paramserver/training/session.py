@@ -21,8 +21,8 @@ from paramserver.training.callbacks import Callbacks
 from paramserver.training.checkpoint import Checkpoints
 from paramserver.training.intake import (
     as_rows,
-    check_labels,
     check_mode,
+    check_rows,
     choose_lr,
     deal_out,
     mean_loss,
@@ -104,7 +104,7 @@ def fit(
     lr : float or "auto"
         Learning rate. "auto" takes ``1 / L``, where L bounds the curvature of the loss on a seeded
         sample of the rows, where the learner can tell it (`curvature`), and the learner's
-        `default_lr` where it cannot.
+        `default_lr` where it cannot; Adagrad and Adam take what is usual for them.
     seed : int
         Of everything that is left to chance.
     start : array-like of shape (d,), optional
@@ -162,8 +162,10 @@ def fit(
         )
     rows = as_rows(learner, data, "data", sample_weight=sample_weight, class_weight=class_weight)
     held_out = None if test is None else as_rows(learner, test, "test")
-    check_labels(learner, rows, held_out)
+    check_rows(learner, rows, held_out)
     check_mode(learner, mode)
+    if seed < 0:
+        raise ConfigError(f"seed must be 0 or more, not {seed}.", field="seed", value=seed)
     if batch_size < 1:
         raise ConfigError(
             f"batch_size must be 1 or more, not {batch_size}.", field="batch_size", value=batch_size
@@ -172,7 +174,8 @@ def fit(
         keeper = Keeper(checkpoints, resume=resume)
         # What was chosen by itself stays what it was, also where it would be chosen otherwise now.
         if isinstance(lr, str):
-            lr = keeper.recorded_constant("lr") or choose_lr(learner, rows, seed)
+            optimizer = "sgd" if isinstance(mode, Averaging) else mode.optimizer
+            lr = keeper.recorded_constant("lr") or choose_lr(learner, rows, seed, optimizer)
         step = float(lr)
         make_optimizer("sgd", step)  # refuses what is no learning rate, before anything is started
         p = mode.n_partitions or keeper.recorded_constant("n_partitions")

@@ -38,6 +38,7 @@ def test_what_is_kept_can_be_written_and_belongs_to_the_mode(mode: str) -> None:
     [
         ({"mode": "both"}, "--mode is 'avg' or 'async', not 'both'"),
         ({"l2": -1.0}, "--l2 must be 0 or more, not -1"),
+        ({"seed": -1}, "--seed must be 0 or more, not -1"),
         ({"l2": float("nan")}, "--l2 must be 0 or more, not nan"),
         ({"time_limit": -1.0}, "--time-limit must be above 0, not -1"),
         ({"partitioning": "random"}, "--partitioning is shuffled or contiguous or stratified"),

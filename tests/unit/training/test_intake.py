@@ -12,8 +12,17 @@ import pytest
 from scipy import sparse
 
 from paramserver.errors import ConfigError, DataError, ParamServerError, ShapeMismatch
+from paramserver.models.mlp import MLP
+from paramserver.models.softmax import Softmax
 from paramserver.training import checked, intake
-from paramserver.training.intake import as_rows, check_labels, mean_loss, row_weights, sample_rows
+from paramserver.training.intake import (
+    as_rows,
+    check_rows,
+    choose_lr,
+    mean_loss,
+    row_weights,
+    sample_rows,
+)
 from paramserver.training.learner import Batch
 from tests.numerics.learners import LeastSquares
 
@@ -221,13 +230,13 @@ def batch(y: Any) -> Batch:
 
 
 def test_labels_that_the_learner_does_not_know_are_refused() -> None:
-    check_labels(LeastSquares(2), batch([5, 5]), batch([7]))
-    check_labels(Two(2), batch([0, 1]), None)
-    check_labels(Two(2), batch([0, 1]), batch([1, 1]))  # held out: one of them is enough
+    check_rows(LeastSquares(2), batch([5, 5]), batch([7]))
+    check_rows(Two(2), batch([0, 1]), None)
+    check_rows(Two(2), batch([0, 1]), batch([1, 1]))  # held out: one of them is enough
     with pytest.raises(DataError, match="they are \\[1\\]"):
-        check_labels(Two(2), batch([1, 1]), None)
+        check_rows(Two(2), batch([1, 1]), None)
     with pytest.raises(DataError, match="they are \\[0, 1, 2\\]"):
-        check_labels(Two(2), batch([0, 1]), batch([2]))
+        check_rows(Two(2), batch([0, 1]), batch([2]))
 
 
 def test_a_sample_keeps_labels_and_weights_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,3 +270,19 @@ def test_the_loss_of_blocks_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch)
     assert whole == WIDE.loss(w, rows)
     monkeypatch.setattr(intake, "LOSS_ROWS", 5)
     assert mean_loss(WIDE, w, rows) == pytest.approx(whole, rel=1e-14)
+
+
+def test_rows_of_another_width_are_refused_before_they_go_anywhere() -> None:
+    model, fit, wide = Softmax(2, 2), batch([0, 1]), Batch(np.zeros((2, 3)), np.array([0, 1]))
+    check_rows(model, fit, fit)
+    for given in ((wide, None), (fit, wide)):
+        with pytest.raises(ShapeMismatch, match=r"shape \(2, 3\); the model has 2 features"):
+            check_rows(model, *given)
+
+
+def test_optimizers_that_scale_their_steps_take_what_is_usual_for_them() -> None:
+    rows = Batch(X * 1000, Y)
+    for learner, adam, adagrad in ((Softmax(2, 2), 0.01, 0.1), (MLP(2, 2, (4,)), 0.001, 0.01)):
+        assert choose_lr(learner, rows, 0, "adam") == adam
+        assert choose_lr(learner, rows, 0, "adagrad") == adagrad
+        assert choose_lr(learner, rows, 0, "momentum") == choose_lr(learner, rows, 0)
