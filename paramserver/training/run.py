@@ -235,7 +235,8 @@ class TrainingRun:
     def break_away(self, timeout_s: float) -> None:
         """Tell the workers to stop where they are, and give them a moment to do so.
 
-        After an error or an interrupt: who is still at work when `close` is called is killed.
+        After an error or an interrupt, or when the last round has not waited for them: who is still
+        at work when `close` is called is killed.
         """
         try:
             self._master.ask(lambda _: self._tell_to_stop(), timeout_s)

@@ -50,7 +50,7 @@ LOOK_FACTOR = 20
 NUDGE_S = 2.5
 """A synchronous step that has waited for absent learners for two of these goes on without them."""
 BREAK_AWAY_S = 1.0
-"""How long workers may take to leave their step when training is broken off."""
+"""How long workers may take to leave the step they are in when training is over or broken off."""
 
 
 def fit(
@@ -198,10 +198,12 @@ def fit(
             assert final is not None
         except BaseException:
             keeper.rescue(run, history)
-            run.break_away(BREAK_AWAY_S)
             raise
         finally:
-            run.close()
+            try:
+                run.break_away(BREAK_AWAY_S)
+            finally:
+                run.close()
     lost = _workers_lost(cluster) - lost_before
     result = _result(run, final, history, task, lost)
     result.counters = keeper.counters()

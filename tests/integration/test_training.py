@@ -269,6 +269,18 @@ def test_rows_are_converted_to_the_dtype_of_the_learner(cluster: ps.LocalCluster
     assert one.sha256 == two.sha256
 
 
+def test_a_learner_that_the_last_round_has_not_waited_for_keeps_its_worker(
+    cluster: ps.LocalCluster,
+) -> None:
+    before = {worker.pid for worker in cluster.status().workers}
+    mode = ps.Averaging(rounds=3, n_partitions=2, wait_for=1)
+    learner = LeastSquares(7, pause_s=0.02)
+    result = ps.fit(learner, least_squares_data(), mode=mode, cluster=cluster, batch_size=8)
+    assert result.units == 3
+    assert result.workers_lost == 0
+    assert {worker.pid for worker in cluster.status().workers} == before
+
+
 class Unready(LeastSquares):
     """Takes its time before it can train, and loses its first worker by it."""
 
