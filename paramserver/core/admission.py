@@ -65,7 +65,7 @@ class Admission:
         self._counters = counters
         self._release = release
         self._machine = machine
-        self._max_members = max_members
+        self.max_members = max_members
 
     # --- greetings -------------------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ class Admission:
         if bound is None and self._is_full and not self._knows(name):
             self._counters["no_room"] += 1
             return (
-                f"it has room for {self._max_members} workers and agents (its limit of open "
+                f"it has room for {self.max_members} workers and agents (its limit of open "
                 "files): start fewer, or raise the limit where the master runs (ulimit -n)"
             )
         return ""
@@ -212,7 +212,7 @@ class Admission:
 
     @property
     def _is_full(self) -> bool:
-        return self._max_members is not None and len(self._roster.by_peer) >= self._max_members
+        return self.max_members is not None and len(self._roster.by_peer) >= self.max_members
 
     def _refuse(self, event: Arrived, reason: str, out: list[MasterCommand]) -> None:
         self._counters["refused"] += 1

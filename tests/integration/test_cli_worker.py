@@ -269,7 +269,7 @@ def test_an_agent_whose_workers_are_all_refused_ends_with_their_words(
 
 def limit_members(cluster: Cluster, n: int) -> None:
     def limit(machine: MasterMachine) -> None:
-        machine.max_members = n
+        machine._admission.max_members = n
 
     cluster.internals().master.ask(limit)
 

@@ -21,7 +21,7 @@ N_SMALL = 10_000
 N_LARGE = 200
 PATIENCE_S = 60.0
 PREFIX = codec.MAGIC + bytes([codec.PROTOCOL_VERSION])
-KEPT_BYTES = 30_000_000
+KEPT_BYTES = 100_000_000
 """Far below what was sent, 200 MB in large ones alone."""
 
 
