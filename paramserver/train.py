@@ -8,10 +8,14 @@ Rule 3: exit codes: 0 done, 1 failed, 75 stopped and resumable, 77 a setting tha
 
 from __future__ import annotations
 
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # before `Interrupts` there is nothing to end well
 
 import typer
 from typer.core import TyperCommand

@@ -448,3 +448,17 @@ def test_a_learning_rate_that_is_too_large_ends_the_run_in_words(
     kept = load_file(tmp_path / "run/model.safetensors")
     assert np.isfinite(kept["coef"]).all()
     assert "learning rate is too large" in last["reason"]
+
+
+def test_ctrl_c_before_anything_is_there_ends_it_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "paramserver.train", "--mode", "avg"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
