@@ -55,7 +55,7 @@ def conduct(settings: TrainSettings, *, resumes: bool) -> int:
     verb = "resuming" if resumes else "training on"
     what = settings.out if resumes else settings.data
     display.say(f"paramserver {paramserver.__version__}: {verb} '{what}', --mode {settings.mode}")
-    folder: RunFolder | None = None
+    kept = None if settings.out is None or not resumes else Path(settings.out)
     if settings.out is not None and not resumes:
         check_is_free(Path(settings.out))  # before much is read
     with ExitStack() as stack:
@@ -67,11 +67,12 @@ def conduct(settings: TrainSettings, *, resumes: bool) -> int:
                 folder = _open_folder(prepared, resumes=resumes)
                 if folder is not None:
                     stack.enter_context(folder)
+                    kept = folder.path
                 return _run(prepared, folder, display, early, resumes=resumes)
         except KeyboardInterrupt:
-            return _tell_how_to_resume(folder, "stopped")
+            return _tell_how_to_resume(kept, "stopped")
         except NoWorkers as error:
-            return _tell_how_to_resume(folder, str(error))
+            return _tell_how_to_resume(kept, str(error))
 
 
 @contextmanager
@@ -355,10 +356,10 @@ def _write_report(folder: RunFolder) -> Path | None:
         return None
 
 
-def _tell_how_to_resume(folder: RunFolder | None, why: str) -> int:
-    if folder is None:
+def _tell_how_to_resume(kept: Path | None, why: str) -> int:
+    if kept is None:
         print(f"\nparamserver: {why}; nothing was kept that could be resumed", file=sys.stderr)
         return EXIT_FAILED
-    command = f"python -m paramserver.train --resume {shlex.quote(str(folder.path))}"
+    command = f"python -m paramserver.train --resume {shlex.quote(str(kept))}"
     print(f"\nparamserver: {why}; go on with:  {command}", file=sys.stderr, flush=True)
     return EXIT_RESUMABLE

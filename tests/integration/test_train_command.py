@@ -462,3 +462,16 @@ def test_ctrl_c_before_anything_is_there_ends_it_without_a_word(tmp_path: Path) 
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_a_run_that_is_stopped_before_it_goes_on_can_be_resumed_still(
+    train: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    train.summary("--mode", "avg", "--data", "wine", "--rounds", "2", "--out", "run")
+    monkeypatch.setattr(prepare, "load_data", interrupt)
+    code, _, err = train("--resume", "run")
+    assert code == 75
+    assert err == "\nparamserver: stopped; go on with:  python -m paramserver.train --resume run\n"
