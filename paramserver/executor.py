@@ -191,6 +191,11 @@ class JobExecutor(Executor):
     # --- beyond the standard ----------------------------------------------------------------------
 
     @property
+    def home(self) -> JobExecutor:
+        """The cluster whose workers it uses: itself, if it is one."""
+        return self if self._parent is None else self._parent.home
+
+    @property
     def n_workers(self) -> int:
         """How many workers there are now; 1 while nobody is there."""
         return self._n_workers()

@@ -22,14 +22,17 @@ from joblib.parallel import (
     TASK_ERROR,
     AutoBatchingMixin,
     BatchCompletionCallBack,
+    BatchedCalls,
     FallbackToBackend,
     ParallelBackendBase,
     SequentialBackend,
     register_parallel_backend,
 )
 
+from paramserver.cluster import Cluster
 from paramserver.errors import ConfigError
 from paramserver.executor import JobExecutor
+from paramserver.joblib_arrays import SharedArrays
 
 __all__ = ["ClusterBackend", "register_joblib"]
 
@@ -50,6 +53,8 @@ def register_joblib() -> None:
     most so many at a time, and ``n_jobs=1``, as always in joblib, a loop in this very process. When
     a call fails, passes its `timeout` or is interrupted, its jobs are taken back, and workers that
     are in the middle of one are replaced. Parallel calls inside of a job use threads of its worker.
+    Large arrays that several calls are given are written once and mapped, read-only, as joblib has
+    it for its own processes: see its `max_nbytes` and `mmap_mode`.
 
     In place of the cluster ``cluster.with_options(...)`` can be given, for other rules.
 
@@ -96,6 +101,9 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         super().__init__(nesting_level=nesting_level)
         self._cluster = cluster
         self._limit: int | None = None
+        self._max_nbytes: int | None = None
+        self._mmap_mode: str | None = None
+        self._arrays: SharedArrays | None = None
         self._batches: Batches | None = None
         self.parallel: Any = None
 
@@ -114,7 +122,14 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             return max(1, n_workers + 1 + n_jobs)
         return 1 if n_jobs == 1 else max(2, min(n_jobs, n_workers))
 
-    def configure(self, n_jobs: int = 1, parallel: Any = None, **_: Any) -> int:
+    def configure(
+        self,
+        n_jobs: int = 1,
+        parallel: Any = None,
+        max_nbytes: int | None = None,
+        mmap_mode: str | None = None,
+        **_: Any,
+    ) -> int:
         """Take a `Parallel` on, by a backend of its own (rule 3)."""
         n = self.effective_n_jobs(n_jobs)
         if n == 1:
@@ -124,15 +139,22 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             own.parallel = parallel
             raise FallbackToBackend(own)
         self._limit = n if n < self._cluster.n_workers else None
+        self._max_nbytes, self._mmap_mode = max_nbytes, mmap_mode
         return n
 
     def start_call(self) -> None:
         """Begin a call of `Parallel`."""
+        home = self._cluster.home
+        if isinstance(home, Cluster) and home.trusted:  # so on this machine
+            folders = (home.internals().fast_folder, home.scratch_folder)
+            self._arrays = SharedArrays(folders, self._max_nbytes, self._mmap_mode)
         self._batches = Batches(self._cluster, self._limit, self._fail)
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None]) -> Any:
         """Hand in a batch; `callback` is called on the call's thread when it has ended."""
         assert self._batches is not None, "joblib starts a call before it submits"
+        if self._arrays is not None and isinstance(func, BatchedCalls):
+            func.items = self._arrays.replace(func.items)
         return self._batches.submit(func, callback)
 
     apply_async = submit
@@ -152,6 +174,9 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if self._batches is not None:
             self._batches.close()
             self._batches = None
+        if self._arrays is not None:
+            self._arrays.close()
+            self._arrays = None
 
     def terminate(self) -> None:
         """Forget how long batches took: the next call is another one's."""

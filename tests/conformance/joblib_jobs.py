@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import joblib
 
@@ -77,3 +78,16 @@ def nested(n: int) -> tuple[str, list[int], bool]:
 
 def _square_and_thread(n: int) -> tuple[int, int, int]:
     return n * n, os.getpid(), threading.get_ident()
+
+
+def look(array: Any, _: int) -> tuple[str, bool, float]:
+    """Say what has arrived."""
+    return type(array).__name__, array.flags.writeable, float(array.sum())
+
+
+def look_for(array: Any, n: int) -> float:
+    return float(array[n])
+
+
+def write_at(array: Any, n: int) -> None:
+    array[n] = n

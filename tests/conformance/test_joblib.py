@@ -22,6 +22,7 @@ from sklearn.model_selection import GridSearchCV
 
 import paramserver as ps
 from paramserver.errors import ClusterClosed, ConfigError, JobTimeout, LocalProtocolError, PoisonJob
+from paramserver.joblib_arrays import Mapped, SharedArrays
 from paramserver.joblib_backend import ClusterBackend
 from tests.conformance import joblib_jobs as jobs
 from tests.conformance.joblib_estimators import DeadlyClassifier
@@ -294,3 +295,68 @@ def test_parallel_calls_inside_of_a_job_use_threads_of_its_worker(backend) -> No
         ("ThreadingBackend", [0, 1], True),
         ("ThreadingBackend", [0, 1, 4], True),
     ]
+
+
+# --- large arrays ---------------------------------------------------------------------------------
+
+
+def files_of(cluster: ps.LocalCluster) -> list[Path]:
+    folders = cluster.internals().fast_folder, cluster.scratch_folder
+    return [path for folder in folders for path in folder.glob("joblib-*")]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_large_array_that_comes_again_is_mapped_and_read_only(backend, order) -> None:
+    array = np.ones((1_000, 200), order=order)
+    found = Parallel(batch_size=1)(delayed(jobs.look)(array, n) for n in range(6))
+    assert found == [("ndarray", True, 2e5), *[("memmap", False, 2e5)] * 5]
+    assert files_of(backend) == []
+
+
+def test_what_is_mapped_can_be_set_and_turned_off(backend) -> None:
+    array = np.ones(1_000)
+
+    def found(**options):
+        calls = (delayed(jobs.look)(array, n) for n in range(2))
+        return Parallel(batch_size=1, **options)(calls)[1]
+
+    assert found() == ("ndarray", True, 1e3)
+    assert found(max_nbytes=100) == ("memmap", False, 1e3)
+    assert found(max_nbytes=100, mmap_mode="c") == ("memmap", True, 1e3)
+    assert found(max_nbytes=100, mmap_mode="r+") == ("ndarray", True, 1e3)
+    assert found(max_nbytes=100, mmap_mode=None) == ("ndarray", True, 1e3)
+    assert found(max_nbytes=None) == ("ndarray", True, 1e3)
+
+
+def test_an_array_that_changes_between_two_calls_is_written_anew(cluster) -> None:
+    folders = (cluster.internals().fast_folder,)
+    arrays = SharedArrays(folders, 8, "r")
+    array = np.arange(10.0).reshape(2, 5).T
+    seen = []
+    for value in (0.0, 0.0, 7.0, 7.0, np.nan, np.nan):
+        array[3, 1] = value
+        ((_, (stand_in,), _),) = arrays.replace([(jobs.square, (array,), {})])
+        if isinstance(stand_in, Mapped):
+            np.testing.assert_array_equal(stand_in.open(*stand_in.args), array)
+            seen.append(stand_in.args[0].name)
+    assert seen == ["1.npy", "2.npy", "2.npy", "3.npy", "3.npy"]
+    arrays.close()
+    assert files_of(cluster) == []
+
+
+def test_where_there_is_no_room_arrays_travel_with_their_calls(backend, monkeypatch) -> None:
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    array = np.ones(200_000)
+    found = Parallel(batch_size=1)(delayed(jobs.look)(array, n) for n in range(3))
+    assert found == [("ndarray", True, 2e5)] * 3
+    assert files_of(backend) == []
+
+
+def test_a_mapped_file_of_the_caller_is_shared_and_written_to(backend, tmp_path) -> None:
+    """The example of joblib's own documentation."""
+    output = np.memmap(tmp_path / "output", np.float64, "w+", shape=5)
+    Parallel(batch_size=1)(delayed(jobs.write_at)(output, n) for n in range(5))
+    assert output.tolist() == [0, 1, 2, 3, 4]
