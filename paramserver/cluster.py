@@ -11,6 +11,7 @@ import operator
 import os
 import secrets
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -18,7 +19,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paramserver.core.jobs import JobOptions
 from paramserver.core.master import MasterMachine
@@ -36,7 +37,12 @@ from paramserver.runtime.scratch import Scratch
 from paramserver.runtime.status import ClusterStatus, take_status
 from paramserver.transport.base import MasterTransport
 
+if TYPE_CHECKING:
+    from paramserver.dashboard.server import DashboardServer
+
 START_S = 60.0
+LOOK_S = 2.0
+"""How long the dashboard waits for the master."""
 
 _cluster_numbers = count(1)
 
@@ -131,6 +137,8 @@ class Cluster(JobExecutor):
             no_workers_timeout_s=no_workers_timeout_s,
             max_members=max_members,
         )
+        self._dashboard: DashboardServer | None = None
+        self._dashboard_lock = threading.Lock()
         parts = self._parts = ClusterParts(scratch, transport, machine)
         parts.master.start()
         membership = parts.membership
@@ -222,6 +230,61 @@ class Cluster(JobExecutor):
         master, address = self._parts.master, self.address
         return master.ask(lambda machine: take_status(machine, master.clock(), address))
 
+    @property
+    def dashboard_link(self) -> str:
+        """Link to the live page of this cluster; the page is served from the first call on.
+
+        It is seen from this machine only; see `open_dashboard` for others. ``metrics`` below it is
+        for Prometheus.
+        """
+        return self.open_dashboard()
+
+    def open_dashboard(self, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Serve a live page of workers, jobs and trainings; return its link.
+
+        Parameters
+        ----------
+        host : str
+            Where to listen; ``"0.0.0.0"`` is seen from other machines, unencrypted, by who has the
+            link: its token is a password.
+        port : int
+            0 lets the system choose.
+
+        Returns
+        -------
+        str
+            That of the page there is, if it has been opened before.
+
+        Raises
+        ------
+        ConfigError
+            If nothing can listen there.
+        """
+        self._check_open()
+        with self._dashboard_lock:
+            if self._dashboard is None:
+                from paramserver.dashboard.cluster_panel import ClusterPanel
+                from paramserver.dashboard.server import DashboardServer
+
+                parts, master, address = self._parts, self._master, self.address
+                title = f"{type(self).__name__} at {address}"
+                server = DashboardServer(parts.panels, title=title, host=host, port=port)
+                # Not `self.status`: who drops the cluster ends it, dashboard or not.
+                panel = ClusterPanel(
+                    lambda: master.ask(
+                        lambda machine: take_status(machine, master.clock(), address), LOOK_S
+                    )
+                )
+                parts.panels.append(panel)
+                parts.at_close.append(server.close)
+                self._dashboard = server
+            return self._dashboard.link
+
+    @property
+    def has_dashboard(self) -> bool:
+        """Whether somebody could be looking."""
+        return self._dashboard is not None
+
     def explain(self, future: Future[Any]) -> str:
         """Say in words where the job of a future is and why it is not further, or how it ended.
 
@@ -269,6 +332,7 @@ class Cluster(JobExecutor):
             self._trusted,
             self._parts.scratch.fast,
             lambda: self.n_workers,
+            self._parts.panels,
         )
 
     # --- options ----------------------------------------------------------------------------------

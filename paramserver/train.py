@@ -360,6 +360,14 @@ def train(
         bool,
         typer.Option("--json", help="Print the summary on the last line.", rich_help_panel=SHOW),
     ] = TrainSettings.json,
+    dashboard: Annotated[
+        bool,
+        typer.Option(
+            "--dashboard",
+            help="Serve a live page of the training on this machine, and print its link.",
+            rich_help_panel=SHOW,
+        ),
+    ] = TrainSettings.dashboard,
     quiet: Annotated[
         bool,
         typer.Option(

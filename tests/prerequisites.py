@@ -67,6 +67,12 @@ PREREQUISITES = (
         _may_make_namespaces("--mount"),
     ),
     Prerequisite(
+        "the command `chromium`",
+        "the dashboard in a real browser",
+        "apt-get install chromium",
+        _has_command("chromium"),
+    ),
+    Prerequisite(
         "4 GB of free memory", "the soak and the large word counts", "end something", _has_memory
     ),
     Prerequisite(

@@ -14,7 +14,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import paramserver
 from paramserver.commands.interrupts import Interrupts
 from paramserver.commands.settings import TrainSettings
-from paramserver.errors import DataError, Diverged, NoWorkers
+from paramserver.errors import ConfigError, DataError, Diverged, NoWorkers
 from paramserver.observe.display import Display, Silence, choose_display
 from paramserver.observe.events import RunEnded, RunStarted, plain
 from paramserver.observe.run_folder import CONFIG, RunFolder, check_is_free
@@ -174,6 +174,8 @@ def _run(
     *,
     resumes: bool,
 ) -> int:
+    from paramserver.commands.report import write_report
+
     try:
         with (
             nullcontext(early) if early is not None else _open_cluster(prepared.settings) as cluster
@@ -185,7 +187,8 @@ def _run(
             _note_end(folder, RunEnded(outcome=outcome, reason=str(error)))
             if isinstance(error, Diverged):
                 _keep_last_finite(prepared, error, folder)
-            _write_report(folder)
+            with suppress(DataError):  # such as: there is nothing to tell yet
+                write_report(folder.path)
         raise
     from paramserver.commands.summary import describe, summarise
 
@@ -229,6 +232,8 @@ def _train(
         ):  # with its real port: workers look there for the next master
             _write_config(folder, replace(settings, address=cluster.address))
     _say_workers(prepared, cluster, display)
+    if settings.dashboard:
+        _open_dashboard(cluster, display)
     started = _started(prepared, resumed=resumes)
     with Watch(cluster, started, display, folder) as watch:
         return fit(
@@ -263,6 +268,14 @@ def _open_cluster(settings: TrainSettings) -> Cluster:
         cluster.shutdown()
         raise
     return cluster
+
+
+def _open_dashboard(cluster: Cluster, display: Display) -> None:
+    """Open the live page; what keeps it from that costs the page, and not the run."""
+    try:
+        display.fact("dashboard", cluster.dashboard_link)
+    except ConfigError as error:
+        display.fact("warning", str(error))
 
 
 def _say_workers(prepared: Prepared, cluster: Cluster, display: Display) -> None:

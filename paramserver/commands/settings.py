@@ -26,11 +26,11 @@ ONLY = {
 
 RESUMABLE = (
     "mode", "out", "no_out", "rounds", "epochs", "target_score", "time_limit", "workers",
-    "checkpoint_every", "address", "keys", "baseline", "json", "quiet",
+    "checkpoint_every", "address", "keys", "baseline", "json", "quiet", "dashboard",
 )  # fmt: skip
 """Settings that only say when to end, and where: they may be others when a run is resumed."""
 
-PASSING = ("out", "no_out", "json", "quiet")
+PASSING = ("out", "no_out", "json", "quiet", "dashboard")
 """... and those of them that belong to one start of the program, and are not kept."""
 
 CHOICES = {
@@ -89,6 +89,7 @@ class TrainSettings:
     baseline: bool = True
     json: bool = False
     quiet: bool = False
+    dashboard: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in (AVG, ASYNC):

@@ -6,6 +6,7 @@ Rule 2: an axis is wide enough for what it is given, also for one value, and for
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
@@ -85,6 +86,18 @@ def scale_for(
     span = high - low
     low, high = low - (0.0 if from_zero else room * span), high + room * span
     return Scale(10**low, 10**high, True) if is_log else Scale(low, high)
+
+
+def by_number(name: str) -> list[tuple[bool, int, str]]:
+    """Return what sorts names by the numbers in them.
+
+    Examples
+    --------
+    >>> sorted(["w10", "w2", "w1"], key=by_number)
+    ['w1', 'w2', 'w10']
+    """
+    words = re.findall(r"\d+|\D+", name)
+    return [(word.isdecimal(), int(word) if word.isdecimal() else 0, word) for word in words]
 
 
 def _round_step(rough: float) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 import paramserver
-from paramserver.observe.display import Display, choose_display
+from paramserver.observe.display import Display, Silence, choose_display
 from paramserver.observe.events import RunStarted
 from paramserver.observe.notebook import NotebookView, is_notebook
 from paramserver.observe.watch import Watch
@@ -52,6 +52,8 @@ def fit(
     verbose: bool | None = None,
 ) -> TrainingResult:
     display = _display(verbose)
+    if display is None and cluster is not None and cluster.has_dashboard:
+        display = Silence()
     options: dict[str, Any] = {
         "mode": mode,
         "cluster": cluster,

@@ -6,7 +6,6 @@ Rule 2: it says what is so, also where one process was faster; what was not meas
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -20,6 +19,7 @@ from paramserver.drawing.charts import (
     spark_bars,
 )
 from paramserver.drawing.page import Html, figure, figures, html, page, section, settings, table
+from paramserver.drawing.scales import by_number
 from paramserver.observe.record import Moment, RunRecord, WorkerRecord
 
 REPORT: Final = "report.html"
@@ -237,7 +237,7 @@ def _staleness(run: RunRecord) -> str:
 
 def _workers(run: RunRecord) -> str:
     by_worker = (run.summary.get("staleness") or {}).get("by_worker") or {}
-    lives = sorted(run.workers, key=lambda life: (_in_order(life.worker_id), life.incarnation))
+    lives = sorted(run.workers, key=lambda life: (by_number(life.worker_id), life.incarnation))
     known = {life.worker_id for life in lives}
     lives += [WorkerRecord(name, 0) for name in by_worker if name not in known]
     if not lives:
@@ -267,12 +267,6 @@ def _workers(run: RunRecord) -> str:
     if len(lives) > WORKERS_MAX:
         rows.append([f"and {len(lives) - WORKERS_MAX} more", *[""] * (len(names) - 1)])
     return section("Workers", about, table(names, rows, left=(0, 1)))
-
-
-def _in_order(name: str) -> list[tuple[bool, int, str]]:
-    """Return what sorts w2 before w10."""
-    words = re.findall(r"\d+|\D+", name)
-    return [(w.isdecimal(), int(w) if w.isdecimal() else 0, w) for w in words]
 
 
 def _life_cells(life: WorkerRecord) -> list[object]:

@@ -20,6 +20,7 @@ from paramserver.observe.events import (
     WorkerChanged,
     WorkersCounted,
 )
+from paramserver.observe.progress_panel import ProgressPanel
 from paramserver.observe.run_folder import RunFolder
 from paramserver.training.result import Progress
 
@@ -60,13 +61,18 @@ class Watch:
         self._held: Progressed | None = None
         self.n_unwritten = 0
         """Events that could not be written to the folder."""
+        self._panel = ProgressPanel(started)
         self._note(started)
         display.begin(started)
 
     def __enter__(self) -> Self:
         self._count_workers()
         if self._cluster is not None:
-            self._cluster.internals().master.on_worker.append(self._on_worker)
+            internals = self._cluster.internals()
+            internals.master.on_worker.append(self._on_worker)
+            for panel in [each for each in internals.panels if isinstance(each, ProgressPanel)]:
+                internals.panels.remove(panel)  # of the run before, which was there to be read
+            internals.panels.append(self._panel)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,6 +83,7 @@ class Watch:
             self._note(self._held)
             self._held = None
         self._count_workers()
+        self._panel.end()
         self._display.close()
         if self.n_unwritten:
             self._display.fact(
@@ -97,6 +104,7 @@ class Watch:
             staleness=progress.staleness,
         )
         self._display.show(event)
+        self._panel.take(event)
         self._held = event
         if event.wall_s >= self._next_note_s:
             self._note(event)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from paramserver.drawing.panel import Panel
 from paramserver.runtime.master import Master
 
 
@@ -29,6 +30,8 @@ class Internals:
         A private folder on this machine, in memory where there is such a place.
     n_workers : callable
         How many workers there are now; any thread may ask.
+    panels : list of Panel
+        What a dashboard shows; append to it, and remove what you have appended.
     """
 
     master: Master
@@ -37,3 +40,4 @@ class Internals:
     trusted: bool
     fast_folder: Path
     n_workers: Callable[[], int]
+    panels: list[Panel]

@@ -12,6 +12,7 @@ import atexit
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from paramserver.core.commands import KillWorker
@@ -23,6 +24,7 @@ from paramserver.core.events import (
     StopRequested,
 )
 from paramserver.core.master import MasterMachine
+from paramserver.drawing.panel import Panel
 from paramserver.errors import ClusterClosed, ParamServerError
 from paramserver.protocol.messages import ProcessExited
 from paramserver.runtime.agent import Agent
@@ -61,6 +63,10 @@ class ClusterParts:
         self.relay = FileRelay(self.master.post, self.master.clock, trusted=transport.trusted)
         self.master.services[SERVICE] = self.relay
         self.address = transport.address
+        self.panels: list[Panel] = []
+        """What a dashboard of the cluster shows."""
+        self.at_close: list[Callable[[], None]] = []
+        """Called when everything ends, before anything else does; must not raise."""
         self._owners: weakref.WeakSet[FutureOwner] = weakref.WeakSet()
         # Of all futures. The master holds them as long as they own a job.
         self._owners_lock = threading.Lock()
@@ -173,6 +179,8 @@ class ClusterParts:
             rest.callback(self.scratch.close)
             rest.callback(self.relay.close)
             rest.callback(self.master.close, leave_s=LEAVE_REMOTE_S)
+            for end in self.at_close:
+                end()
             self.master.post(StopRequested(self.master.clock(), drain=True))
             if self.agent is not None:
                 try:

@@ -38,6 +38,7 @@ from paramserver.runtime.internals import Internals
 from paramserver.training.arithmetic import Arithmetic
 from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.far_rows import METHODS, RowsDesk
+from paramserver.training.jobs_panel import JobsPanel
 from paramserver.training.measures import Measures, Snapshot
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.timeline import Timeline
@@ -109,6 +110,7 @@ class TrainingRun:
         """Apart, for how long a setup takes says nothing of how long a round or epoch does."""
         self._options = JobOptions(max_failures=4, pure=pure)
         self.timeline = Timeline()
+        self._panel = JobsPanel(self)
         self._jobs: dict[int, tuple[int, int]] = {}
         """What each unsettled job is: (round or epoch, partition)."""
         self._n_ready = 0
@@ -133,6 +135,7 @@ class TrainingRun:
         """Open the phase, and have the workers make themselves ready; then the clock starts."""
         master = self._master
         master.services[self.plan.service] = self
+        self._internals.panels.append(self._panel)
         now = master.clock()
         self.began_at = now - self._wall_s_before  # as if it had run in one piece
         setup = PhaseSpec(self._setup_phase, "setup", replace(self._options, pure=True))
@@ -256,6 +259,8 @@ class TrainingRun:
         for phase in (self._setup_phase, self._phase):
             master.post(PhaseDropped(master.clock(), phase))
         master.services.pop(self.plan.service, None)
+        self._panel.freeze()
+        self._forget_older_panels()
         try:
             master.ask(lambda _: self._leave())
         except ClusterClosed:
@@ -264,6 +269,13 @@ class TrainingRun:
             self._rows_desk.close()
             self._release()
             shutil.rmtree(self.plan.folder, ignore_errors=True)
+
+    def _forget_older_panels(self) -> None:
+        """Leave the pictures of this training on the dashboard until the next one has begun."""
+        panels = self._internals.panels
+        for panel in [each for each in panels if isinstance(each, JobsPanel)]:
+            if panel is not self._panel:
+                panels.remove(panel)
 
     # --- the I/O thread ---------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -141,6 +142,17 @@ def test_with_nothing_but_a_mode_it_learns_the_digits_and_keeps_the_run(
         "config.toml", "events.jsonl", "history.csv", "model.json", "model.safetensors",
         "report.html", "summary.json",
     }  # fmt: skip
+
+
+def test_the_link_of_the_dashboard_is_printed_and_not_kept(train: Command, tmp_path: Path) -> None:
+    start = ("--mode", "avg", "--data", "iris", "--workers", "1", "--out", "run")
+    code, out, err = train(*start, "--dashboard", "--no-baseline")
+    assert (code, err) == (0, "")
+    assert re.search(r"^  dashboard  http://127\.0\.0\.1:\d+/\?token=\S{32}$", out, re.M)
+    assert "dashboard" not in (tmp_path / "run/config.toml").read_text()
+    code, out, err = train("--mode", "avg", "--resume", "run", "--rounds", "21", "--dashboard")
+    assert (code, err) == (0, "")
+    assert "  dashboard  http://" in out
 
 
 def test_a_run_is_repeated_to_the_bit_from_its_own_settings(train: Command, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class FakeCluster:
 
     def __init__(self) -> None:
         self.on_worker: list[Any] = []
+        self.panels: list[Any] = []
         self.is_closed = False
         self.n_ended = 0
 
@@ -43,7 +44,8 @@ class FakeCluster:
         return SimpleNamespace(workers=(worker,))
 
     def internals(self) -> Any:
-        return SimpleNamespace(master=SimpleNamespace(on_worker=self.on_worker))
+        master = SimpleNamespace(on_worker=self.on_worker)
+        return SimpleNamespace(master=master, panels=self.panels)
 
 
 class Recorder:
@@ -143,3 +145,14 @@ def test_a_full_disk_costs_the_events_and_not_the_training(recorder: Recorder) -
     assert recorder.noted == [STARTED, counted(0)]
     assert recorder.told[-1][0] == "warning"
     assert recorder.told[-1][1].startswith("2 events could not be written")
+
+
+def test_the_dashboard_shows_the_newest_run_and_keeps_it_until_the_next(recorder: Recorder) -> None:
+    cluster = FakeCluster()
+    with watch(cluster, recorder) as watching:
+        (panel,) = cluster.panels
+        watching(Progress(1, 1.0, 0.5, 0.5, None))
+    assert "width:100.0%" in panel.html()
+    with watch(cluster, recorder):
+        (other,) = cluster.panels
+    assert other is not panel

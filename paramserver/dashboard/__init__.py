@@ -1,0 +1,1 @@
+"""The live page of a cluster, and its numbers for Prometheus."""

@@ -1,0 +1,54 @@
+"""The panel of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from paramserver.drawing.panel import Reading
+from paramserver.observe.progress_panel import MOMENTS_MAX, ProgressPanel
+from tests.unit.observe.run_files import LOST, STARTED, progressed
+
+
+def test_before_the_first_evaluation_it_says_what_is_waited_for() -> None:
+    panel = ProgressPanel(replace(STARTED, data="<data>"))
+    assert "softmax on &lt;data&gt;" in panel.html()
+    assert "Waiting for the first evaluation." in panel.html()
+    assert list(panel.readings()) == []
+
+
+def test_figures_and_curves_are_those_of_the_last_moment() -> None:
+    panel = ProgressPanel(STARTED)
+    panel.take(progressed(4, 1.0, loss=0.25))
+    panel.take(LOST)
+    panel.take(progressed(5, 2.0, loss=0.5))
+    text = panel.html()
+    for words in (
+        "<dd>2.0 s <small>about 6 s left</small></dd>", "<dd>5 <small>5.0 epochs</small></dd>",
+        "<dd>0.5 <small>best 0.25</small></dd>", "<dd>0.8750</dd>", "width:25.0%",
+        "<dd>2,500 <small>examples a second</small></dd>", "2 workers", "Held-out score",
+    ):  # fmt: skip
+        assert words in text, words
+    panel.end()
+    assert "width:100.0%" in panel.html()
+    assert "left</small>" not in panel.html()
+
+
+def test_the_readings_are_those_of_the_last_moment() -> None:
+    panel = ProgressPanel(STARTED)
+    panel.take(progressed(5, 2.0))
+    assert list(panel.readings()) == [
+        Reading("training_loss", "Training loss, on a sample.", 0.5),
+        Reading("training_held_out_score", "Held-out score.", 0.875),
+        Reading("training_epochs_total", "Passes over all examples.", 5.0),
+        Reading("training_examples_total", "Examples trained on.", 5_000.0),
+        Reading("training_updates_total", "Updates so far.", 5),
+        Reading("training_duration_seconds", "Time of training.", 2.0),
+    ]
+
+
+def test_it_does_not_grow_with_the_run() -> None:
+    panel = ProgressPanel(STARTED)
+    for i in range(1, 3 * MOMENTS_MAX):
+        panel.take(progressed(i, float(i)))
+    assert len(panel._record.moments) <= MOMENTS_MAX
+    assert panel._record.moments[-1].unit == 3 * MOMENTS_MAX - 1
