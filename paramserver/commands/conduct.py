@@ -72,7 +72,7 @@ def conduct(settings: TrainSettings, *, resumes: bool) -> int:
         except KeyboardInterrupt:
             return _tell_how_to_resume(kept, "stopped")
         except NoWorkers as error:
-            return _tell_how_to_resume(kept, str(error))
+            return _tell_how_to_resume(kept, str(error).rstrip("."))
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from paramserver.errors import ConfigError, DataError, ShapeMismatch
+from paramserver.errors import ConfigError, DataError, NoWorkers, ShapeMismatch
 from paramserver.training.checked import as_csr_array, as_dense, as_numbers, check_finite
 from paramserver.training.learner import Batch, Learner
-from paramserver.training.modes import Averaging, Mode
+from paramserver.training.modes import AsyncSGD, Averaging, Mode
 from paramserver.training.partitioning import cut
 from paramserver.training.partitions import SharedRows
 from paramserver.training.vector import FloatVector
@@ -100,12 +100,29 @@ def check_rows(learner: Learner, rows: Batch, test: Batch | None) -> None:
 
 
 def check_mode(learner: Learner, mode: Mode) -> None:
-    """Refuse to ask a learner for gradients or single steps that has none.
+    """Refuse what is no learner or mode, and to ask a learner for gradients that has none.
 
     Raises
     ------
     ConfigError
     """
+    if isinstance(learner, type) or not callable(getattr(learner, "start", None)):
+        kind = learner if isinstance(learner, type) else type(learner)
+        name, what = kind.__name__, "has no method start(rng)"
+        if kind is learner:
+            what = f"is a class: give an instance of it, {name}(...)"
+        raise ConfigError(
+            f"The learner {name} {what}. See paramserver.training.learner.Learner, and "
+            "ps.SklearnLearner for estimators of scikit-learn.",
+            field="learner",
+            value=name,
+        )
+    if not isinstance(mode, Averaging | AsyncSGD):
+        raise ConfigError(
+            f"mode is ps.Averaging(...) or ps.AsyncSGD(...), not {mode!r:.80}.",
+            field="mode",
+            value=mode,
+        )
     is_by_passes = isinstance(mode, Averaging) and mode.local_steps is None
     if getattr(learner, "averages_only", False) and not is_by_passes:
         raise ConfigError(
@@ -210,8 +227,16 @@ def deal_out(
     ------
     ConfigError
         If stored rows were cut in another way than they are wanted.
+    NoWorkers
+        If the number of partitions should follow from that of the workers, and there are none.
     """
     stored: SharedRows | None = getattr(data, "rows", None)
+    if stored is None and not (p or n_workers):
+        raise NoWorkers(
+            "The cluster has no workers now, and there are as many partitions as workers unless "
+            "the mode says how many. Wait with cluster.wait_for_workers(n), or give n_partitions.",
+            waited_s=0.0,
+        )
     if stored is None:
         return cut(rows.y, p or min(n_workers, rows.n), partition, seed), None
     n_stored = len(stored.n_examples)

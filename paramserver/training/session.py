@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from paramserver.errors import ConfigError
+from paramserver.errors import ClusterClosed, ConfigError
+from paramserver.runtime.internals import Internals
 from paramserver.training.callbacks import Callbacks
 from paramserver.training.checkpoint import Checkpoints
 from paramserver.training.intake import (
@@ -137,6 +138,9 @@ def fit(
     DataError, ShapeMismatch
         If the data are not what they should be: values that are not finite, labels that the
         learner does not know, weights below 0, parts that do not belong together.
+    ClusterClosed, NoWorkers
+        If the cluster has been shut down, or should say how many partitions there are before it has
+        workers.
     Diverged
         If the weights stop being finite; it holds the last finite ones, and the checkpoints stay.
 
@@ -160,10 +164,11 @@ def fit(
             field="checkpoints",
             value=str(checkpoints.folder),
         )
+    check_mode(learner, mode)
+    internals = None if cluster is None else _internals(cluster)
     rows = as_rows(learner, data, "data", sample_weight=sample_weight, class_weight=class_weight)
     held_out = None if test is None else as_rows(learner, test, "test")
     check_rows(learner, rows, held_out)
-    check_mode(learner, mode)
     if seed < 0:
         raise ConfigError(f"seed must be 0 or more, not {seed}.", field="seed", value=seed)
     if batch_size < 1:
@@ -174,6 +179,8 @@ def fit(
         keeper = Keeper(checkpoints, resume=resume)
         # What was chosen by itself stays what it was, also where it would be chosen otherwise now.
         if isinstance(lr, str):
+            if lr != "auto":
+                raise ConfigError(f"lr is a number or 'auto', not {lr!r}.", field="lr", value=lr)
             optimizer = "sgd" if isinstance(mode, Averaging) else mode.optimizer
             lr = keeper.recorded_constant("lr") or choose_lr(learner, rows, seed, optimizer)
         step = float(lr)
@@ -186,7 +193,7 @@ def fit(
                 describe_run(learner, mode, rows, parts, batch_size=batch_size, lr=step, seed=seed)
             )
         task = Task(learner, rows, parts, stored, mode, batch_size, step, seed, start, in_step)
-        run = task.open_run(None if cluster is None else cluster.internals())
+        run = task.open_run(internals)
         lost_before = _workers_lost(cluster)
         history = keeper.history()
         told = [*callbacks, *([] if on_progress is None else [on_progress])]
@@ -208,6 +215,13 @@ def fit(
     result = _result(run, final, history, task, lost)
     result.counters = keeper.counters()
     return result
+
+
+def _internals(cluster: Cluster) -> Internals:
+    internals = cluster.internals()
+    if internals.master.has_ended:
+        raise ClusterClosed("The cluster has been shut down: it trains nothing any more.")
+    return internals
 
 
 def _workers_lost(cluster: Cluster | None) -> int:

@@ -20,15 +20,19 @@ from zmq.utils import garbage
 
 import paramserver as ps
 from paramserver.errors import (
+    ClusterClosed,
     ClusterError,
     ConfigError,
     JobFailed,
     LaunchFailed,
     LocalProtocolError,
     MessageTooLarge,
+    NoWorkers,
 )
+from paramserver.models.softmax import Softmax
 from paramserver.protocol.limits import Limits, check_size
 from paramserver.protocol.messages import Payload, PayloadKind
+from paramserver.transport.security import make_keys
 from tests.integration import scripts
 
 PATIENCE_S = 30.0
@@ -199,3 +203,33 @@ def test_what_a_closed_or_foreign_cluster_cannot_do_is_refused(cluster: ps.Local
         cluster.scale(-1)
     with pytest.raises(ClusterError):
         cluster.wait_for_workers(50, timeout_s=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"learner": Softmax}, r"Softmax is a class: give an instance of it, Softmax\(\.\.\.\)"),
+        ({"learner": object()}, r"learner object has no method start\(rng\)"),
+        ({"mode": "avg"}, r"ps.Averaging\(...\) or ps.AsyncSGD\(...\), not 'avg'"),
+        ({"lr": "fast"}, "a number or 'auto', not 'fast'"),
+        ({"seed": -1}, "seed must be 0 or more, not -1"),
+    ],
+)
+def test_what_is_no_training_is_refused_in_words(
+    cluster: ps.LocalCluster, settings: dict[str, Any], words: str
+) -> None:
+    given = {"learner": Softmax(2, 2), "mode": ps.Averaging(rounds=1), "cluster": cluster}
+    with pytest.raises(ConfigError, match=words):
+        ps.fit(data=(np.eye(2), np.arange(2)), **(given | settings))
+
+
+def test_a_cluster_without_workers_or_that_is_closed_trains_nothing(tmp_path: Path) -> None:
+    data, mode = (np.eye(2), np.arange(2)), ps.Averaging(rounds=1)
+    keys = make_keys(tmp_path / "keys")
+    with (
+        ps.Cluster("tcp://127.0.0.1:0", keys=keys, verbose=False) as cluster,
+        pytest.raises(NoWorkers, match=r"cluster.wait_for_workers\(n\), or give n_partitions"),
+    ):
+        ps.fit(Softmax(2, 2), data, mode=mode, cluster=cluster)
+    with pytest.raises(ClusterClosed, match="has been shut down"):
+        ps.fit(Softmax(2, 2), data, mode=mode, cluster=cluster)
