@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import struct
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -21,7 +21,7 @@ import numpy as np
 
 from paramserver.core.commands import CallService
 from paramserver.core.events import ServiceReplied
-from paramserver.errors import Diverged, RemoteProtocolError
+from paramserver.errors import Diverged, PoisonJob, RemoteProtocolError
 from paramserver.protocol.arrays import unpack_plain
 from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.internals import Internals
@@ -33,7 +33,7 @@ from paramserver.training.optimizers import Optimizer
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.push_pull import ParameterServer
 from paramserver.training.pushes import Push, PushPullRules, Verdict
-from paramserver.training.run import TrainingRun
+from paramserver.training.run import SETUP, TrainingRun
 from paramserver.training.vector import FloatVector
 from paramserver.training.work import train_partition
 from paramserver.transport.lines import Exchange
@@ -101,6 +101,8 @@ class PushPullRun(TrainingRun):
         self._optimizer = optimizer
         self._epochs = epochs
         self._n_running = 0
+        self._handed_out_at: dict[int, int] = {}
+        """Cursor of each partition when its job was handed out."""
         self._tickets: dict[int, Ticket] = {}
         self._lines: dict[int, int] = {}
         """Number of the line of each incarnation."""
@@ -202,7 +204,22 @@ class PushPullRun(TrainingRun):
             return
         server.capacity = self._internals.n_workers()
         self._n_running = len(partitions)
-        self._submit(train_partition, server.epoch, partitions)
+        self._hand_out(partitions)
+
+    def _hand_out(self, partitions: Sequence[int]) -> None:
+        self._handed_out_at |= {k: self.server.cursors[k] for k in partitions}
+        self._submit(train_partition, self.server.epoch, partitions)
+
+    def _job_failed(self, what: tuple[int, int], error: BaseException) -> None:
+        """Go on where workers were lost under a job that moved on: it is long, not their killer."""
+        epoch, partition = what
+        has_moved = epoch != SETUP and (
+            self.server.cursors[partition] > self._handed_out_at[partition]
+        )
+        if isinstance(error, PoisonJob) and has_moved:
+            self._hand_out((partition,))
+        else:
+            super()._job_failed(what, error)
 
     def _stop(self) -> None:
         for incarnation in self.server.stop():
@@ -221,11 +238,11 @@ class PushPullRun(TrainingRun):
                 self._asked_s += asked_s
             case _:
                 self._strike(worker_id, "given back what is no result")
-        epoch, partition = what
+        _, partition = what
         server = self.server
         if not server.stopped and server.cursors[partition] < server.n_batches[partition]:
             self._strike(worker_id, f"ended amid partition {partition}")
-            self._submit(train_partition, epoch, (partition,))  # the rest, by whomever
+            self._hand_out((partition,))  # the rest, by whomever
             return
         self._n_running -= 1
         if self._n_running == 0:

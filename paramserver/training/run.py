@@ -292,7 +292,8 @@ class TrainingRun:
                     self._changed.notify_all()
             return
         if ended.verdict is not Verdict.SUCCEEDED:
-            self._fail(self._explain(what, job_error(ended, trusted=self._internals.trusted)))
+            error = job_error(ended, trusted=self._internals.trusted)
+            self._guard(self._job_failed, what, error)
             return
         if what[0] == SETUP:
             self._guard(self._one_ready)
@@ -352,6 +353,9 @@ class TrainingRun:
 
     def _job_done(self, what: tuple[int, int], payload: Payload, worker_id: str) -> None:
         raise NotImplementedError
+
+    def _job_failed(self, what: tuple[int, int], error: BaseException) -> None:
+        self._fail(self._explain(what, error))
 
     def _explain(self, what: tuple[int, int], error: BaseException) -> BaseException:
         """Say what is behind the failure of a job, where more is known than its worker knows."""

@@ -101,6 +101,23 @@ def test_async_applies_every_batch_once_when_workers_are_killed(cluster: ps.Loca
     assert sum(result.staleness.values()) == 150
 
 
+def test_an_epoch_that_loses_worker_after_worker_and_moves_on_is_not_their_killer() -> None:
+    n = 300
+    with ps.LocalCluster(1) as cluster:
+        killer = KillAWorker(cluster, at=(10, 40, 70, 100))
+        result = ps.fit(
+            Ledger(n, pause_s=0.01),
+            (np.arange(n)[:, None].astype(np.float64), np.arange(n)),
+            mode=ps.AsyncSGD(epochs=1, n_partitions=1),
+            cluster=cluster,
+            batch_size=2,
+            lr=1.0,
+            on_progress=killer,
+        )
+    assert (killer.n_killed, result.workers_lost) == (4, 4)
+    assert np.array_equal(result.weights, np.ones(n))
+
+
 def test_a_learner_that_fails_ends_the_training_with_its_own_error(
     cluster: ps.LocalCluster,
 ) -> None:
