@@ -316,6 +316,7 @@ def _keep(
 
     write_model(folder, prepared.learner, result.weights, prepared.dataset, prepared.settings.model)
     folder.write_history(result.history)
+    folder.write_timeline(result.timeline)
     folder.write_summary(summary)
     write_stock_estimator(folder)
 

@@ -27,6 +27,11 @@ class ProgressPanel:
     Parameters
     ----------
     started : RunStarted
+
+    Attributes
+    ----------
+    has_ended : bool
+        Whether the training is over.
     """
 
     name = "progress"
@@ -37,7 +42,7 @@ class ProgressPanel:
         self._record = RunRecord(started, time())
         self._progress: Progressed | None = None
         self._best: float | None = None
-        self._has_ended = False
+        self.has_ended = False
 
     def take(self, event: Event) -> None:
         """Take in what has happened."""
@@ -53,7 +58,7 @@ class ProgressPanel:
 
     def end(self) -> None:
         """Take in that the training is over."""
-        self._has_ended = True
+        self.has_ended = True
 
     def html(self) -> str:
         """Return figures and curves."""
@@ -67,7 +72,7 @@ class ProgressPanel:
         )
         if progress is None:
             return f'{head}<p class="about">Waiting for the first evaluation.</p></header>'
-        part = 1.0 if self._has_ended else part_done(started, progress)
+        part = 1.0 if self.has_ended else part_done(started, progress)
         bar = f'<div class="part"><i style="width:{part:.1%}"></i></div>'
         record = replace(self._record, moments=list(self._record.moments))
         about = "Training loss on a sample of the rows; held-out rows are never trained on."
@@ -94,8 +99,8 @@ class ProgressPanel:
     def _figures(self, progress: Progressed) -> Iterator[tuple[str, object, str]]:
         started = self._started
         left_s = seconds_left(started, progress, progress.wall_s)
-        left = "" if left_s is None or self._has_ended else f"about {left_s:.0f} s left"
-        yield "elapsed", f"{progress.wall_s:.1f} s", "at the end" if self._has_ended else left
+        left = "" if left_s is None or self.has_ended else f"about {left_s:.0f} s left"
+        yield "elapsed", f"{progress.wall_s:.1f} s", "at the end" if self.has_ended else left
         unit = "rounds" if started.mode == "avg" else "updates"
         yield unit, f"{progress.unit:,}", f"{progress.epochs:.1f} epochs"
         best = "" if self._best is None else f"best {self._best:.4g}"

@@ -25,7 +25,8 @@ from paramserver.observe.events import (
     WorkersCounted,
     from_lines,
 )
-from paramserver.observe.run_folder import CONFIG, EVENTS, HISTORY, SUMMARY, check_is_run
+from paramserver.observe.run_folder import CONFIG, EVENTS, HISTORY, SUMMARY, TIMELINE, check_is_run
+from paramserver.training.timeline import JobSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,8 @@ class RunRecord:
         As in ``summary.json``; empty if there is none.
     config : dict
         As in ``config.toml``.
+    timeline : list of JobSpan
+        As in ``timeline.csv``.
     """
 
     started: RunStarted
@@ -101,6 +104,7 @@ class RunRecord:
     ended_at: float | None = None
     summary: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    timeline: list[JobSpan] = field(default_factory=list)
 
     @property
     def outcome(self) -> str:
@@ -189,6 +193,7 @@ def read_run(path: Path) -> RunRecord:
         )
     record.config = _read(path / CONFIG, tomllib.loads) or {}
     record.summary = _read(path / SUMMARY, json.loads) or record.summary
+    record.timeline = _read(path / TIMELINE, _spans) or []
     history = _read(path / HISTORY, _moments)
     if history and (not record.moments or history[-1].wall_s >= record.moments[-1].wall_s):
         record.moments = history
@@ -226,6 +231,19 @@ def _moments(text: str) -> list[Moment]:
             number(row["train_loss"]),
             number(row["test_score"]),
             number(row.get("staleness")),
+        )
+        for row in csv.DictReader(text.splitlines())
+    ]
+
+
+def _spans(text: str) -> list[JobSpan]:
+    return [
+        JobSpan(
+            row["worker_id"],
+            int(row["number"]),
+            int(row["partition"]),
+            float(row["begun_s"]),
+            float(row["ended_s"]),
         )
         for row in csv.DictReader(text.splitlines())
     ]

@@ -21,10 +21,16 @@ from paramserver.drawing.charts import (
 from paramserver.drawing.page import Html, figure, figures, html, page, section, settings, table
 from paramserver.drawing.scales import by_number
 from paramserver.observe.record import Moment, RunRecord, WorkerRecord
+from paramserver.training.jobs_panel import timeline_section
 
 REPORT: Final = "report.html"
 WORKERS_MAX: Final = 100
 """Lives of workers in the table; more are counted."""
+
+MEASURED: Final = (
+    "n_workers", "compute_s", "wire_s", "wait_s", "apply_s", "pushed_bytes", "pulled_bytes"
+)  # fmt: skip
+"""Figures without which nobody knows where the time went."""
 
 BADGES: Final = {
     "done": ("ok", "done"),
@@ -48,6 +54,7 @@ def report_html(run: RunRecord, command: str) -> str:
             _header(run),
             _convergence(run),
             _time(run),
+            _timeline(run),
             _staleness(run),
             _workers(run),
             _rejected(run),
@@ -187,7 +194,7 @@ def _convergence(run: RunRecord) -> str:
 
 def _time(run: RunRecord) -> str:
     summary = run.summary
-    if not summary.get("wall_s"):
+    if not summary.get("wall_s") or any(summary.get(name) is None for name in MEASURED):
         return ""
     wall_s, apply_s, n = summary["wall_s"], summary["apply_s"], summary["n_workers"]
     room_s = max(1e-9, n * wall_s)
@@ -209,6 +216,12 @@ def _time(run: RunRecord) -> str:
         "there."
     )
     return section("Where the time went", about, figure("Workers' time", "", bar, caption))
+
+
+def _timeline(run: RunRecord) -> str:
+    if not run.timeline:
+        return ""
+    return timeline_section(run.timeline, "round" if run.is_averaging else "epoch")
 
 
 def _staleness(run: RunRecord) -> str:

@@ -10,6 +10,7 @@ Rule 3: a folder that holds something else is refused before anything is written
     ├── config.toml         all settings; `--config` repeats the run, `--resume` continues it
     ├── events.jsonl        what happened; see `observe.events`
     ├── history.csv         the convergence, as a table
+    ├── timeline.csv        which worker had which job and when: the latest 10,000
     ├── checkpoints/
     ├── model.safetensors   the weights, by name; see `observe.model_files`
     ├── model.json          what they mean
@@ -27,13 +28,14 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from paramserver.config import write_settings
 from paramserver.errors import ConfigError, DataError
 from paramserver.observe.events import Event, plain, to_line
+from paramserver.training.timeline import JobSpan
 
 if TYPE_CHECKING:
     from paramserver.training.result import History
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 CONFIG: Final = "config.toml"
 EVENTS: Final = "events.jsonl"
 HISTORY: Final = "history.csv"
+TIMELINE: Final = "timeline.csv"
 SUMMARY: Final = "summary.json"
 CHECKPOINTS: Final = "checkpoints"
 
@@ -130,16 +133,25 @@ class RunFolder:
 
     def write_history(self, history: History) -> None:
         """Write ``history.csv``: a row for each evaluation, those before a resumption included."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(history.columns)
-        table.writerows(history.to_rows())
-        self.write(HISTORY, text.getvalue().encode())
+        self._write_table(HISTORY, history.columns, history.to_rows())
+
+    def write_timeline(self, spans: Iterable[JobSpan]) -> None:
+        """Write ``timeline.csv``: a row for each job; see `paramserver.training.timeline`."""
+        self._write_table(TIMELINE, JobSpan._fields, spans)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``."""
         text = json.dumps(plain(dict(summary)), indent=2, allow_nan=False)
         self.write(SUMMARY, f"{text}\n".encode())
+
+    def _write_table(
+        self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    ) -> None:
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(columns)
+        table.writerows(rows)
+        self.write(name, text.getvalue().encode())
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all.

@@ -70,8 +70,9 @@ class Watch:
         if self._cluster is not None:
             internals = self._cluster.internals()
             internals.master.on_worker.append(self._on_worker)
-            for panel in [each for each in internals.panels if isinstance(each, ProgressPanel)]:
-                internals.panels.remove(panel)  # of the run before, which was there to be read
+            for panel in list(internals.panels):  # those of runs before were there to be read
+                if isinstance(panel, ProgressPanel) and panel.has_ended:
+                    internals.panels.remove(panel)
             internals.panels.append(self._panel)
         return self
 

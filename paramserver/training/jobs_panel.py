@@ -43,6 +43,11 @@ class JobsPanel:
         self._source: Source | None = source
         self._last = ""
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the training is over."""
+        return self._source is None
+
     def freeze(self) -> None:
         """Keep the picture as it is, and let the training go."""
         source = self._source
@@ -67,13 +72,7 @@ def _drawn(source: Source) -> str:
     staleness = source.staleness
     counts = None if staleness is None else dict(staleness)
     unit = "round" if counts is None else "epoch"
-    spans = list(source.timeline.spans)[-BARS_MAX:]
-    about = (
-        f"One bar is a job on its worker, one colour is one {unit}. In a gap the worker had no job "
-        "of this training."
-    )
-    bars = gantt(_bars(spans, unit), x_title="seconds of training", label="jobs of each worker")
-    drawn = section("Timeline", about, figure("Jobs", "of each worker", bars))
+    drawn = timeline_section(list(source.timeline.spans), unit)
     if counts is None:
         return drawn
     found = summarise(counts)
@@ -84,6 +83,26 @@ def _drawn(source: Source) -> str:
     )
     charts = f'<div class="charts">{figure("Staleness", "of all updates", picture)}</div>'
     return drawn + section("Staleness", about, charts)
+
+
+def timeline_section(spans: Sequence[JobSpan], unit: str) -> str:
+    """Return the picture of the latest jobs, with how to read it.
+
+    Parameters
+    ----------
+    spans : sequence of JobSpan
+    unit : str
+        "round" or "epoch".
+    """
+    about = (
+        f"One bar is a job on its worker, one colour is one {unit}. In a gap the worker had no job "
+        "of this training."
+    )
+    bars = gantt(
+        _bars(spans[-BARS_MAX:], unit), x_title="seconds of training", label="jobs of each worker"
+    )
+    what = "of each worker" if len(spans) <= BARS_MAX else f"of each worker, the latest {BARS_MAX}"
+    return section("Timeline", about, figure("Jobs", what, bars))
 
 
 def _bars(spans: Sequence[JobSpan], unit: str) -> list[Bar]:

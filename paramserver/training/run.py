@@ -135,7 +135,7 @@ class TrainingRun:
         """Open the phase, and have the workers make themselves ready; then the clock starts."""
         master = self._master
         master.services[self.plan.service] = self
-        self._internals.panels.append(self._panel)
+        self._show()
         now = master.clock()
         self.began_at = now - self._wall_s_before  # as if it had run in one piece
         setup = PhaseSpec(self._setup_phase, "setup", replace(self._options, pure=True))
@@ -260,7 +260,6 @@ class TrainingRun:
             master.post(PhaseDropped(master.clock(), phase))
         master.services.pop(self.plan.service, None)
         self._panel.freeze()
-        self._forget_older_panels()
         try:
             master.ask(lambda _: self._leave())
         except ClusterClosed:
@@ -270,12 +269,12 @@ class TrainingRun:
             self._release()
             shutil.rmtree(self.plan.folder, ignore_errors=True)
 
-    def _forget_older_panels(self) -> None:
-        """Leave the pictures of this training on the dashboard until the next one has begun."""
+    def _show(self) -> None:
+        """Take the place on the dashboard of trainings that are over, which was theirs till now."""
         panels = self._internals.panels
-        for panel in [each for each in panels if isinstance(each, JobsPanel)]:
-            if panel is not self._panel:
-                panels.remove(panel)
+        for panel in [each for each in panels if isinstance(each, JobsPanel) and each.is_frozen]:
+            panels.remove(panel)
+        panels.append(self._panel)
 
     # --- the I/O thread ---------------------------------------------------------------------------
 

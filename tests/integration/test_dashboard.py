@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
 import re
 import socket
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -200,6 +202,15 @@ def test_open_pages_do_not_hold_up_the_end_of_a_cluster() -> None:
         get(link)
     with pytest.raises(ClusterClosed):
         cluster.dashboard_link  # noqa: B018
+
+
+def test_who_drops_a_cluster_ends_it_though_it_has_a_dashboard() -> None:
+    cluster = ps.LocalCluster(1)
+    assert cluster.dashboard_link
+    dropped = weakref.ref(cluster)
+    del cluster
+    gc.collect()
+    assert dropped() is None  # that nothing is left of it, each test is asked
 
 
 def test_a_place_where_nothing_can_listen_is_said_in_words(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_with_nothing_but_a_mode_it_learns_the_digits_and_keeps_the_run(
     assert json.loads((folder / "summary.json").read_text()) == found
     assert {path.name for path in folder.iterdir()} >= {
         "config.toml", "events.jsonl", "history.csv", "model.json", "model.safetensors",
-        "report.html", "summary.json",
+        "report.html", "summary.json", "timeline.csv",
     }  # fmt: skip
 
 
@@ -457,6 +457,7 @@ def test_a_learning_rate_that_is_too_large_ends_the_run_in_words(
     assert "the last finite weights are kept in run/model.safetensors" in said
     last = json.loads((tmp_path / "run/events.jsonl").read_text().splitlines()[-1])
     assert (last["event"], last["outcome"]) == ("RunEnded", "failed")
+    assert "until it failed: Round" in (tmp_path / "run/report.html").read_text()
     kept = load_file(tmp_path / "run/model.safetensors")
     assert np.isfinite(kept["coef"]).all()
     assert "learning rate is too large" in last["reason"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from paramserver import cli
 from paramserver.commands.report import command_of, write_report
 from paramserver.commands.settings import TrainSettings
 from paramserver.config import read_settings, write_settings
@@ -41,6 +43,18 @@ def test_a_place_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> None
         write_report(folder, tmp_path / "no" / "such" / "report.html")
     with pytest.raises(ConfigError, match="is not the folder of a run"):
         write_report(tmp_path)
+
+
+def test_the_command_says_where_the_report_lies_or_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_run(tmp_path / "run", STORY)
+    monkeypatch.setattr(sys, "argv", ["paramserver", "report", str(folder)])
+    assert cli.main() == 0
+    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
+    monkeypatch.setattr(sys, "argv", ["paramserver", "report", str(tmp_path)])
+    assert cli.main() == 77
+    assert "is not the folder of a run" in capsys.readouterr().err
 
 
 def test_settings_written_and_read_again_make_the_same_command(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ def write_run(
     *,
     summary: dict[str, Any] | None = None,
     history: list[list[Any]] | None = None,
+    timeline: str | None = None,
 ) -> Path:
     """Write the files of a run; return its folder."""
     folder.mkdir()
@@ -93,6 +94,8 @@ def write_run(
     (folder / "events.jsonl").write_text("".join(lines))
     if summary is not None:
         (folder / "summary.json").write_text(json.dumps(summary))
+    if timeline is not None:
+        (folder / "timeline.csv").write_text(timeline)
     if history is not None:
         with (folder / "history.csv").open("w", newline="") as file:
             table = csv.writer(file)

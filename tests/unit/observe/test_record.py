@@ -9,6 +9,7 @@ import pytest
 from paramserver.errors import ConfigError, DataError
 from paramserver.observe.events import RunEnded
 from paramserver.observe.record import Moment, WorkerRecord, read_run
+from paramserver.training.timeline import JobSpan
 from tests.unit.observe.run_files import (
     BEGAN,
     STARTED,
@@ -22,7 +23,10 @@ from tests.unit.observe.run_files import (
 
 def test_a_run_reads_back_as_it_went(tmp_path: Path) -> None:
     history = [[1, 1.0, 0.4, 0.5, 0.875, 1.0], [3, 3.0, 2.0, 0.25, "", ""]]
-    run = read_run(write_run(tmp_path / "run", STORY, summary=SUMMARY, history=history))
+    timeline = "worker_id,number,partition,begun_s,ended_s\nlocal1-0,4,1,0.5,1.25\n"
+    run = read_run(
+        write_run(tmp_path / "run", STORY, summary=SUMMARY, history=history, timeline=timeline)
+    )
     assert (run.started, run.started_at, run.outcome) == (STARTED, BEGAN, "done")
     assert run.ended_at == BEGAN + 2.5
     assert run.moments == [
@@ -30,6 +34,7 @@ def test_a_run_reads_back_as_it_went(tmp_path: Path) -> None:
         Moment(3, 3.0, 2.0, 0.25, None, None),
     ]
     assert run.summary == SUMMARY
+    assert run.timeline == [JobSpan("local1-0", 4, 1, 0.5, 1.25)]
     assert run.config == {"mode": "async", "data": "digits", "workers": 2}
     assert run.workers == [
         WorkerRecord("local1-0", 1, "here", 70, 9),
@@ -73,9 +78,11 @@ def test_damaged_files_beside_the_events_are_passed_over(tmp_path: Path) -> None
     folder = write_run(tmp_path / "run", STORY)
     (folder / "summary.json").write_text('{"mode": ')
     (folder / "history.csv").write_text("what,is,this\n1,2,3\n")
+    (folder / "timeline.csv").write_text("what,is,this\n1,2,3\n")
     (folder / "config.toml").write_text("= =")
     run = read_run(folder)
     assert (run.config, len(run.moments), run.summary["speedup"]) == ({}, 2, 2.0)
+    assert run.timeline == []
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

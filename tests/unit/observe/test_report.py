@@ -13,6 +13,7 @@ import pytest
 from paramserver.observe.events import Event, RunEnded
 from paramserver.observe.record import RunRecord, record_of
 from paramserver.observe.report import report_html
+from paramserver.training.timeline import JobSpan
 from tests.unit.observe.run_files import BEGAN, STARTED, STORY, SUMMARY, progressed
 
 
@@ -67,6 +68,21 @@ def test_the_report_tells_all_there_is() -> None:
         "python -m paramserver.train --mode async", "c0ffee",
     ):  # fmt: skip
         assert words in page.text, words
+
+
+def test_the_jobs_of_each_worker_are_drawn_where_they_are_known() -> None:
+    run = record()
+    run.timeline = [JobSpan("local1-0", 4, i % 2, i / 2, i / 2 + 0.5) for i in range(300)]
+    page = read(run)
+    assert page.headings.index("Timeline") == 2
+    assert "of each worker, the latest 240" in page.text
+    assert "local1-0: epoch 4, partition 1" in page.text
+
+
+def test_what_another_version_has_not_measured_is_not_shown() -> None:
+    run = record()
+    del run.summary["wire_s"]
+    assert "Where the time went" not in read(run).headings
 
 
 def test_the_report_is_one_file_that_runs_and_loads_nothing() -> None:

@@ -155,4 +155,7 @@ def test_the_dashboard_shows_the_newest_run_and_keeps_it_until_the_next(recorder
     assert "width:100.0%" in panel.html()
     with watch(cluster, recorder):
         (other,) = cluster.panels
-    assert other is not panel
+        assert other is not panel
+        with watch(cluster, recorder):
+            assert len(cluster.panels) == 2
+            assert cluster.panels[0] is other  # it goes on, and keeps its own

@@ -38,7 +38,9 @@ def test_what_was_seen_last_stays_and_the_training_is_let_go() -> None:
     source = Source(Counter({0: 3}))
     panel = JobsPanel(source)
     before = panel.html()
+    assert not panel.is_frozen
     panel.freeze()
+    assert panel.is_frozen
     source.timeline.end(2, 5, 2, "local1-0", 2.5)
     panel.freeze()
     assert panel.html() == before
