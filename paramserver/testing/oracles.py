@@ -215,6 +215,8 @@ def _judge_losses(sim: Simulation) -> None:
         by_itself = {reason: n for reason, n in losses.items() if not reason.startswith(KILLED)}
         if losses != by_itself:  # an order to kill that comes late may find the next life
             by_itself.pop("signal 9", None)
+            if faults.same_name:  # ... whose successor may be there before its death is known
+                by_itself.pop("replaced by a newer life", None)
         assert not by_itself, f"workers were lost without a cause: {by_itself}"
     if not (silences or faults.same_name or faults.is_noisy):
         assert "replaced by a newer life" not in losses, "nobody else had the name"

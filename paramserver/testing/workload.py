@@ -122,8 +122,12 @@ class Workload:
 
     @cached_property
     def ideal_s(self) -> float:
-        """Work in all, on one worker."""
-        return sum(job.seconds for job in self.scripts.values())
+        """Work in all, on one worker: jobs that raise do so on every try they have."""
+        total = 0.0
+        for number, job in self.scripts.items():
+            options = self.phase_of[number].spec.options
+            total += job.seconds * (options.max_failures if job.fate is Fate.RAISES else 1)
+        return total
 
     def makers(self, job: int) -> tuple[JobScript, ...]:
         """Return the jobs whose results this job needs, in order."""
