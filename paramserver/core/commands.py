@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from paramserver.core.jobs import Verdict
@@ -13,11 +12,12 @@ from paramserver.protocol.messages import (
     Payload,
     WorkerMessage,
 )
+from paramserver.protocol.values import value
 
 # --- of the master's machine ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Send:
     """Send a message to a peer."""
 
@@ -26,7 +26,7 @@ class Send:
     message: MasterMessage
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class KillWorker:
     """End the process of a worker that belongs to the agent in the master's process."""
 
@@ -35,7 +35,7 @@ class KillWorker:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SettleJob:
     """Tell the owner how a job ended; it will not end again, unless its output is lost."""
 
@@ -49,7 +49,7 @@ class SettleJob:
     """Words for the error: the last lines of stderr, the time waited, the reason."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AnnounceWorker:
     """Tell whoever listens that a worker joined, left or was lost."""
 
@@ -60,7 +60,7 @@ class AnnounceWorker:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CallService:
     """Pass a call of a running job to a service."""
 
@@ -78,7 +78,7 @@ MasterCommand: TypeAlias = Send | KillWorker | SettleJob | AnnounceWorker | Call
 # --- of the machines of a worker and an agent ----------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Say:
     """Send a message to the master."""
 
@@ -86,14 +86,14 @@ class Say:
     message: WorkerMessage
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StartJob:
     """Run this now; report with `JobEnded`."""
 
     grant: JobGrant
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DeliverReply:
     """Hand the answer of a service to the running job."""
 
@@ -102,7 +102,7 @@ class DeliverReply:
     body: Payload
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class KillChild:
     """To an agent's driver: end this worker process."""
 
@@ -110,21 +110,21 @@ class KillChild:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NoteChild:
     """To an agent's driver: this worker process is in."""
 
     worker_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StopChildren:
     """To an agent's driver: end all worker processes, no replacements."""
 
     drain: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Exit:
     """End the process."""
 

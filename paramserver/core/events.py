@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from paramserver.core.jobs import JobSpec, PhaseSpec
@@ -17,11 +16,12 @@ from paramserver.protocol.messages import (
     ProcessExited,
     WorkerMessage,
 )
+from paramserver.protocol.values import value
 
 # --- to the master's machine ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Arrived:
     """A message came in over a connection."""
 
@@ -32,7 +32,7 @@ class Arrived:
     message: WorkerMessage
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Disconnected:
     """A connection is known to be gone."""
 
@@ -40,7 +40,7 @@ class Disconnected:
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AgentRegistered:
     """An agent in the master's own process will start workers with this token."""
 
@@ -49,7 +49,7 @@ class AgentRegistered:
     token: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ProcessEnded:
     """An agent in the master's own process saw a worker process end."""
 
@@ -58,7 +58,7 @@ class ProcessEnded:
     exited: ProcessExited
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PhaseOpened:
     """The owner announced a phase."""
 
@@ -66,7 +66,7 @@ class PhaseOpened:
     spec: PhaseSpec
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobsSubmitted:
     """The owner handed in jobs of an open phase."""
 
@@ -75,7 +75,7 @@ class JobsSubmitted:
     jobs: tuple[JobSpec, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PhaseClosed:
     """The owner will add no more jobs to the phase."""
 
@@ -83,7 +83,7 @@ class PhaseClosed:
     phase: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PhaseDropped:
     """The owner needs nothing of the phase any more; what is left of it is cancelled."""
 
@@ -91,7 +91,7 @@ class PhaseDropped:
     phase: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelRequested:
     """The owner wants these jobs stopped, running ones too."""
 
@@ -99,7 +99,7 @@ class CancelRequested:
     jobs: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobsWithdrawn:
     """The owner had cancelled these jobs first, so their grants were never sent."""
 
@@ -107,7 +107,7 @@ class JobsWithdrawn:
     jobs: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RetireRequested:
     """These workers shall finish what they run, and leave."""
 
@@ -115,7 +115,7 @@ class RetireRequested:
     worker_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServiceReplied:
     """A service has an answer for a job that asked."""
 
@@ -126,7 +126,7 @@ class ServiceReplied:
     body: Payload
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StopRequested:
     """The cluster is being shut down; workers are told to leave."""
 
@@ -134,7 +134,7 @@ class StopRequested:
     drain: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Tick:
     """The driver has delivered all there was, or a deadline has come: decide."""
 
@@ -161,14 +161,14 @@ MasterEvent: TypeAlias = (
 # --- to the machines of a worker and an agent ----------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Connected:
     """The connection to the master was made, or made anew."""
 
     now: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Heard:
     """A message came from the master."""
 
@@ -177,7 +177,7 @@ class Heard:
     message: MasterMessage
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobEnded:
     """The running attempt has ended."""
 
@@ -188,7 +188,7 @@ class JobEnded:
     detail: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ProgressMade:
     """The running job says how far it is."""
 
@@ -197,7 +197,7 @@ class ProgressMade:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServiceAsked:
     """The running job asks a service of the master."""
 
@@ -208,7 +208,7 @@ class ServiceAsked:
     body: Payload
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LeaveRequested:
     """The process was told (by a signal) to hand back what it has not begun, and go."""
 

@@ -1,6 +1,6 @@
 """What master, workers and agents say to each other. Values only: no bytes, no sockets, no logic.
 
-Rule 1: a message is a frozen dataclass and a member of exactly one union below.
+Rule 1: a message is a value (`protocol/values.py`) and a member of exactly one union below.
 Rule 2: a field is a plain value, a tuple of plain values, or one of the records `Payload`,
         `JobGrant`, `JobResult`, so that the codec needs to know nothing else.
 Rule 3: times travel as relative milliseconds, never as clock readings.
@@ -9,9 +9,10 @@ Rule 3: times travel as relative milliseconds, never as clock readings.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
+
+from paramserver.protocol.values import value
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """One contiguous run of bytes: a frame on the wire, or a piece of one."""
@@ -46,7 +47,10 @@ class Payload(NamedTuple):
 
     @property
     def n_bytes(self) -> int:
-        return len(self.data) + sum(memoryview(b).nbytes for b in self.buffers)
+        n_bytes = len(self.data)
+        for buffer in self.buffers:
+            n_bytes += memoryview(buffer).nbytes
+        return n_bytes
 
 
 class JobGrant(NamedTuple):
@@ -103,7 +107,7 @@ class Envelope(NamedTuple):
 # --- said by a worker ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Hello:
     """I am here. The first message of every connection."""
 
@@ -122,14 +126,14 @@ class Hello:
     """Version of the package and of Python, for the refusal of an unequal pair."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobsEnded:
     """These attempts have ended, in this order."""
 
     results: tuple[JobResult, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobsReturned:
     """These attempts were never started here and never will be (taken back, or draining)."""
 
@@ -138,7 +142,7 @@ class JobsReturned:
     """No more grants, please: the worker is about to leave."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobProgressed:
     """The running attempt has got further; renews its lease."""
 
@@ -148,7 +152,7 @@ class JobProgressed:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServiceCall:
     """A running job asks a service of the master (the parameter server, say)."""
 
@@ -160,7 +164,7 @@ class ServiceCall:
     body: Payload
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Goodbye:
     """I leave; nothing of what I held is unfinished and unreturned."""
 
@@ -170,7 +174,7 @@ class Goodbye:
 # --- said by an agent ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AgentHello:
     """I watch the worker processes of one machine."""
 
@@ -184,7 +188,7 @@ class AgentHello:
     release: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ProcessExited:
     """A worker process of this agent has ended."""
 
@@ -202,7 +206,7 @@ class ProcessExited:
 # --- said by the master --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Welcome:
     """You are in."""
 
@@ -212,28 +216,28 @@ class Welcome:
     """False: forget whatever you held and start empty."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refused:
     """You are not let in, and asking again will not help."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Fenced:
     """That life of yours is over, or unknown here: drop its work and say Hello."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class GrantJobs:
     """Run these, in this order."""
 
     grants: tuple[JobGrant, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class GrantInputs:
     """The next inputs of a grant that follows, and would be too large with all of them."""
 
@@ -242,14 +246,14 @@ class GrantInputs:
     inputs: tuple[Payload, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TakeBack:
     """Give back those of these attempts that you have not started."""
 
     jobs: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServiceReply:
     """The answer to a `ServiceCall`."""
 
@@ -258,14 +262,14 @@ class ServiceReply:
     body: Payload
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stop:
     """Leave. With `drain`, finish the running job first."""
 
     drain: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class KillProcess:
     """To an agent: end this worker process now."""
 
@@ -274,7 +278,7 @@ class KillProcess:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WorkerJoined:
     """To an agent: a worker process that it has started is in."""
 
@@ -284,7 +288,7 @@ class WorkerJoined:
 # --- said by both --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ack:
     """Nothing but the envelope: what you sent has arrived."""
 
