@@ -249,7 +249,7 @@ class JobExecutor(Executor):
             future.set_exception(error)
             return future
         with self._shutdown_lock:
-            self._check_open()
+            self._check_not_ended()
             job = self._numbers.next_job()
             try:
                 owner.add(job, future)
@@ -263,16 +263,19 @@ class JobExecutor(Executor):
         return future
 
     def _check_open(self) -> None:
-        master = self._master
-        if not master.is_own_process:
+        if not self._master.is_own_process:
             raise ClusterClosed(
                 "This process was forked from the one that has the cluster, which cannot be used "
                 "from here. Make another cluster here, or leave the work to that process."
             )
+        self._check_not_ended()
+
+    def _check_not_ended(self) -> None:
         if self._is_shut_down or (self._parent is not None and self._parent._is_shut_down):
             raise ClusterClosed("cannot schedule new futures after shutdown")
-        if master.failure is not None:
-            raise ClusterClosed("the master has ended") from master.failure
+        failure = self._master.failure
+        if failure is not None:
+            raise ClusterClosed("the master has ended") from failure
 
     def _submit_chunk(self, fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> Future[Any]:
         if not self._trusted:  # functions go by name there, and only at the top of a call

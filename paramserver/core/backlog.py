@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Final
 
 from paramserver.core.commands import MasterCommand, SettleJob
 from paramserver.core.endings import Endings
 from paramserver.core.jobs import Attempt, Job, JobSpec, JobState, Phase, PhaseSpec, Step, Verdict
 from paramserver.core.ready_queue import ReadyQueue
+
+_READY: Final = JobState.READY
+_SUCCEED: Final = Step.SUCCEED
 
 
 class Backlog:
@@ -57,12 +61,12 @@ class Backlog:
                 for spec in specs
             ]
             return
-        state = JobState.READY if phase.has_inputs else JobState.WAITING
+        state = _READY if phase.has_inputs else JobState.WAITING
         for spec in specs:
             job = self._add(Job(spec, phase, state))
             if phase.is_doomed:
                 self._cancel_doomed(job, out)
-            elif state is JobState.READY:
+            elif state is _READY:
                 self._queue.add(job)
 
     def _add(self, job: Job) -> Job:
@@ -70,11 +74,11 @@ class Backlog:
         phase.n_jobs += 1
         phase.counts[job.state] += 1
         self.n_unsettled += 1
-        self.n_ready += job.state is JobState.READY
+        self.n_ready += job.state is _READY
         self.jobs[job.number] = job
         if phase.lists_jobs:
             phase.jobs[job.number] = job
-        if phase.spec.keep:
+        if phase.keeps:
             phase.order.append(job.number)
         return job
 
@@ -141,11 +145,14 @@ class Backlog:
         """Take away the job that `peek` has just returned."""
         self._queue.pop()
 
+    @property
+    def has_unwanted(self) -> bool:
+        """Whether attempts lived when their jobs were settled."""
+        return bool(self._unwanted)
+
     def take_unwanted(self) -> list[Attempt]:
         """Return the attempts that lived when their jobs were settled, once."""
-        unwanted = self._unwanted
-        if unwanted:
-            self._unwanted = []
+        unwanted, self._unwanted = self._unwanted, []
         return unwanted
 
     def clear_stale(self) -> None:
@@ -156,9 +163,12 @@ class Backlog:
 
     def move(self, job: Job, step: Step) -> None:
         """Step a job and keep the counts true."""
-        was_ready = job.state is JobState.READY
+        before = job.state
         job.phase.move(job, step)
-        self.n_ready += (job.state is JobState.READY) - was_ready
+        if before is _READY:
+            self.n_ready -= 1
+        if job.state is _READY:
+            self.n_ready += 1
 
     def settle(self, job: Job, step: Step, out: list[MasterCommand], command: SettleJob) -> None:
         """End a job, with what its owner is told; what can never run then is cancelled."""
@@ -168,12 +178,13 @@ class Backlog:
             self._unwanted += job.attempts
             job.attempts = ()
         phase = job.phase
-        if not phase.spec.keep:
+        if not phase.keeps:
             del self.jobs[job.number]
-            phase.jobs.pop(job.number, None)
+            if phase.lists_jobs:
+                del phase.jobs[job.number]
         self.endings.note(job, command)
         out.append(command)
-        if step is not Step.SUCCEED:
+        if step is not _SUCCEED:
             for dependent in self._dependents.get(phase.spec.phase, ()):
                 self._doom(dependent, out)
 
@@ -239,9 +250,9 @@ class Backlog:
 
     def open_dependents(self, phase: Phase) -> None:
         """Let those run that have waited for a phase, if it is complete."""
-        dependents = self._dependents.get(phase.spec.phase)
-        if not dependents or not phase.is_complete:
+        if phase.spec.phase not in self._dependents or not phase.is_complete:
             return
+        dependents = self._dependents[phase.spec.phase]
         results = phase.results()
         for dependent in dependents:
             dependent.inputs = results

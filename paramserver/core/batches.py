@@ -19,6 +19,9 @@ BATCH_BYTES = 16 * 1024 * 1024
 
 def batches(grants: Sequence[JobGrant]) -> Iterator[GrantInputs | GrantJobs]:
     """Write grants as messages, in order."""
+    if len(grants) == 1 and not grants[0].inputs:
+        yield GrantJobs(tuple(grants))  # whatever its size, it goes alone
+        return
     run: list[JobGrant] = []
     run_pieces = run_bytes = 0
     for grant in grants:

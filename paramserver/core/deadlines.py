@@ -43,7 +43,7 @@ class Deadlines:
     def take_passed(self, now: float) -> list[Attempt]:
         """Return the attempts whose time has passed; they have none then."""
         heap = self._heap
-        passed = []
+        passed: list[Attempt] = []
         while heap and heap[0][0] <= now:
             _, incarnation, job, number = heapq.heappop(heap)
             worker = self._roster.by_incarnation.get(incarnation)

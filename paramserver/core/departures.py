@@ -8,7 +8,6 @@ Rule 2: a connection that is gone makes a member suspect, no more: it may come b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 from paramserver.core.commands import AnnounceWorker, KillWorker, MasterCommand
 from paramserver.core.loss import Loss, describe_exit
@@ -80,7 +79,7 @@ class Departures:
         for member in self._roster.suspects:
             member.suspect_until = max(_due(member) + lateness, not_before)
 
-    def grace_ends(self) -> Iterable[float]:
+    def grace_ends(self) -> list[float]:
         """When which grace period is over."""
         return [_due(member) for member in self._roster.suspects]
 

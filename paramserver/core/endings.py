@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
 from paramserver.core.commands import SettleJob
 from paramserver.core.jobs import Job, Verdict
 
+_SUCCEEDED: Final = Verdict.SUCCEEDED
 KEPT = 1_000
 """Endings of each kind; some 100 KB for a cluster whose jobs fare well."""
 
@@ -32,7 +34,7 @@ class Endings:
     def note(self, job: Job, ended: SettleJob) -> None:
         """Keep how a job ended; it is settled already."""
         name = job.phase.spec.name
-        if ended.verdict is Verdict.SUCCEEDED and job.tries == 1 and job.mishaps is None:
+        if ended.verdict is _SUCCEEDED and job.tries == 1 and job.mishaps is None:
             self._smooth.append((job.number, name, ended.worker_id))
             return
         words = f"on {ended.worker_id}" if ended.worker_id else ended.text

@@ -79,9 +79,8 @@ def look_around(now: float, workers: Iterable[Worker], n_idle: int) -> Found:
 def is_stuck(worker: Worker, now: float) -> bool:
     """Say whether its job runs longer than those that are granted ahead: nothing goes behind it."""
     head = worker.head
-    if head is None or head.started_at is None:
-        return False
-    return now - head.started_at >= STUCK_BEHIND_S
+    started_at = None if head is None else head.started_at
+    return started_at is not None and now - started_at >= STUCK_BEHIND_S
 
 
 def _behind(worker: Worker, n_idle: int) -> list[Attempt]:

@@ -271,6 +271,8 @@ class Phase:
         "inputs",
         "is_doomed",
         "jobs",
+        "keeps",
+        "lists_jobs",
         "mean_s",
         "n_jobs",
         "order",
@@ -280,6 +282,10 @@ class Phase:
 
     def __init__(self, spec: PhaseSpec) -> None:
         self.spec = spec
+        self.keeps = spec.keep
+        """Jobs and results stay after they are settled, until the phase is dropped."""
+        self.lists_jobs = spec.keep or spec.after is not None
+        """Its jobs are looked for by phase; others are spared the 100 bytes of an entry each."""
         self.jobs: dict[int, Job] = {}
         """Those not settled, or all of them if the phase keeps them; see `lists_jobs`."""
         self.order: list[int] = []
@@ -296,14 +302,10 @@ class Phase:
 
     def move(self, job: Job, step: Step) -> None:
         """Step a job and keep the counts true."""
-        self.counts[job.state] -= 1
+        counts = self.counts
+        counts[job.state] -= 1
         job.step(step)
-        self.counts[job.state] += 1
-
-    @property
-    def lists_jobs(self) -> bool:
-        """Its jobs are looked for by phase; others are spared the 100 bytes of an entry each."""
-        return self.spec.keep or self.spec.after is not None
+        counts[job.state] += 1
 
     @property
     def has_inputs(self) -> bool:

@@ -57,12 +57,12 @@ class Link(Generic[OutT, InT]):
         "_is_patient",
         "_is_resumed",
         "_last_sent",
-        "_received",
         "_recover_to",
         "_retransmit_at",
         "_retransmit_s",
         "_unacked",
         "_unreported",
+        "ack",
         "n_gaps",
         "n_repeated",
         "n_retransmits",
@@ -70,7 +70,8 @@ class Link(Generic[OutT, InT]):
 
     def __init__(self) -> None:
         self._last_sent = 0
-        self._received = 0
+        self.ack = 0
+        """The highest number received in order. Only `receive` changes it."""
         self._unacked: deque[tuple[int, OutT]] = deque()
         self._early: dict[int, InT] = {}
         self._ack_due_at: float | None = None
@@ -90,11 +91,6 @@ class Link(Generic[OutT, InT]):
         self.n_retransmits = 0
 
     @property
-    def ack(self) -> int:
-        """The highest number received in order."""
-        return self._received
-
-    @property
     def unacked(self) -> tuple[OutT, ...]:
         """What was sent and has not been confirmed."""
         return tuple(message for _, message in self._unacked)
@@ -111,12 +107,13 @@ class Link(Generic[OutT, InT]):
 
     def send(self, now: float, message: OutT) -> int:
         """Number a message and keep it until it is acknowledged; return its number."""
-        self._last_sent += 1
-        self._unacked.append((self._last_sent, message))
+        self._last_sent = seq = self._last_sent + 1
+        self._unacked.append((seq, message))
         if self._retransmit_at is None:
             self._retransmit_at = now + self._retransmit_s
-        self.acknowledged_now()
-        return self._last_sent
+        self._ack_due_at = None  # this message takes the current `ack` along
+        self._unreported = 0
+        return seq
 
     def acknowledged_now(self) -> None:
         """Note that a message with the current `ack` is on its way."""
@@ -145,16 +142,16 @@ class Link(Generic[OutT, InT]):
             self._ack_due_at = now
         elif self._ack_due_at is None:
             self._ack_due_at = now + ACK_DELAY_S
-        if seq == self._received + 1:
-            self._received = seq
+        if seq == self.ack + 1:
+            self.ack = seq
             if not self._early:
                 return (message,)
             ready = [message]
-            while (follower := self._early.pop(self._received + 1, None)) is not None:
-                self._received += 1
+            while (follower := self._early.pop(self.ack + 1, None)) is not None:
+                self.ack += 1
                 ready.append(follower)
             return tuple(ready)
-        if seq <= self._received or seq in self._early:
+        if seq <= self.ack or seq in self._early:
             self.n_repeated += 1
         elif len(self._early) < REORDER_LIMIT:
             self._early[seq] = message

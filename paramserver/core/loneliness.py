@@ -6,8 +6,12 @@ Rule 2: the time begins anew whenever somebody comes, though they leave before t
 
 from __future__ import annotations
 
+from typing import Final
+
 from paramserver.core.backlog import Backlog
 from paramserver.core.roster import Roster, WorkerState
+
+_DRAINING: Final = WorkerState.DRAINING
 
 
 class Loneliness:
@@ -43,7 +47,7 @@ class Loneliness:
 
     def waited_too_long(self, now: float) -> float | None:
         """Look around; return how long the jobs have waited once that is too long, or None."""
-        if not self._is_lonely():
+        if not self._backlog.n_unsettled or not self._is_lonely():
             self._since = None
         elif self._since is None:
             self._since = now
@@ -53,13 +57,11 @@ class Loneliness:
         return None
 
     def _is_lonely(self) -> bool:
-        """Say whether jobs wait while nobody is there but workers that are about to leave."""
-        n_unsettled = self._backlog.n_unsettled
-        if not n_unsettled:
-            return False
+        """Say whether jobs that there are wait with nobody there but workers about to leave."""
         workers = self._roster.workers.values()
-        if any(worker.state is not WorkerState.DRAINING for worker in workers):
-            return False
+        for worker in workers:
+            if worker.state is not _DRAINING:
+                return False
         held = (attempt for worker in workers for attempt in worker.held.values())
         running = {attempt.job.number for attempt in held if attempt in attempt.job.attempts}
-        return n_unsettled > len(running)
+        return self._backlog.n_unsettled > len(running)

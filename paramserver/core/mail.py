@@ -43,7 +43,8 @@ class Mail:
     ) -> None:
         """Send what must arrive: it is repeated until it has."""
         seq = member.link.send(now, message)
-        self.tend_by(now + LINKS_S)
+        if self.due_at is None or now + LINKS_S < self.due_at:
+            self.due_at = now + LINKS_S
         if member.peer is not None:
             out.append(Send(member.peer, self._envelope(member, seq), message))
 
@@ -87,6 +88,5 @@ class Mail:
             self.due_at = time
 
     def _envelope(self, member: Member, seq: int) -> Envelope:
-        return Envelope(
-            self.run, self.epoch, member.member_id, member.incarnation, seq, member.link.ack
-        )
+        ack = member.link.ack
+        return Envelope(self.run, self.epoch, member.member_id, member.incarnation, seq, ack)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import assert_never
+from typing import Final, assert_never
 
 from paramserver.core.admission import Admission
 from paramserver.core.backlog import Backlog
@@ -69,6 +69,7 @@ from paramserver.protocol.messages import (
 LATE_S = 1.0
 """A tick this late means that the master itself was paused."""
 SHUT_DOWN = "the cluster was shut down"
+_LOST: Final = WorkerState.LOST
 NOT_CURRENT = Payload(PayloadKind.ERROR, b"")
 """The answer to a call of an attempt that does not count any more."""
 
@@ -137,13 +138,13 @@ class MasterMachine:
         """Take in one event and return what is to be done, in order."""
         out: list[MasterCommand] = []
         scheduler = self.scheduler
-        match event:
+        match event:  # the frequent ones first, and not taken apart: each look costs
+            case Tick():
+                self._tick(event.now, out)
             case Arrived():
                 self._arrived(event, out)
-            case Tick(now):
-                self._tick(now, out)
-            case JobsSubmitted(_, phase, jobs):
-                self.backlog.submit(phase, jobs, out)
+            case JobsSubmitted():
+                self.backlog.submit(event.phase, event.jobs, out)
                 if self.stopping:
                     self.backlog.end_all(JobState.GRANTED, Verdict.CANCELLED, SHUT_DOWN, out)
             case PhaseOpened(_, spec):
@@ -209,7 +210,7 @@ class MasterMachine:
         ready = link.receive(now, envelope.seq, envelope.ack, message)
         if envelope.seq or link.n_unacked:
             self._mail.tend_by(now + LINKS_S)
-        if envelope.seq and not ready:
+        if not ready and envelope.seq:
             self._count_undelivered(member)
         for each in ready:
             self._deliver(now, member, each, out)
@@ -238,12 +239,12 @@ class MasterMachine:
             return
         assert type(member) is Worker
         worker = member
-        if worker.state >= WorkerState.LOST:  # an earlier message of the same batch ended its life
+        if worker.state >= _LOST:  # an earlier message of the same batch ended its life
             self.counters["fenced"] += 1
             return
         match message:
-            case JobsEnded(results):
-                for result in results:
+            case JobsEnded():
+                for result in message.results:
                     self.scheduler.end(now, worker, result, out)
             case JobsReturned(jobs, draining):
                 if draining and worker.state is not WorkerState.DRAINING:
@@ -325,8 +326,9 @@ class MasterMachine:
                 self._departures.kill(now, late, "nobody needs what it runs any more", out)
         if self.roster.suspects:
             self._departures.give_up_suspects(now, out)
-        for incarnation, keys in scheduler.take_unwanted(now).items():
-            self._send(now, incarnation, TakeBack(tuple(keys)), out)
+        if self.backlog.has_unwanted:
+            for incarnation, keys in scheduler.take_unwanted(now).items():
+                self._send(now, incarnation, TakeBack(tuple(keys)), out)
         for incarnation, grants in scheduler.assign(now).items():
             for message in batches(grants):
                 self._send(now, incarnation, message, out)
@@ -362,16 +364,16 @@ class MasterMachine:
 
     def _find_wake_at(self, now: float) -> float | None:
         scheduler, roster = self.scheduler, self.roster
-        dues = (scheduler.next_deadline(), self._mail.due_at, self._loneliness.ends_at)
-        ends = [due for due in dues if due is not None]
-        ends += self._departures.grace_ends()
+        dues = [scheduler.next_deadline(), self._mail.due_at, self._loneliness.ends_at]
+        if roster.suspects:
+            dues += self._departures.grace_ends()
         if self.backlog.n_unsettled:
-            ends += [
-                agent.quarantined_until
-                for agent in roster.agents.values()
-                if agent.quarantined_until > now
-            ]
-        return min(ends, default=None)
+            dues += roster.quarantine_ends(now)
+        wake_at = None
+        for due in dues:
+            if due is not None and (wake_at is None or due < wake_at):
+                wake_at = due
+        return wake_at
 
     # --- looking in ------------------------------------------------------------------------------
 

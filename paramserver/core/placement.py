@@ -43,12 +43,15 @@ def choose(job: Job, rooms: deque[Worker]) -> Worker | None:
     rooms : deque of Worker
         Those that may take jobs; who is found full is removed.
     """
+    unlucky = 0 if job.mishaps is None else job.mishaps.last_incarnation
+    if job.affinity is None and not unlucky and rooms and not rooms[0].held:
+        rooms.rotate(-1)  # who is idle has room, whatever the window
+        return rooms[-1]
     limit = window(job.phase)
     while rooms and len(rooms[0].held) >= limit:
         rooms.popleft()
     if not rooms:
         return None
-    unlucky = 0 if job.mishaps is None else job.mishaps.last_incarnation
     if job.affinity is None and not unlucky:
         rooms.rotate(-1)
         return rooms[-1]

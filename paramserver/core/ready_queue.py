@@ -10,9 +10,11 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from operator import neg
+from typing import Final
 
 from paramserver.core.jobs import Job, JobState
 
+_READY: Final = JobState.READY
 MAX_STALE = 64
 """Jobs not READY any more are cleared out when they are more than this and than the rest."""
 
@@ -48,7 +50,7 @@ class ReadyQueue:
         while self._priorities:
             queue = self._queues[self._priorities[0]]
             while queue:
-                if queue[0].state is JobState.READY:
+                if queue[0].state is _READY:
                     return queue[0]
                 queue.popleft()
                 self._n_kept -= 1

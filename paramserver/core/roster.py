@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from enum import IntEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from paramserver.core.jobs import Attempt
 from paramserver.core.link import Link
@@ -53,6 +53,7 @@ class Change(IntEnum):
     LEAVE = 4
 
 
+_READY: Final = WorkerState.READY
 TRANSITIONS: dict[WorkerState, dict[Change, WorkerState]] = {
     WorkerState.READY: {
         Change.MISS: WorkerState.SUSPECT,
@@ -87,6 +88,7 @@ class Agent:
         "is_local",
         "link",
         "losses_in_row",
+        "member_id",
         "n_lost",
         "peer",
         "quarantined_until",
@@ -96,7 +98,8 @@ class Agent:
     )
 
     def __init__(self, agent_id: str, token: str) -> None:
-        self.agent_id = agent_id
+        self.agent_id = self.member_id = agent_id
+        """Its name, also on the wire."""
         self.token = token
         """The launch secret, which its workers show."""
         self.session = ""
@@ -114,11 +117,6 @@ class Agent:
         self.quarantined_until = 0.0
         self.ended: deque[tuple[str, int]] = deque(maxlen=ENDED_KEPT)
         """Name and pid of the latest worker processes known to have ended."""
-
-    @property
-    def member_id(self) -> str:
-        """Its name on the wire."""
-        return self.agent_id
 
     @property
     def is_remote(self) -> bool:
@@ -154,6 +152,7 @@ class Worker:
         "joined_at",
         "last_heard",
         "link",
+        "member_id",
         "n_ended",
         "peer",
         "pid",
@@ -165,7 +164,8 @@ class Worker:
     )
 
     def __init__(self, worker_id: str, agent: Agent, incarnation: int, peer: bytes) -> None:
-        self.worker_id = worker_id
+        self.worker_id = self.member_id = worker_id
+        """Its name, also on the wire."""
         self.agent = agent
         self.incarnation = incarnation
         self.peer = peer
@@ -185,11 +185,6 @@ class Worker:
         """It has proven to be on the master's machine."""
         self.caches: dict[Hashable, None] = {}
         """Affinities of the jobs it was granted, the latest last, as many as `CACHES_MAX`."""
-
-    @property
-    def member_id(self) -> str:
-        """Its name on the wire."""
-        return self.worker_id
 
     @property
     def head(self) -> Attempt | None:
@@ -325,12 +320,28 @@ class Roster:
 
         A machine in quarantine is left out for as long as there is another one.
         """
-        able = [worker for worker in self.workers.values() if worker.state is WorkerState.READY]
-        if any(worker.agent.quarantined_until > now for worker in able):
+        able: list[Worker] = []
+        is_loaded = is_quarantined = False
+        for worker in self.workers.values():
+            if worker.state is _READY:
+                able.append(worker)
+                if worker.held:
+                    is_loaded = True
+                if worker.agent.quarantined_until > now:
+                    is_quarantined = True
+        if is_quarantined:
             able = [w for w in able if w.agent.quarantined_until <= now] or able
-        if len(able) > 1:
+        if is_loaded:
             able.sort(key=_load)
         return able
+
+    def quarantine_ends(self, now: float) -> list[float]:
+        """When which machine is trusted again, of those that are not."""
+        ends = []
+        for agent in self.agents.values():
+            if agent.quarantined_until > now:
+                ends.append(agent.quarantined_until)  # noqa: PERF401 - there is hardly ever one
+        return ends
 
     def members(self) -> Iterator[Member]:
         """Everyone with a conversation of their own."""

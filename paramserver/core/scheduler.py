@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable
 from functools import partial
+from typing import Final
 
 from paramserver.core import idle, placement
 from paramserver.core.backlog import Backlog
@@ -26,6 +27,11 @@ from paramserver.protocol.messages import GrantJobs, JobGrant, JobResult, Master
 USELESS_S = 1.0
 """How long a worker may run what nobody wants any more, if it is needed; about what it costs to end
 its process and start another one."""
+
+_GRANT: Final = Step.GRANT
+_SUCCEED: Final = Step.SUCCEED
+_SUCCEEDED: Final = Verdict.SUCCEEDED
+_OK: Final = Outcome.OK
 
 Keys = list[tuple[int, int]]
 
@@ -95,33 +101,38 @@ class Scheduler:
     def assign(self, now: float) -> dict[int, list[JobGrant]]:
         """Grant queued jobs; return the grants for each incarnation, in order."""
         grants: dict[int, list[JobGrant]] = {}
-        if self._backlog.n_ready:
-            rooms = deque(w for w in self._roster.takers(now) if not idle.is_stuck(w, now))
-            while rooms and (job := self._backlog.peek()) is not None:
+        backlog = self._backlog
+        if backlog.n_ready:
+            takers = self._roster.takers(now)
+            rooms = deque([w for w in takers if not w.held or not idle.is_stuck(w, now)])
+            while rooms and backlog.n_ready and (job := backlog.peek()) is not None:
                 worker = placement.choose(job, rooms)
                 if worker is None:
                     break
-                self._backlog.pop()
+                backlog.pop()
                 grant = self._grant(now, job, worker, is_backup=False)
                 grants.setdefault(worker.incarnation, []).append(grant)
-        self.is_short = self._backlog.n_ready > 0
+        self.is_short = backlog.n_ready > 0
         return grants
 
     def _grant(self, now: float, job: Job, worker: Worker, *, is_backup: bool) -> JobGrant:
-        job.tries += 1
-        self._backlog.move(job, Step.GRANT)
-        attempt = Attempt(job, job.tries, worker.incarnation, is_backup=is_backup)
-        attempt.inputs = job.phase.inputs or ()
+        job.tries = tries = job.tries + 1
+        self._backlog.move(job, _GRANT)
+        attempt = Attempt(job, tries, worker.incarnation, is_backup=is_backup)
+        phase = job.phase
+        if phase.inputs:
+            attempt.inputs = phase.inputs
         job.attempts = (*job.attempts, attempt)
-        worker.held[job.number, job.tries] = attempt
+        worker.held[job.number, tries] = attempt
         if job.affinity is not None:
             worker.note_cached(job.affinity)
-        if len(worker.held) == 1:
+        is_ahead = len(worker.held) > 1
+        if not is_ahead:
             self._start(now, attempt)
-        if len(worker.held) > 1 or job.phase.spec.options.pure:
+        if is_ahead or phase.spec.options.pure:
             self._review_by(now + idle.REVIEW_S)
         self.counters["attempts"] += 1
-        return JobGrant(job.number, job.tries, job.payload, attempt.inputs)
+        return JobGrant(job.number, tries, job.payload, attempt.inputs)
 
     def end(self, now: float, worker: Worker, result: JobResult, out: list[MasterCommand]) -> None:
         """Take in how an attempt ended."""
@@ -130,13 +141,14 @@ class Scheduler:
             self.counters["stale"] += 1
             return
         worker.n_ended += 1
-        self._start_head(now, worker)
+        if worker.held:
+            self._start_head(now, worker)
         job = attempt.job
         if attempt not in job.attempts:
             self.counters["duplicate"] += 1
             return
         job.drop(attempt)
-        if result.outcome is Outcome.OK:
+        if result.outcome is _OK:
             self._succeed(worker, job, result, out)
         else:
             self._fail(worker, attempt, result, out)
@@ -147,12 +159,10 @@ class Scheduler:
         phase = job.phase
         worker.agent.note_success()
         phase.add_duration(result.duration_us * 1e-6)
-        if phase.spec.keep:
+        if phase.keeps:
             job.result = result.payload
-        command = SettleJob(
-            job.number, Verdict.SUCCEEDED, result.payload, worker.worker_id, job.tries
-        )
-        self._backlog.settle(job, Step.SUCCEED, out, command)
+        command = SettleJob(job.number, _SUCCEEDED, result.payload, worker.worker_id, job.tries)
+        self._backlog.settle(job, _SUCCEED, out, command)
         self._backlog.open_dependents(phase)
 
     def _fail(

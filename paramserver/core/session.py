@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
+from typing import Final
 
 from paramserver.core.commands import Say, WorkerCommand
 from paramserver.core.link import Link
@@ -51,6 +52,11 @@ class SessionState(IntEnum):
     REFUSED = 2
     OVER = 3
     """The master has ended this life; `start_anew` begins the next one."""
+
+
+_IN: Final = SessionState.IN
+_ANSWERS: Final = frozenset((Welcome, Refused, Fenced))
+"""What may be said outside of a life."""
 
 
 class Session:
@@ -108,7 +114,7 @@ class Session:
     def say(self, now: float, message: WorkerMessage) -> list[WorkerCommand]:
         """Say something that must arrive, once and in order."""
         seq = self.link.send(now, message)
-        if self.state is not SessionState.IN:
+        if self.state is not _IN:
             return []
         self._probe_at = now + PROBE_S
         return [Say(self._envelope(seq), message)]
@@ -126,6 +132,20 @@ class Session:
         delivered : tuple of messages
             What can be acted upon now, in order.
         """
+        if type(message) in _ANSWERS:
+            return self._answered(now, envelope, message)
+        if (
+            envelope.run != self.run
+            or envelope.epoch != self.epoch
+            or envelope.incarnation != self.incarnation
+        ):
+            return False, [], ()
+        delivered = self.link.receive(now, envelope.seq, envelope.ack, message)
+        return False, [], delivered
+
+    def _answered(
+        self, now: float, envelope: Envelope, message: MasterMessage
+    ) -> tuple[bool, list[WorkerCommand], tuple[MasterMessage, ...]]:
         match message:
             case Welcome(token, resumed):
                 return self._welcomed(now, envelope, token, resumed=resumed)
@@ -135,16 +155,7 @@ class Session:
                     self.refusal = reason
                     self._hello_at = None
                 return False, [], ()
-            case Fenced():
-                return False, self._fenced(now, envelope), ()
-        if (
-            envelope.run != self.run
-            or envelope.epoch != self.epoch
-            or envelope.incarnation != self.incarnation
-        ):
-            return False, [], ()
-        delivered = self.link.receive(now, envelope.seq, envelope.ack, message)
-        return False, [], delivered
+        return False, self._fenced(now, envelope), ()
 
     def _welcomed(
         self, now: float, envelope: Envelope, token: str, *, resumed: bool
@@ -204,9 +215,9 @@ class Session:
 
     def next_deadline(self) -> float | None:
         """When `tend` will have something to do."""
-        if self.state is SessionState.IN:
+        if self.state is _IN:
             end = self.link.next_deadline()
-            return self._probe_at if end is None else min(end, self._probe_at)
+            return end if end is not None and end < self._probe_at else self._probe_at
         return self._hello_at
 
     def _envelope(self, seq: int) -> Envelope:

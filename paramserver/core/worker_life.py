@@ -10,7 +10,7 @@ Rule 4: results wait for company no longer than FLUSH_S.
 from __future__ import annotations
 
 from collections import deque
-from typing import assert_never
+from typing import Final, assert_never
 
 from paramserver.core.commands import DeliverReply, Exit, StartJob, WorkerCommand
 from paramserver.core.events import (
@@ -42,6 +42,8 @@ from paramserver.protocol.messages import (
     TakeBack,
 )
 
+_IN: Final = SessionState.IN
+_OVER: Final = SessionState.OVER
 FLUSH_S = 0.001
 FLUSH_US = 1_000
 FLUSH_RESULTS = 64
@@ -82,19 +84,8 @@ class WorkerLife:
     def handle(self, event: WorkerEvent) -> list[WorkerCommand]:
         """Take in one event and return what is to be done, in order."""
         match event:
-            case Heard(now, envelope, message):
-                reborn, out, delivered = self.session.hear(now, envelope, message)
-                if reborn:
-                    self._start_empty(out)
-                for each in delivered:
-                    self._deliver(now, each, out)
-                if self.session.state is SessionState.OVER and self._void_until is None:
-                    self._start_empty(out)
-                    self._begin_next_life(now, out)
-                if self.session.state is SessionState.REFUSED:
-                    out.append(Exit(EXIT_REFUSED, f"The master refused: {self.session.refusal}"))
-                self._leave_if_done(now, out)
-                return out
+            case Heard():
+                return self._heard(event)
             case JobEnded():
                 return self._job_ended(event)
             case Connected(now):
@@ -107,7 +98,7 @@ class WorkerLife:
             case ServiceAsked():
                 return self._service_asked(event)
             case LeaveRequested(now, reason):
-                out = []
+                out: list[WorkerCommand] = []
                 self._leave(now, reason, out)
                 return out
             case Tick(now):
@@ -117,10 +108,30 @@ class WorkerLife:
 
     def next_deadline(self) -> float | None:
         """When `Tick` is due even if nothing happens; None for never."""
-        ends = (self.session.next_deadline(), self._flush_at, self._gone_at, self._void_until)
-        return min((end for end in ends if end is not None), default=None)
+        earliest = self.session.next_deadline()
+        for end in (self._flush_at, self._gone_at, self._void_until):
+            if end is not None and (earliest is None or end < earliest):
+                earliest = end
+        return earliest
 
     # --- from the master -------------------------------------------------------------------------
+
+    def _heard(self, event: Heard) -> list[WorkerCommand]:
+        now, session = event.now, self.session
+        reborn, out, delivered = session.hear(now, event.envelope, event.message)
+        if reborn:
+            self._start_empty(out)
+        for each in delivered:
+            self._deliver(now, each, out)
+        if session.state is not _IN:
+            if session.state is _OVER and self._void_until is None:
+                self._start_empty(out)
+                self._begin_next_life(now, out)
+            if session.state is SessionState.REFUSED:
+                out.append(Exit(EXIT_REFUSED, f"The master refused: {session.refusal}"))
+        if self._leaving:
+            self._leave_if_done(now, out)
+        return out
 
     def _start_empty(self, out: list[WorkerCommand]) -> None:
         self.queue.clear()
@@ -146,7 +157,8 @@ class WorkerLife:
 
     def _deliver(self, now: float, message: MasterMessage, out: list[WorkerCommand]) -> None:
         match message:
-            case GrantJobs(grants):
+            case GrantJobs():
+                grants = message.grants
                 if self._leaving:
                     keys = tuple((grant.job, grant.attempt) for grant in grants)
                     out += self.session.say(now, JobsReturned(keys, draining=True))
@@ -208,7 +220,7 @@ class WorkerLife:
         now, grant = event.now, self.running
         self.running = None
         self._call = 0
-        if self.session.state is SessionState.OVER:
+        if self.session.state is _OVER:
             self._begin_next_life(now, out)
         if not self._running_is_void:
             result = JobResult(
@@ -231,8 +243,10 @@ class WorkerLife:
                 or self._pending_bytes >= FLUSH_BYTES
             ):
                 self._flush(now, out)
-        self._start_next(out)
-        self._leave_if_done(now, out)
+        if self.queue:
+            self._start_next(out)
+        if self._leaving:
+            self._leave_if_done(now, out)
         return out
 
     def _flush(self, now: float, out: list[WorkerCommand]) -> None:
@@ -276,7 +290,7 @@ class WorkerLife:
     def _leave_if_done(self, now: float, out: list[WorkerCommand]) -> None:
         if not self._leaving or self.running is not None:
             return
-        if self.session.state is SessionState.OVER:  # nobody waits for a goodbye
+        if self.session.state is _OVER:  # nobody waits for a goodbye
             out.append(Exit(EXIT_DONE, self._leaving))
         elif self._gone_at is None:
             self._flush(now, out)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 from types import BuiltinFunctionType, FunctionType
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from paramserver.errors import LocalProtocolError, RemoteProtocolError
 from paramserver.protocol import pickling
@@ -33,6 +33,7 @@ __all__ = [
     "encode_value",
 ]
 
+_PICKLE: Final = PayloadKind.PICKLE
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, type)
 
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -75,20 +76,21 @@ def encode_call(
     LocalProtocolError
         If the call cannot be written; the error says what to do.
     """
-    rest = (tuple(args), kwargs or {}, *((True,) if wants_inputs else ()))
+    args, kwargs = tuple(args), kwargs or {}
+    call = (fn, args, kwargs, True) if wants_inputs else (fn, args, kwargs)
     if trusted:
-        return Payload(PayloadKind.PICKLE, *pickling.dumps((fn, *rest), what="a call"))
+        return Payload(_PICKLE, *pickling.dumps(call, what="a call"))
     named = tuple(at for at, arg in enumerate(args) if isinstance(arg, _FUNCTIONS))
     if not ship_code or all(_is_ours(each) for each in (fn, *(args[at] for at in named))):
         buffers: list[Buffer] = []
         try:
-            data = pack_plain(_by_name(fn, args, rest[1], wants_inputs, named), buffers)
+            data = pack_plain(_by_name(fn, args, kwargs, wants_inputs, named), buffers)
         except LocalProtocolError:
             if not ship_code:
                 raise
         else:
             return Payload(PayloadKind.PLAIN, data, tuple(buffers))
-    return Payload(PayloadKind.CODE, *pickling.dumps((fn, *rest), what="a call"))
+    return Payload(PayloadKind.CODE, *pickling.dumps(call, what="a call"))
 
 
 def decode_call(
@@ -128,7 +130,7 @@ def decode_call(
     JobFailed
         If this worker is not allowed or not able to run it: a refusal in words.
     """
-    if payload.kind is PayloadKind.PICKLE and trusted:
+    if payload.kind is _PICKLE and trusted:
         call = _check_call(_unpickle_call(payload))
     elif payload.kind is PayloadKind.PLAIN:
         value = unpack_plain(payload.data, payload.buffers, writable=True)
@@ -169,7 +171,7 @@ def encode_value(value: object, *, trusted: bool) -> Payload:
         If the value cannot be written; the error names its type and says what to do.
     """
     if trusted:
-        return Payload(PayloadKind.PICKLE, *pickling.dumps(value))
+        return Payload(_PICKLE, *pickling.dumps(value))
     buffers: list[Buffer] = []
     return Payload(PayloadKind.PLAIN, pack_plain(value, buffers), tuple(buffers))
 
@@ -196,7 +198,7 @@ def decode_value(payload: Payload, *, trusted: bool) -> Any:
     Exception
         Whatever the classes inside of a trusted pickle raise.
     """
-    if payload.kind is PayloadKind.PICKLE and trusted:
+    if payload.kind is _PICKLE and trusted:
         return pickling.loads(payload.data, payload.buffers)
     if payload.kind is PayloadKind.PLAIN:
         return unpack_plain(payload.data, payload.buffers, writable=True)
@@ -248,15 +250,16 @@ def _check_call(
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any], bool]:
     """Return function (or an instance of `head`), arguments, keywords, whether it wants inputs."""
     if type(call) is tuple and len(call) in (3, 4):
-        fn, args, kwargs, *wants = call
+        fn, args, kwargs = call[:3]
+        wants_inputs = len(call) == 4
         if (
             (callable(fn) if head is None else type(fn) is head)
             and type(args) is tuple
             and type(kwargs) is dict
             and (not kwargs or all(type(key) is str for key in kwargs))
-            and (not wants or wants[0] is True)
+            and (not wants_inputs or call[3] is True)
         ):
-            return fn, args, kwargs, bool(wants)
+            return fn, args, kwargs, wants_inputs
     raise RemoteProtocolError("a payload is not a call: function, arguments, keywords", peer="")
 
 

@@ -23,7 +23,7 @@ from paramserver.protocol.limits import DEFAULT_LIMITS, Limits, MalformedError, 
 from paramserver.protocol.messages import Buffer, Envelope, Message
 from paramserver.protocol.pieces import NO_FRAMES, Incoming, Outgoing, Source
 from paramserver.protocol.text import bounded_text
-from paramserver.protocol.unpacking import unpack
+from paramserver.protocol.unpacking import unpack_header
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -179,17 +179,9 @@ def _read(
         raise MalformedError(f"a header of {len(header)} bytes, allowed {limits.header_bytes}")
     if type(header) is not bytes:
         header = bytes(header)
-    if header[:4] != _PREFIX:
+    if not header.startswith(_PREFIX):
         raise _wrong_prefix(header)
-    values = unpack(
-        header[4:],
-        use_list=False,
-        max_str_len=limits.string_bytes,
-        max_bin_len=limits.header_bytes,
-        max_array_len=limits.array_items,
-        max_map_len=0,
-        max_ext_len=0,
-    )
+    values = unpack_header(header[4:], limits)
     if type(values) is not tuple or len(values) < 7:
         raise MalformedError("the header is not a list of an envelope and fields")
     number, run, epoch, worker_id, incarnation, seq, ack = values[:7]

@@ -19,6 +19,8 @@ from paramserver.protocol.messages import Buffer
 
 SMALL_BUFFER_BYTES: Final = 4096
 """Below this an array stays inside the pickle: a copy is cheaper than a frame."""
+_ATOMS: Final = frozenset((type(None), bool, int, float, complex, str, bytes))
+"""Whatever is of these types holds no array, and nothing of ``__main__``."""
 
 
 def dumps(value: object, *, what: str = "") -> tuple[bytes, tuple[Buffer, ...]]:
@@ -48,6 +50,8 @@ def dumps(value: object, *, what: str = "") -> tuple[bytes, tuple[Buffer, ...]]:
     fails (a lambda, a local function), or where the result mentions ``__main__``, however deep,
     cloudpickle does it again by value.
     """
+    if type(value) in _ATOMS:
+        return pickle.dumps(value, 5), ()
     return _dumps_by_name(value) or _dumps_by_value(value, what)
 
 
@@ -67,6 +71,8 @@ def loads(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
         Whatever the classes inside raise, or `ModuleNotFoundError` and `AttributeError` where this
         process does not have them.
     """
+    if not buffers:
+        return pickle.loads(data)
     own = [bytearray(b) if memoryview(b).readonly else b for b in buffers]
     return pickle.loads(data, buffers=own)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgpack
 
+from paramserver.protocol.limits import Limits
 from paramserver.protocol.messages import Buffer
 
 _SMALL_BYTES = 1024
@@ -37,7 +38,26 @@ def unpack(data: Buffer, **options: Any) -> Any:
     1 KiB is therefore walked over once without building anything.
     """
     if len(data) > _SMALL_BYTES:
-        walker = msgpack.Unpacker(max_buffer_size=len(data))
-        walker.feed(data)
-        walker.skip()
+        _walk(data)
     return msgpack.unpackb(data, **options)
+
+
+def unpack_header(data: Buffer, limits: Limits) -> Any:
+    """Read the header of a message as `unpack` does, lists as tuples, under its limits."""
+    if len(data) > _SMALL_BYTES:
+        _walk(data)
+    return msgpack.unpackb(
+        data,
+        use_list=False,
+        max_str_len=limits.string_bytes,
+        max_bin_len=limits.header_bytes,
+        max_array_len=limits.array_items,
+        max_map_len=0,
+        max_ext_len=0,
+    )
+
+
+def _walk(data: Buffer) -> None:
+    walker = msgpack.Unpacker(max_buffer_size=len(data))
+    walker.feed(data)
+    walker.skip()

@@ -14,8 +14,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures._base import PENDING, RUNNING
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from paramserver.core.commands import SettleJob
 from paramserver.core.jobs import Verdict
@@ -24,6 +25,9 @@ from paramserver.protocol import calls
 
 T = TypeVar("T")
 Chunk = TypeVar("Chunk")
+
+_CANCELLED: Final = Verdict.CANCELLED
+_SUCCEEDED: Final = Verdict.SUCCEEDED
 
 
 class JobFuture(Future[T]):
@@ -34,6 +38,18 @@ class JobFuture(Future[T]):
     job: int
     owner: FutureOwner
 
+    # Of one moment, as `running` and `done` are, but without taking the lock for it.
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether nothing has become of it."""
+        return self._state is PENDING
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its job has been granted, and nothing else has become of it."""
+        return self._state is RUNNING
+
 
 class FutureOwner:
     """The futures of the jobs that were handed in one by one. See `runtime.master.JobOwner`."""
@@ -42,6 +58,7 @@ class FutureOwner:
         self._futures: dict[int, JobFuture[Any]] = {}
         self._trusted = trusted
         self._idle = threading.Condition()
+        self._n_waiting = 0
 
     def add(self, job: int, future: JobFuture[Any]) -> None:
         """Remember a future until its job is settled."""
@@ -81,14 +98,18 @@ class FutureOwner:
     def wait_until_idle(self, timeout_s: float | None = None) -> bool:
         """Wait until all jobs are settled; return whether they are."""
         with self._idle:
-            return self._idle.wait_for(lambda: not self._futures, timeout_s)
+            self._n_waiting += 1  # before the look: who drops the last future looks afterwards
+            try:
+                return self._idle.wait_for(lambda: not self._futures, timeout_s)
+            finally:
+                self._n_waiting -= 1
 
     def claim(self, job: int) -> bool:
         """Set a future running, unless it was cancelled first."""
         future = self._futures.get(job)
-        if future is None or future.running():
-            return future is not None
-        if _start(future):
+        if future is None:
+            return False
+        if future.is_running or _start(future):
             return True
         del self._futures[job]
         return False
@@ -105,26 +126,26 @@ class FutureOwner:
         """Fail a future because the master itself is gone."""
         try:
             future = self._futures.get(job)
-            if future is not None and (future.running() or _start(future)):
+            if future is not None and (future.is_running or _start(future)):
                 _give(future, None, error)
         finally:
             self._drop(job)
 
     def _drop(self, job: int) -> None:
         self._futures.pop(job, None)
-        if not self._futures:
+        if self._n_waiting and not self._futures:
             with self._idle:
                 self._idle.notify_all()
 
 
-def settle_future(future: Future[Any], ended: SettleJob, *, trusted: bool) -> None:
+def settle_future(future: JobFuture[Any], ended: SettleJob, *, trusted: bool) -> None:
     """Give a future what its job ended with, unless its owner has cancelled or filled it."""
     try:
-        if ended.verdict is Verdict.CANCELLED:
+        if ended.verdict is _CANCELLED:
             future.cancel()
-        if not future.running() and not _start(future):
+        if not future.is_running and not _start(future):
             return
-        if ended.verdict is Verdict.SUCCEEDED:
+        if ended.verdict is _SUCCEEDED:
             _give(future, *_result_of(ended, trusted=trusted))
         else:
             _give(future, None, job_error(ended, trusted=trusted))
@@ -132,9 +153,9 @@ def settle_future(future: Future[Any], ended: SettleJob, *, trusted: bool) -> No
         del future  # an error's traceback leads to this frame, and must not lead to its future
 
 
-def _start(future: Future[Any]) -> bool:
+def _start(future: JobFuture[Any]) -> bool:
     """Set a future running; if it was cancelled, tell those who wait for it, and return False."""
-    if future.done() and not future.cancelled():
+    if not future.is_pending and not future.cancelled():
         return False  # someone else has filled it, as they may
     return future.set_running_or_notify_cancel()
 

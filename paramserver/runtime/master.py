@@ -17,7 +17,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
-from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from paramserver.core.commands import (
@@ -259,10 +258,10 @@ class Master:
 
     def _turn(self) -> None:
         """Deliver all there is, then let the machine decide."""
-        inbox, machine = self._inbox, self._machine
+        inbox, machine, transport = self._inbox, self._machine, self._transport
         # First what has arrived: a result counts although its worker's death is known already.
         for _ in range(MESSAGES_A_TURN):
-            received = self._transport.receive()
+            received = transport.receive()
             if received is None:
                 break
             self._take_in(received)
@@ -270,13 +269,14 @@ class Master:
             event = inbox.popleft()
             if isinstance(event, _Question):
                 event.put_to(machine)
-            else:
-                self._perform(machine.handle(event))
-        if self._transport.take_disconnected():
+            elif commands := machine.handle(event):
+                self._perform(commands)
+        if transport.take_disconnected():
             self._probe_peers()
-        for reason, n in self._transport.take_counters().items():
-            self.counters[reason] += n
-        self._perform(machine.handle(Tick(self.clock())))
+        if dropped := transport.take_counters():
+            self.counters.update(dropped)
+        if commands := machine.handle(Tick(self.clock())):
+            self._perform(commands)
         if self._outboxes:
             for peer in self._outboxes.flush():
                 self._inbox.append(Disconnected(self.clock(), peer))
@@ -289,19 +289,22 @@ class Master:
         while settled:
             ended = settled.popleft()
             owner = owners.pop(ended.job, None)
-            if owner is not None:
-                self._tell(ended.job, partial(owner.settle, ended))
+            if owner is None:
+                continue
+            try:
+                owner.settle(ended)
+            except BaseException:  # noqa: BLE001 - a user's sys.exit() ends the callback, not us
+                self._owner_has_failed(ended.job)
 
-    def _tell(self, job: int, tell: Callable[[], None]) -> None:
-        try:
-            tell()
-        except BaseException:  # sys.exit() in a callback of a user ends the callback, not us
-            self.counters["owner_errors"] += 1
-            LOGGER.exception("What waited for job %d has failed.", job)
+    def _owner_has_failed(self, job: int) -> None:
+        """Note what an owner raised; from within the handler of that exception."""
+        self.counters["owner_errors"] += 1
+        LOGGER.exception("What waited for job %d has failed.", job)
 
     def _sleep(self) -> None:
-        deadline = self._machine.next_deadline()
-        timeout = None if deadline is None else max(0.0, deadline - self.clock())
+        timeout = self._machine.next_deadline()
+        if timeout is not None:
+            timeout = max(0.0, timeout - self.clock())
         if self._outboxes:
             timeout = RETRY_S if timeout is None else min(timeout, RETRY_S)
         self._is_asleep = True
@@ -351,11 +354,11 @@ class Master:
     def _claim(self, grants: tuple[JobGrant, ...]) -> tuple[JobGrant, ...]:
         """Leave out the jobs that their owners cancelled while they were queued."""
         unwanted = []
+        owners = self._owners
         for grant in grants:
-            if grant.attempt == 1:
-                owner = self._owners.get(grant.job)
-                if owner is not None and not owner.claim(grant.job):
-                    unwanted.append(grant.job)
+            job = grant.job
+            if grant.attempt == 1 and job in owners and not owners[job].claim(job):
+                unwanted.append(job)
         if not unwanted:
             return grants
         self._inbox.append(JobsWithdrawn(self.clock(), tuple(unwanted)))
@@ -402,7 +405,10 @@ class Master:
         """Tell those whose jobs nobody will settle any more. Who comes later sees `has_ended`."""
         owners, self._owners = self._owners, {}
         for job, owner in owners.items():
-            self._tell(job, partial(owner.break_off, job, problem))
+            try:
+                owner.break_off(job, problem)
+            except BaseException:  # noqa: BLE001 - as above
+                self._owner_has_failed(job)
 
     def _refuse_inbox(self) -> None:
         """Answer questions that came too late; events that came too late change nothing."""

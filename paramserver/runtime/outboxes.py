@@ -12,6 +12,7 @@ from typing import Final
 from paramserver.protocol.messages import Buffer
 from paramserver.transport.base import MasterTransport, Sent
 
+_TAKEN: Final = Sent.TAKEN
 OUTBOX_MESSAGES: Final = 10_000
 """Messages kept for one peer."""
 
@@ -40,7 +41,7 @@ class Outboxes:
         waiting = self._waiting.get(peer)
         if waiting is None:
             sent = self._transport.send(peer, frames)
-            if sent is Sent.TAKEN:
+            if sent is _TAKEN:
                 return True
             if sent is Sent.GONE:
                 return False

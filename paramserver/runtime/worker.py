@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from paramserver.core.commands import DeliverReply, Exit, Say, StartJob, WorkerCommand
 from paramserver.core.events import (
@@ -42,6 +42,9 @@ from paramserver.runtime.lifeline import ChildConfig
 from paramserver.runtime.release import release
 from paramserver.runtime.scratch import read_nonce
 from paramserver.transport.base import Sent, WorkerTransport
+
+_TAKEN: Final = Sent.TAKEN
+_OK: Final = Outcome.OK
 
 ATTEND_S = 0.02
 """A job that runs longer than this gets the attendant's service."""
@@ -159,7 +162,7 @@ class Worker:
                 context = _Context(self, grant)
                 value = job_context.run_in(context, fn, args, kwargs)
                 payload = self._encode_result(fn, value)
-                outcome = Outcome.OK
+                outcome = _OK
                 del value
             except job_context.LostInput as lost:
                 outcome, detail = Outcome.LOST_INPUT, lost.index
@@ -207,7 +210,7 @@ class Worker:
             self._exit = Exit(77, failure)
             return
         while self._unsent:
-            if transport.send(self._unsent[0]) is not Sent.TAKEN:
+            if transport.send(self._unsent[0]) is not _TAKEN:
                 self._retry_s = min(2 * self._retry_s, RETRY_MAX_S)
                 break
             self._retry_s = RETRY_S
@@ -229,12 +232,12 @@ class Worker:
     def _perform(self, commands: list[WorkerCommand]) -> None:
         for command in commands:
             match command:
-                case Say(envelope, message):
-                    frames = codec.encode(envelope, message)
-                    if self._unsent or self._transport.send(frames) is not Sent.TAKEN:
+                case Say():
+                    frames = codec.encode(command.envelope, command.message)
+                    if self._unsent or self._transport.send(frames) is not _TAKEN:
                         self._unsent.append(frames)
-                case StartJob(grant):
-                    self._start = grant
+                case StartJob():
+                    self._start = command.grant
                 case DeliverReply():
                     self._replies[command.call] = command
                 case Exit():
@@ -346,13 +349,14 @@ class _Context:
     """The context of one attempt."""
 
     def __init__(self, worker: Worker, grant: JobGrant) -> None:
+        config = worker.config
         self._worker = worker
         self._inputs = grant.inputs
-        self.worker_id = worker.config.worker_id
+        self.worker_id = config.worker_id
         self.job = grant.job
         self.attempt = grant.attempt
-        self.scratch_fast = worker.config.scratch_fast or ""
-        self.scratch_disk = worker.config.scratch_disk or ""
+        self.scratch_fast = config.scratch_fast or ""
+        self.scratch_disk = config.scratch_disk or ""
         self.trusted = worker.trusted
 
     def function(self, name: str) -> Callable[..., Any]:

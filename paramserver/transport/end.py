@@ -10,9 +10,11 @@ import math
 import os
 import time
 from collections.abc import Callable
-from typing import Self
+from typing import Final, Self
 
 from paramserver.transport.bell import Bell
+
+_MAX_MS: Final = 2**31 - 1
 
 
 class End:
@@ -27,11 +29,13 @@ class End:
     def poll(self, timeout_s: float | None) -> None:
         """Wait until a message may be there, `wake` is called, or the time is over."""
         due_s = self._next_duty_s()
-        end_s = None if timeout_s is None else time.monotonic() + timeout_s
+        now_s = time.monotonic()
+        end_s = None if timeout_s is None else now_s + timeout_s
         if due_s is not None and (end_s is None or due_s < end_s):
             end_s = due_s
-        while self._poll_once(_ms_until(end_s)):
-            if end_s is not None and time.monotonic() >= end_s:
+        while self._poll_once(-1 if end_s is None else as_ms(end_s - now_s)):
+            now_s = time.monotonic()
+            if end_s is not None and now_s >= end_s:
                 break
         if due_s is not None and time.monotonic() >= due_s:
             self._do_duty()
@@ -77,8 +81,5 @@ def as_ms(timeout_s: float | None) -> int:
     """Round up to milliseconds, as poll(2) counts time; -1 for no end."""
     if timeout_s is None:
         return -1
-    return min(2**31 - 1, max(0, math.ceil(timeout_s * 1000.0)))
-
-
-def _ms_until(end_s: float | None) -> int:
-    return -1 if end_s is None else as_ms(end_s - time.monotonic())
+    ms = math.ceil(timeout_s * 1000.0)
+    return 0 if ms < 0 else ms if ms < _MAX_MS else _MAX_MS

@@ -80,7 +80,10 @@ def prefix(frames: Sequence[Buffer]) -> tuple[bytes, list[int]]:
         If there is nothing to send, too many frames, or one that is not contiguous.
     """
     if len(frames) == 1:
-        size = check_frame(frames[0])
+        frame = frames[0]
+        size = len(frame)
+        if type(frame) is not bytes or size > MAX_FRAME_BYTES:
+            size = check_frame(frame)
         if size:
             return _PAIR.pack(1, size), [size]
     check_some(frames)

@@ -20,6 +20,7 @@ from paramserver.protocol.messages import Buffer
 from paramserver.transport.base import Sent
 from paramserver.transport.frames import Assembler, prefix
 
+_TAKEN: Final = Sent.TAKEN
 SOCKET_BYTES: Final = 1024 * 1024
 """Room in the kernel for what the other side has not read, where the system allows so much."""
 JOINED_BYTES: Final = 64 * 1024
@@ -73,7 +74,7 @@ class Stream:
             return Sent.GONE
         if self.wants_room and not self.flush():
             return Sent.FULL
-        n_bytes = len(head) + (sizes[0] if len(sizes) == 1 else sum(sizes))
+        n_bytes = len(head) + sum(sizes)
         pieces: list[Buffer]
         if n_bytes <= JOINED_BYTES:
             pieces = [b"".join((head, *frames))]
@@ -84,7 +85,7 @@ class Stream:
             ]
         n_sent = self._write(pieces)
         if n_sent == n_bytes:
-            return Sent.TAKEN
+            return _TAKEN
         if not self.is_open:
             return Sent.GONE
         self.wants_room = True

@@ -9,8 +9,9 @@ from __future__ import annotations
 import select
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from paramserver.errors import ConfigError
 from paramserver.protocol.messages import Buffer
@@ -19,32 +20,38 @@ from paramserver.transport.base import Sent
 from paramserver.transport.end import End, as_ms
 from paramserver.transport.stream import Stream
 
+T = TypeVar("T")
+
 _ROOM_BYTES: Final = 256 * 1024
 
 
-class UnixEnd(End):
-    """What both ends share: poll(2), and the memory that is received into."""
+class UnixEnd(End, Generic[T]):
+    """What both ends share: poll(2), the memory that is received into, and what has come."""
 
     def __init__(self) -> None:
         super().__init__()
         self._poller = select.poll()
-        self._poller.register(self._bell.fileno(), select.POLLIN)
+        self._bell_fd = self._bell.fileno()
+        self._poller.register(self._bell_fd, select.POLLIN)
+        self._inbox: deque[T] = deque()
+        self._has_looked = False
+        """The sockets have been read since `receive` found nothing."""
         self._room = memoryview(bytearray(_ROOM_BYTES))
 
     def _poll_once(self, timeout_ms: int) -> bool:
-        found = self._poller.poll(timeout_ms)
+        found = self._poller.poll(0 if self._inbox else timeout_ms)
+        self._has_looked = True
         only_watched = bool(found)
         for fd, events in found:
-            watched = self._watched.get(fd)
-            if watched is not None:
-                watched()
+            if fd in self._watched:
+                self._watched[fd]()
                 continue
             only_watched = False
-            if fd == self._bell.fileno():
+            if fd == self._bell_fd:
                 self._bell.clear()
             else:
                 self._on_ready(fd, events)
-        return only_watched
+        return only_watched and not self._inbox
 
     def _on_ready(self, fd: int, events: int) -> None:
         raise NotImplementedError

@@ -19,7 +19,6 @@ import select
 import socket
 import struct
 import time
-from collections import deque
 from collections.abc import Sequence
 from typing import Final, Self
 
@@ -37,12 +36,13 @@ STOPPED_S: Final = 3.0
 """A process that has been stopped for so long is treated as one that has hung up."""
 
 _LOOK_EVERY_S: Final = 1.0
+_POLLOUT: Final = select.POLLOUT
 _BACKLOG: Final = 1024
 _CREDENTIALS: Final = struct.Struct("=iII")
 """`struct ucred` of unix(7): process, user, group."""
 
 
-class UnixMasterTransport(UnixEnd, MasterTransport):
+class UnixMasterTransport(UnixEnd[Received], MasterTransport):
     """The master's end: a listening socket and its connections. Made by `bind`.
 
     Attributes
@@ -62,9 +62,6 @@ class UnixMasterTransport(UnixEnd, MasterTransport):
         self._peers: dict[bytes, _Peer] = {}
         self._by_fd: dict[int, _Peer] = {}
         self._n_accepted = 0
-        self._inbox: deque[Received] = deque()
-        self._has_looked = False
-        """The sockets have been read since `receive` found nothing."""
         self._disconnected = False
         self._dropped: dict[str, int] = {}
         self._look_at_s = time.monotonic() + _LOOK_EVERY_S
@@ -146,20 +143,15 @@ class UnixMasterTransport(UnixEnd, MasterTransport):
 
     # --- connections -----------------------------------------------------------------------------
 
-    def _poll_once(self, timeout_ms: int) -> bool:
-        only_watched = super()._poll_once(0 if self._inbox else timeout_ms)
-        self._has_looked = True
-        return only_watched and not self._inbox
-
     def _on_ready(self, fd: int, events: int) -> None:
         peer = self._by_fd.get(fd)
         if peer is None:
             if fd == self._listener.fileno():
                 self._accept()
             return  # else it was dropped by what was ready before it
-        if events & select.POLLOUT:
+        if events & _POLLOUT:
             self._flush_to(peer.stream)
-        if events & ~select.POLLOUT:
+        if events & ~_POLLOUT:
             self._read(peer)
 
     def _read(self, peer: _Peer) -> None:
@@ -211,7 +203,8 @@ class UnixMasterTransport(UnixEnd, MasterTransport):
     # --- duties ----------------------------------------------------------------------------------
 
     def _next_duty_s(self) -> float | None:
-        return min(self._look_at_s, self._scarcity.look_at_s)
+        look_at_s = self._scarcity.look_at_s
+        return look_at_s if look_at_s < self._look_at_s else self._look_at_s
 
     def _do_duty(self) -> None:
         now_s = time.monotonic()

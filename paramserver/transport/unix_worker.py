@@ -10,7 +10,6 @@ import errno
 import select
 import socket
 import time
-from collections import deque
 from collections.abc import Sequence
 from typing import Final, Self
 
@@ -24,11 +23,12 @@ from paramserver.transport.unix_end import UnixEnd, private_path
 DIAL_S: Final = (0.05, 1.0)
 """How soon a master that is not there is dialled again: first, and at the longest."""
 
+_POLLOUT: Final = select.POLLOUT
 _NOBODY: Final = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN})
 """What `connect` says where there is no master, or one that is too busy to accept."""
 
 
-class UnixWorkerTransport(UnixEnd, WorkerTransport):
+class UnixWorkerTransport(UnixEnd[Sequence[Buffer]], WorkerTransport):
     """The worker's end. Made by `connect`; it connects again by itself, in `poll`."""
 
     def __init__(self, path: str) -> None:
@@ -36,8 +36,6 @@ class UnixWorkerTransport(UnixEnd, WorkerTransport):
         self.trusted = True
         self._path = path
         self._stream: Stream | None = None
-        self._inbox: deque[Sequence[Buffer]] = deque()
-        self._has_looked = False
         self._reconnected = False
         self._failure = ""
         self._wait_s = DIAL_S[0]
@@ -99,18 +97,13 @@ class UnixWorkerTransport(UnixEnd, WorkerTransport):
 
     # --- the connection --------------------------------------------------------------------------
 
-    def _poll_once(self, timeout_ms: int) -> bool:
-        only_watched = super()._poll_once(0 if self._inbox else timeout_ms)
-        self._has_looked = True
-        return only_watched and not self._inbox
-
     def _on_ready(self, fd: int, events: int) -> None:
         stream = self._stream
         if stream is None or fd != stream.fd:
             return
-        if events & select.POLLOUT:
+        if events & _POLLOUT:
             self._flush_to(stream)
-        if events & ~select.POLLOUT:
+        if events & ~_POLLOUT:
             self._read(stream)
 
     def _read(self, stream: Stream) -> None:

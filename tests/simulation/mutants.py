@@ -83,7 +83,7 @@ MUTANTS = [
         "hung",
         "link.py",
         "            self._early[seq] = message\n",
-        "            self._received = seq\n            return (message,)\n",
+        "            self.ack = seq\n            return (message,)\n",
     ),
     Mutant(
         "nothing is ever sent again",
@@ -235,7 +235,7 @@ MUTANTS = [
         "cancelled jobs are granted all the same",
         "run though cancelled",
         "ready_queue.py",
-        "                if queue[0].state is JobState.READY:\n",
+        "                if queue[0].state is _READY:\n",
         "                if True:\n",
     ),
     Mutant(
