@@ -139,8 +139,8 @@ def _figures(run: RunRecord) -> Iterator[tuple[str, object, str]]:
         yield unit, f"{summary.get(unit) or last.unit:,}", f"{epochs:,.4g} epochs"
     if wall_s and epochs:
         yield "speed", f"{epochs * run.started.n_examples / wall_s:,.0f}", "examples a second"
-    if summary.get("speedup"):
-        yield "scikit-learn", f"{1 / summary['speedup']:.2g}×", "as fast, in one process"
+    if summary.get("speedup") and summary.get("baseline"):
+        yield "scikit-learn", _seconds(summary["baseline"]["wall_s"]), "to the same score"
 
 
 # --- how it went ----------------------------------------------------------------------------------
@@ -255,17 +255,9 @@ def _workers(run: RunRecord) -> str:
     lives += [WorkerRecord(name, 0) for name in by_worker if name not in known]
     if not lives:
         return ""
-    lost = sum(life.end.startswith("lost") for life in lives)
-    about = (
-        "All were there from the beginning to the end."
-        if not any(life.end or life.joined_s is not None for life in lives)
-        else "A line is one life of a worker: a process that comes back begins another one."
-    )
-    if lost:
-        about += f" {_count(lost, 'life', 'lives')} ended by a loss; others did that work again."
     names = ["worker", "host", "pid", "jobs ended", "from", "to"]
     if by_worker:
-        names += ["updates", "mean staleness", "p95", "staleness, all its lives together"]
+        names += ["updates", "mean", "p95", "staleness"]
     all_counts = {value: 1 for stale in by_worker.values() for value in _counts(stale)}
     bins, width = binned(all_counts)
     seen: set[str] = set()
@@ -279,7 +271,21 @@ def _workers(run: RunRecord) -> str:
         rows.append(row)
     if len(lives) > WORKERS_MAX:
         rows.append([f"and {len(lives) - WORKERS_MAX} more", *[""] * (len(names) - 1)])
-    return section("Workers", about, table(names, rows, left=(0, 1)))
+    return section("Workers", _about_lives(lives), table(names, rows, left=(0, 1, 9)))
+
+
+def _about_lives(lives: Sequence[WorkerRecord]) -> str:
+    """Say how to read the table of workers."""
+    if not any(life.end or life.joined_s is not None for life in lives):
+        return "All were there from the beginning to the end."
+    lost = sum(life.end.startswith("lost") for life in lives)
+    about = (
+        "A line is one life of a worker: a process that comes back begins another one. Times count "
+        "from the start of the run, with what came before the training."
+    )
+    if lost:
+        about += f" {_count(lost, 'life', 'lives')} ended by a loss; others did that work again."
+    return about
 
 
 def _life_cells(life: WorkerRecord) -> list[object]:
@@ -292,7 +298,7 @@ def _life_cells(life: WorkerRecord) -> list[object]:
         life.worker_id,
         life.host,
         "" if life.pid is None else life.pid,
-        "" if life.n_ended is None else f"{life.n_ended:,}",
+        "" if life.n_ended is None or life.gone_s is not None else f"{life.n_ended:,}",
         begin,
         end,
     ]
