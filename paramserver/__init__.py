@@ -10,6 +10,10 @@ Map-reduce
 Models
     `Linear`, `Softmax` and `MLP`; `SklearnLearner` makes a learner of an estimator of
     scikit-learn, `FunctionLearner` of a function.
+Estimators
+    `DistributedSGDClassifier`, `DistributedSGDRegressor`, `DistributedMLPClassifier` and
+    `DistributedMLPRegressor` are those of scikit-learn, trained on all cores; `AveragedEstimator`
+    does the same for anything that has `partial_fit`.
 Training
     `fit` trains a learner on a cluster, by `Averaging` or `AsyncSGD`, and returns a
     `TrainingResult`. `Checkpoints` keep it across the death of the master; `EarlyStopping`,
@@ -24,6 +28,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paramserver.cluster import Cluster as Cluster
     from paramserver.cluster import LocalCluster as LocalCluster
+    from paramserver.estimators.averaged import AveragedEstimator as AveragedEstimator
+    from paramserver.estimators.layers import DistributedMLPClassifier as DistributedMLPClassifier
+    from paramserver.estimators.layers import DistributedMLPRegressor as DistributedMLPRegressor
+    from paramserver.estimators.linear import DistributedSGDClassifier as DistributedSGDClassifier
+    from paramserver.estimators.linear import DistributedSGDRegressor as DistributedSGDRegressor
     from paramserver.joblib_backend import register_joblib as register_joblib
     from paramserver.mapreduce.result import MapReduceResult as MapReduceResult
     from paramserver.mapreduce.run import MapReduce as MapReduce
@@ -55,6 +64,11 @@ _HOMES = {
     "MLP": "paramserver.models.mlp",
     "SklearnLearner": "paramserver.models.adapter",
     "FunctionLearner": "paramserver.models.function",
+    "DistributedSGDClassifier": "paramserver.estimators.linear",
+    "DistributedSGDRegressor": "paramserver.estimators.linear",
+    "DistributedMLPClassifier": "paramserver.estimators.layers",
+    "DistributedMLPRegressor": "paramserver.estimators.layers",
+    "AveragedEstimator": "paramserver.estimators.averaged",
     "fit": "paramserver.observe.fit",
     "load_model": "paramserver.observe.trained_model",
     "Averaging": "paramserver.training.modes",

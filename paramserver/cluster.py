@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from paramserver.core.jobs import JobOptions
 from paramserver.core.master import MasterMachine
@@ -422,6 +422,22 @@ class Cluster(JobExecutor):
         if is_ctrl_c and self._master.is_own_process and not self._parts.is_closed:
             self._parts.give_up()  # nobody wants to wait
         self.shutdown(wait=True)
+
+    # --- copies -----------------------------------------------------------------------------------
+    # A cluster is a parameter of estimators, which are cloned, copied and pickled: there is one of
+    # it, and elsewhere there is none.
+
+    def __sklearn_clone__(self) -> Self:
+        return self
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:  # type: ignore[override]
+        return type(None), ()
 
     # --- how it looks -----------------------------------------------------------------------------
 

@@ -25,6 +25,11 @@ SHOWN = {
     ],
     "executor": [r"^killed worker", r"^539,777 primes below 8,000,000 .* workers lost: 1$"],
     "grid_search": [r"^killed worker", r"^alpha 0\.001 +93\.\d% .* <- best$", r"on the way: 1$"],
+    "estimator": [
+        r"^accuracy 0\.9",
+        r" rounds, loss 0\.",
+        r"^the stock estimator: SGDClassifier\(",
+    ],
     "large_csv": [
         r"^prices\.csv: 1\d MB$",
         r"^160,000 rows .* 40,000 held out",

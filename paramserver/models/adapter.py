@@ -133,6 +133,8 @@ class SklearnLearner:
 
     def local_epoch(self, w: FloatVector, epoch: Epoch, lr: float) -> None:
         """Call `partial_fit` once, with all rows of the pass in its order; `lr` is not used."""
+        from sklearn import config_context
+
         rows = epoch.rows
         model = self._at(w, epoch.number, rows.n)
         keywords: dict[str, Any] = {} if self.classes is None else {"classes": self.classes}
@@ -141,7 +143,8 @@ class SklearnLearner:
                 name = type(model).__name__
                 _refuse(f"partial_fit of {name} takes no weights of rows.", name)
             keywords["sample_weight"] = rows.weight[epoch.order]
-        model.partial_fit(rows.X[epoch.order], rows.y[epoch.order], **keywords)
+        with config_context(assume_finite=True, skip_parameter_validation=True):  # seen before
+            model.partial_fit(rows.X[epoch.order], rows.y[epoch.order], **keywords)
         arrays = _arrays(model, self._paths)
         np.concatenate([array.ravel() for array in arrays], out=w, casting="same_kind")
 
@@ -201,15 +204,15 @@ class SklearnLearner:
         if "hidden_layer_sizes" in known:
             settings["learning_rate_init"] = NO_STEP
         model.set_params(**settings)
-        return self._taste(model)
+        return self._taste(model, self.dtype.name)
 
-    def _taste(self, model: Any) -> Any:
+    def _taste(self, model: Any, dtype_name: str) -> Any:
         """Let an estimator see a few made-up rows, so that its arrays are there."""
         n = 2 if self.classes is None else len(self.classes)
         size = model.get_params(deep=False).get("batch_size")
         if isinstance(size, int):  # of fewer rows than that it would warn
             n = max(n, size)
-        X = np.random.default_rng(0).standard_normal((n, self.n_features)).astype(self.dtype_name)
+        X = np.random.default_rng(0).standard_normal((n, self.n_features)).astype(dtype_name)
         if self.classes is None:
             return model.partial_fit(X, np.linspace(0.0, 1.0, n))
         return model.partial_fit(X, np.resize(self.classes, n), classes=self.classes)
@@ -219,12 +222,19 @@ class SklearnLearner:
         """A fitted estimator, whose arrays are overwritten before it is used."""
         from sklearn.base import clone
 
-        return self._taste(clone(self.estimator))
+        model = self._taste(clone(self.estimator), self.dtype_name)
+        # Rows come as wide as the weights: a part of these may be wider than the rows were meant.
+        dtypes = {array.dtype for array in _arrays(model, self._paths_in(model))}
+        if len(dtypes) > 1:
+            return self._taste(clone(self.estimator), np.result_type(*dtypes).name)
+        return model
 
     @cached_property
     def _paths(self) -> tuple[tuple[Any, ...], ...]:
         """Where the arrays are: (attribute,), (list, number) or ("_optimizer", moments, number)."""
-        model = self._template
+        return self._paths_in(self._template)
+
+    def _paths_in(self, model: Any) -> tuple[tuple[Any, ...], ...]:
         names = self.attributes
         if not names:
             names = next((pair for pair in KNOWN if hasattr(model, pair[0])), ())

@@ -1,0 +1,1 @@
+"""The scikit-learn front: estimators that train on a cluster."""

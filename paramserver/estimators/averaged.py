@@ -1,0 +1,243 @@
+"""Any estimator of scikit-learn that has `partial_fit`, trained in partitions and averaged.
+
+Rule 1: the estimator that was given is cloned, never changed; `estimator_` is the fitted one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import MetaEstimatorMixin, is_classifier
+from sklearn.utils import get_tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from paramserver.estimators.base import DistributedEstimator
+from paramserver.estimators.watching import Watching
+from paramserver.models.adapter import SklearnLearner
+from paramserver.training.learner import Batch
+
+
+def _own_has(name: str) -> Any:
+    def check(self: AveragedEstimator) -> bool:
+        getattr(getattr(self, "estimator_", self.estimator), name)
+        return True
+
+    return available_if(check)
+
+
+class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
+    """Train an estimator on partitions of the rows, and average what it has learnt, round by round.
+
+    Parameters
+    ----------
+    estimator : estimator
+        With `partial_fit`, and with arrays whose average is a model again: `coef_` and
+        `intercept_`, `coefs_` and `intercepts_`, or those named.
+    max_iter : int, default=20
+        Rounds.
+    tol : float, optional
+        End when the loss (rate of errors, or half the mean squared error) has not fallen by so much
+        in `n_iter_no_change` rounds; by default all rounds are taken.
+    n_iter_no_change : int, default=5
+    attributes : tuple of str, optional
+        Names of the arrays to average.
+    random_state, verbose, warm_start, n_workers, n_partitions, cluster
+        As of `DistributedSGDClassifier`.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        Fitted; `to_sklearn` returns a copy.
+    classes_, n_iter_, loss_curve_, history_, n_features_in_, feature_names_in_
+        As of `DistributedSGDClassifier`.
+
+    Examples
+    --------
+    >>> import paramserver as ps
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import Perceptron
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = ps.AveragedEstimator(Perceptron(), n_partitions=2, max_iter=5, random_state=0)
+    >>> model.fit(X[:500], y[:500]).score(X[:500], y[:500]) > 0.9
+    True
+    """
+
+    classes_: Any
+    estimator_: Any
+    _weights: Any
+    _required_parameters = ("estimator",)
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        max_iter: int = 20,
+        tol: float | None = None,
+        n_iter_no_change: int = 5,
+        attributes: Any = None,
+        random_state: Any = None,
+        verbose: int = 0,
+        warm_start: bool = False,
+        n_workers: int | None = None,
+        n_partitions: int | None = None,
+        cluster: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.attributes = attributes
+        self.random_state = random_state
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.n_workers = n_workers
+        self.n_partitions = n_partitions
+        self.cluster = cluster
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        own = get_tags(self.estimator)
+        tags.estimator_type = own.estimator_type
+        tags.classifier_tags, tags.regressor_tags = own.classifier_tags, own.regressor_tags
+        tags.target_tags.required = True
+        tags.input_tags.sparse = own.input_tags.sparse
+        return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or table of shape (n, n_features)
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        self
+        """
+        goes_on = self.warm_start and hasattr(self, "estimator_")
+        watching = self._fit(X, y, sample_weight, self.max_iter, goes_on=goes_on)
+        self._warn_of_the_end(watching)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train for one round, from the weights there are.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        classes : array-like, optional
+            All labels that may come; needed by the first call of a classifier.
+
+        Returns
+        -------
+        self
+        """
+        goes_on = hasattr(self, "estimator_")
+        self._fit(X, y, sample_weight, 1, goes_on=goes_on, classes=classes, is_part=True)
+        return self
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        rounds: int,
+        *,
+        goes_on: bool,
+        classes: Any = None,
+        is_part: bool = False,
+    ) -> Watching:
+        has_classes = is_classifier(self.estimator)
+        reset = not (is_part and goes_on)
+        X, y, weight = self._rows(X, y, sample_weight, reset=reset, is_numeric=not has_classes)
+        if has_classes:
+            check_classification_targets(y)
+            if is_part:
+                from sklearn.utils.multiclass import _check_partial_fit_first_call
+
+                _check_partial_fit_first_call(self, classes)
+            else:
+                self.classes_ = np.unique(y)
+                if len(self.classes_) < 2:
+                    raise ValueError(
+                        "The number of classes has to be greater than one; got 1 class"
+                    )
+            unknown = np.setdiff1d(y, self.classes_)
+            if unknown.size:
+                raise ValueError(f"y has labels that classes has not: {unknown.tolist()}")
+            y = np.searchsorted(self.classes_, y)
+        numbers = np.arange(len(self.classes_)) if has_classes else None
+        learner = SklearnLearner(
+            self.estimator, X.shape[1], numbers, tuple(self.attributes or ()), X.dtype.name
+        )
+        tol = None if is_part else self.tol
+        watching = Watching(tol, self.n_iter_no_change, by_score=False, verbose=bool(self.verbose))
+        start = self._weights if goes_on and self._weights.size == learner.size else None
+        result = self._train(
+            learner,
+            Batch(X, y, weight),
+            self._place(X.shape[0]),
+            watching,
+            rounds=rounds,
+            seed=self._seed(),
+            start=start,
+        )
+        self._note_losses(goes_on=start is not None)
+        self._weights = result.weights
+        self.estimator_ = learner.to_sklearn(result.weights)
+        if has_classes:
+            relabel(self.estimator_, self.classes_)
+        return watching
+
+    def to_sklearn(self) -> Any:
+        """Return the stock estimator, fitted with these weights; it is yours."""
+        from copy import deepcopy
+
+        check_is_fitted(self)
+        model = deepcopy(self.estimator_)
+        if hasattr(self, "feature_names_in_"):
+            model.feature_names_in_ = self.feature_names_in_
+        return model
+
+    def predict(self, X: Any) -> Any:
+        """Return what the fitted estimator predicts for rows."""
+        check_is_fitted(self)
+        return self.estimator_.predict(self._checked(X))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the fitted estimator's own score."""
+        check_is_fitted(self)
+        return float(self.estimator_.score(self._checked(X), y, sample_weight=sample_weight))
+
+    @_own_has("decision_function")  # type: ignore[untyped-decorator]
+    def decision_function(self, X: Any) -> Any:
+        """Return the fitted estimator's outputs for rows."""
+        check_is_fitted(self)
+        return self.estimator_.decision_function(self._checked(X))
+
+    @_own_has("predict_proba")  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: Any) -> Any:
+        """Return the fitted estimator's probability of each class."""
+        check_is_fitted(self)
+        return self.estimator_.predict_proba(self._checked(X))
+
+    @_own_has("predict_log_proba")  # type: ignore[untyped-decorator]
+    def predict_log_proba(self, X: Any) -> Any:
+        """Return the logarithm of `predict_proba`."""
+        check_is_fitted(self)
+        return self.estimator_.predict_log_proba(self._checked(X))
+
+
+def relabel(model: Any, classes: Any) -> None:
+    """Let a classifier that was trained on class numbers answer with the labels themselves."""
+    model.classes_ = classes
+    if hasattr(model, "_label_binarizer"):
+        from sklearn.preprocessing import LabelBinarizer
+
+        model._label_binarizer = LabelBinarizer().fit(classes)

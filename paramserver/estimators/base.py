@@ -1,0 +1,166 @@
+"""What all estimators here have in common: a training, and what it leaves on the estimator.
+
+Rule 1: parameters are stored as they were given, and looked at in `fit` alone.
+Rule 2: what a fit ends with follows from data, parameters and `random_state` (for `mode="async"` in
+        several processes: but for the order in which gradients come).
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from paramserver.errors import ConfigError
+from paramserver.estimators.places import Place, choose_place
+from paramserver.estimators.watching import Watching
+from paramserver.training import session
+from paramserver.training.learner import Batch, Learner
+from paramserver.training.modes import AsyncSGD, Averaging, Mode
+from paramserver.training.result import History, TrainingResult
+from paramserver.training.vector import FloatVector
+
+MODES = ("avg", "async")
+
+
+class DistributedEstimator(BaseEstimator):
+    """An estimator that trains in partitions. See `DistributedSGDClassifier`."""
+
+    max_iter: int
+    tol: float | None
+    n_iter_no_change: int
+    verbose: int
+    random_state: Any
+    warm_start: bool
+    n_workers: int | None
+    n_partitions: int | None
+    cluster: Any
+
+    n_iter_: int
+    history_: History
+    loss_curve_: list[float]
+    n_features_in_: int
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # --- data -------------------------------------------------------------------------------------
+
+    def _rows(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, is_numeric: bool
+    ) -> tuple[Any, Any, npt.NDArray[Any] | None]:
+        """Return checked X, y and weights."""
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            order="C",
+            y_numeric=is_numeric,
+            reset=reset,
+        )
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(
+                sample_weight, X, dtype=X.dtype, ensure_non_negative=True
+            )
+            if not sample_weight.any():
+                raise ValueError("All sample weights are zero: there is nothing to learn from.")
+        return X, y, sample_weight
+
+    def _checked(self, X: Any) -> Any:
+        return validate_data(
+            self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
+        )
+
+    # --- training ---------------------------------------------------------------------------------
+
+    def _seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _place(self, n_rows: int) -> Place:
+        return choose_place(n_rows, self.n_workers, self.n_partitions, self.cluster)
+
+    def _check_mode(self) -> bool:
+        """Return whether gradients are pushed."""
+        mode = getattr(self, "mode", "avg")
+        if mode not in MODES:
+            raise ConfigError(f"mode is 'avg' or 'async', not {mode!r}.", field="mode", value=mode)
+        return bool(mode == "async")
+
+    def _train(
+        self,
+        learner: Learner,
+        rows: Batch,
+        place: Place,
+        watching: Watching,
+        *,
+        rounds: int,
+        seed: int,
+        start: FloatVector | None,
+        optimizer: str | None = None,
+        lr: float = 1.0,
+        batch_size: int = 32,
+        test: Batch | None = None,
+    ) -> TrainingResult:
+        """Train; leave on the estimator what all of them have."""
+        from threadpoolctl import threadpool_limits
+
+        p = place.n_partitions
+        mode: Mode
+        if optimizer is None:
+            mode = Averaging(rounds, n_partitions=p)
+        else:
+            mode = AsyncSGD(rounds, optimizer, n_partitions=p)
+        with threadpool_limits(1):  # as workers have: other numbers of threads give other bits
+            result = session.fit(
+                learner,
+                tuple(rows),
+                mode=mode,
+                cluster=place.cluster,
+                test=None if test is None else tuple(test),
+                batch_size=batch_size,
+                lr=lr,
+                seed=seed,
+                start=start,
+                callbacks=[watching],
+                in_step=True,
+            )
+        self.history_ = result.history
+        self.n_iter_ = watching.n_rounds
+        return result
+
+    def _note_losses(self, *, goes_on: bool) -> None:
+        """Append the losses of the rounds to those of the trainings before, or begin anew."""
+        before = getattr(self, "loss_curve_", []) if goes_on else []
+        self.loss_curve_ = [*before, *(told.train_loss for told in self.history_)]
+
+    def _warn_of_the_end(self, watching: Watching) -> None:
+        if self.tol is not None and not watching.has_converged:
+            warnings.warn(
+                f"Maximum number of iterations ({self.max_iter}) reached before convergence. "
+                "Consider increasing max_iter to improve the fit.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+
+def hold_out(rows: Batch, fraction: float, seed: int, *, stratify: bool) -> tuple[Batch, Batch]:
+    """Return rows to train on, and rows to validate by."""
+    from sklearn.model_selection import train_test_split
+
+    train, test = train_test_split(
+        np.arange(rows.n),
+        test_size=fraction,
+        random_state=seed,
+        stratify=rows.y if stratify else None,
+    )
+    return rows.take(train), rows.take(test)

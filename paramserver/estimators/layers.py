@@ -1,0 +1,421 @@
+"""`MLPClassifier` and `MLPRegressor`, trained in partitions.
+
+Rule 1: with ``mode="avg"`` each partition is trained by the stock estimator itself, and weights and
+        moments are averaged after each pass. With ``mode="async"`` gradients are pushed to a
+        parameter server, which holds the optimizer.
+Rule 2: what is fitted has the names and shapes of the stock estimator, and `to_sklearn` is one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from paramserver.errors import ConfigError
+from paramserver.estimators.averaged import relabel
+from paramserver.estimators.base import DistributedEstimator, hold_out
+from paramserver.estimators.learners import StockLayers
+from paramserver.estimators.places import Place
+from paramserver.estimators.watching import Watching
+from paramserver.models.mlp import MLP
+from paramserver.training.learner import Batch
+from paramserver.training.vector import FloatVector
+
+_SHARED = (
+    "hidden_layer_sizes",
+    "activation",
+    "solver",
+    "alpha",
+    "batch_size",
+    "learning_rate",
+    "learning_rate_init",
+    "power_t",
+    "momentum",
+    "nesterovs_momentum",
+    "beta_1",
+    "beta_2",
+    "epsilon",
+)
+"""Parameters that the stock estimator is given as they are."""
+_FITTED = ("coefs_", "intercepts_", "n_layers_", "n_outputs_", "out_activation_")
+
+
+class _Layers(DistributedEstimator):
+    """What both have in common."""
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        random_state: Any = None,
+        tol: float | None = 1e-4,
+        verbose: int = 0,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+        mode: str = "avg",
+        n_workers: int | None = None,
+        n_partitions: int | None = None,
+        cluster: Any = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.mode = mode
+        self.n_workers = n_workers
+        self.n_partitions = n_partitions
+        self.cluster = cluster
+
+    classes_: Any
+    coefs_: list[Any]
+    intercepts_: list[Any]
+    _weights: Any
+
+    def _stock(self) -> Any:
+        """Return the stock estimator with these parameters, not fitted."""
+        raise NotImplementedError
+
+    def _fit(
+        self, rows: Batch, n_classes: int, *, rounds: int, goes_on: bool, counts_on: bool
+    ) -> Watching:
+        """Train; leave the fitted attributes. See `_LinearSGD._fit`."""
+        is_async = self._check_mode()
+        if self.solver not in ("adam", "sgd"):
+            raise ConfigError(
+                f"solver is 'adam' or 'sgd', not {self.solver!r}: others do not go by passes.",
+                field="solver",
+                value=self.solver,
+            )
+        seed = self._seed()
+        test = None
+        if self.early_stopping and not counts_on:
+            rows, test = hold_out(rows, self.validation_fraction, seed, stratify=n_classes > 0)
+        place = self._place(rows.n)
+        tol = None if counts_on else self.tol
+        watching = Watching(
+            tol, self.n_iter_no_change + 1, by_score=test is not None, verbose=bool(self.verbose)
+        )
+        size = self._size_of_batches(rows.n, place)
+        passes_before = self.n_iter_ if goes_on and counts_on else 0
+        learner: Any
+        how: dict[str, Any] = {}
+        start: FloatVector | None = None
+        if is_async:
+            # As in the stock estimator: a batch's mean loss is by the sum of its weights.
+            mean_weight = 1.0 if rows.weight is None else float(rows.weight.mean())
+            if rows.weight is not None:
+                rows = rows._replace(weight=rows.weight / rows.weight.dtype.type(mean_weight))
+            learner = self._gradients(rows, n_classes, size * mean_weight)
+            how = {"optimizer": self._optimizer(), "lr": self.learning_rate_init}
+            how["batch_size"] = size
+            start = self._pack_async(n_classes) if goes_on else None
+        else:
+            learner = self._averages(rows, n_classes, size, place, passes_before)
+            start = self._pack(learner, keeps_moments=counts_on) if goes_on else None
+        result = self._train(
+            learner, rows, place, watching, rounds=rounds, seed=seed, start=start, test=test, **how
+        )
+        self.n_iter_ += passes_before
+        self._note_losses(goes_on=goes_on)
+        self._weights = None if is_async else result.weights
+        model = learner.to_sklearn(result.weights)
+        for name in _FITTED:
+            setattr(self, name, getattr(model, name))
+        self.loss_ = self.loss_curve_[-1]
+        self.t_ = self.n_iter_ * -(-rows.n // place.n_partitions)
+        return watching
+
+    def _size_of_batches(self, n_rows: int, place: Place) -> int:
+        """Return how many rows a step takes; no partition has fewer."""
+        smallest = n_rows // place.n_partitions
+        if self.batch_size == "auto":
+            return min(200, smallest)
+        if not isinstance(self.batch_size, (int, np.integer)) or self.batch_size < 1:
+            raise ConfigError(
+                f"batch_size is 'auto' or a whole number above 0, not {self.batch_size!r}.",
+                field="batch_size",
+                value=self.batch_size,
+            )
+        return min(int(self.batch_size), smallest)
+
+    def _averages(
+        self, rows: Batch, n_classes: int, size: int, place: Place, passes_before: int
+    ) -> StockLayers:
+        stock = self._stock()
+        stock.set_params(batch_size=size)
+        weighs = "sample_weight" in inspect.signature(stock.partial_fit).parameters
+        if rows.weight is not None and not weighs:
+            raise ValueError("sample_weight of layers needs scikit-learn 1.7 or later.")
+        n_each = -(-rows.n // place.n_partitions)
+        return StockLayers(
+            stock,
+            rows.X.shape[1],
+            np.arange(n_classes) if n_classes else None,
+            (),
+            rows.X.dtype.name,
+            passes_before * n_each,
+            passes_before * -(-n_each // size),
+        )
+
+    def _gradients(self, rows: Batch, n_classes: int, size: float) -> MLP:
+        stock = self._stock()
+        stock._validate_params()
+        hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)).tolist()
+        if self.learning_rate != "constant":
+            raise ConfigError(
+                "mode='async' takes steps of one size (learning_rate='constant'), not "
+                f"{self.learning_rate!r}.",
+                field="learning_rate",
+                value=self.learning_rate,
+            )
+        return MLP(
+            rows.X.shape[1],
+            n_classes,
+            tuple(hidden),
+            self.activation,
+            self.alpha / size,  # the stock estimator divides it by the weights of a batch
+            rows.X.dtype.name,
+        )
+
+    def _optimizer(self) -> str:
+        """Return what the parameter server steps by."""
+        defaults = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
+        if self.solver == "adam":
+            if any(getattr(self, name) != value for name, value in defaults.items()):
+                raise ConfigError(
+                    f"mode='async' has Adam with {defaults} alone.", field="beta_1", value=None
+                )
+            return "adam"
+        if self.momentum == 0:
+            return "sgd"
+        if self.momentum != 0.9:
+            raise ConfigError(
+                f"mode='async' has the momentum 0.9 or 0, not {self.momentum}.",
+                field="momentum",
+                value=self.momentum,
+            )
+        return "nesterov" if self.nesterovs_momentum else "momentum"
+
+    def _pack(self, learner: StockLayers, *, keeps_moments: bool) -> FloatVector:
+        """Return the weights there are, and the moments, as the learner has them."""
+        if keeps_moments and self._weights is not None and self._weights.size == learner.size:
+            return np.asarray(self._weights)
+        parts = [array.ravel() for array in (*self.coefs_, *self.intercepts_)]
+        packed: FloatVector = np.zeros(learner.size, learner.dtype)
+        flat = np.concatenate(parts)
+        packed[: flat.size] = flat
+        return packed
+
+    def _pack_async(self, n_classes: int) -> FloatVector:
+        """Return the weights there are, layer by layer; two classes have an output each here."""
+        layers = list(zip(self.coefs_, self.intercepts_, strict=True))
+        if n_classes == 2:
+            coef, intercept = layers[-1]
+            layers[-1] = (
+                np.hstack([-0.5 * coef, 0.5 * coef]),
+                np.hstack([-0.5 * intercept, 0.5 * intercept]),
+            )
+        packed: FloatVector = np.concatenate([part.ravel() for layer in layers for part in layer])
+        return packed
+
+    def _fits(self, X: Any, n_outputs: int) -> bool:
+        """Say whether the weights there are are for such rows."""
+        hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)).tolist()
+        widths = [X.shape[1], *hidden, n_outputs]
+        there = [self.coefs_[0].shape[0], *(coef.shape[1] for coef in self.coefs_)]
+        return there == widths
+
+    def to_sklearn(self) -> Any:
+        """Return the stock estimator, fitted with these weights; it is yours."""
+        check_is_fitted(self)
+        model = self._stock()
+        for name in (*_FITTED, "n_iter_", "t_", "loss_", "loss_curve_"):
+            value = getattr(self, name)
+            copied = [np.array(v) for v in value] if name in _FITTED[:2] else value
+            setattr(model, name, copied)
+        model.best_loss_, model._no_improvement_count = min(self.loss_curve_), 0
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self, name):
+                setattr(model, name, getattr(self, name))
+        return model
+
+    def _without_names(self) -> Any:
+        model = self.to_sklearn()
+        vars(model).pop("feature_names_in_", None)
+        return model
+
+    def predict(self, X: Any) -> Any:
+        """Return what is predicted for each row: a class, or a number."""
+        check_is_fitted(self)
+        return self._without_names().predict(self._checked(X))
+
+
+class DistributedMLPClassifier(ClassifierMixin, _Layers):
+    """`MLPClassifier` of scikit-learn, trained on all cores or on a cluster.
+
+    Parameters
+    ----------
+    hidden_layer_sizes, activation, alpha, learning_rate, learning_rate_init, power_t, tol, \
+verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction, beta_1, \
+beta_2, epsilon, n_iter_no_change
+        As there. ``mode="async"`` has relu and tanh, and steps of one size. With early stopping the
+        last weights are kept, not the best.
+    solver : {"adam", "sgd"}, default="adam"
+    batch_size : int or "auto"
+        As there, in each partition.
+    max_iter : int, default=200
+        Rounds (passes of all partitions, then an average), or epochs of ``mode="async"``.
+    random_state, mode, n_workers, n_partitions, cluster
+        As of `DistributedSGDClassifier`.
+
+    Attributes
+    ----------
+    coefs_, intercepts_, classes_, n_iter_, t_, n_layers_, n_outputs_, out_activation_, loss_, \
+loss_curve_, n_features_in_, feature_names_in_
+        As there.
+    history_ : History
+        A table of the rounds, with times and scores.
+
+    Examples
+    --------
+    >>> import paramserver as ps
+    >>> from sklearn.datasets import load_digits
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = ps.DistributedMLPClassifier((32,), learning_rate_init=0.01, random_state=0)
+    >>> model.fit(X[:900] / 16, y[:900]).score(X[900:] / 16, y[900:]) > 0.9
+    True
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train; see `DistributedSGDClassifier.fit`."""
+        goes_on = self.warm_start and hasattr(self, "coefs_")
+        X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=False)
+        check_classification_targets(y)
+        classes = np.unique(y)
+        if len(classes) < 2:
+            raise ValueError(
+                f"The number of classes has to be greater than one; got {len(classes)} class"
+            )
+        if goes_on and not np.array_equal(classes, self.classes_):
+            raise ValueError("warm_start=True needs the same classes as before.")
+        self.classes_ = classes
+        n_outputs = len(classes) if len(classes) > 2 else 1
+        goes_on = goes_on and self._fits(X, n_outputs)
+        rows = Batch(X, np.searchsorted(classes, y), weight)
+        watching = self._fit(
+            rows, len(classes), rounds=self.max_iter, goes_on=goes_on, counts_on=False
+        )
+        self._warn_of_the_end(watching)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train for one round; see `DistributedSGDClassifier.partial_fit`."""
+        is_first = not hasattr(self, "coefs_")
+        X, y, weight = self._rows(X, y, sample_weight, reset=is_first, is_numeric=False)
+        check_classification_targets(y)
+        _check_partial_fit_first_call(self, classes)
+        unknown = np.setdiff1d(y, self.classes_)
+        if unknown.size:
+            raise ValueError(f"y has labels that classes has not: {unknown.tolist()}")
+        rows = Batch(X, np.searchsorted(self.classes_, y), weight)
+        self._fit(rows, len(self.classes_), rounds=1, goes_on=not is_first, counts_on=True)
+        return self
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return the probability of each class."""
+        check_is_fitted(self)
+        return self._without_names().predict_proba(self._checked(X))
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Return the logarithm of `predict_proba`."""
+        return np.log(self.predict_proba(X))
+
+    def to_sklearn(self) -> Any:
+        """Return an `MLPClassifier`, fitted with these weights; it is yours."""
+        from sklearn.preprocessing import LabelBinarizer
+
+        model = super().to_sklearn()
+        model._label_binarizer = LabelBinarizer()
+        relabel(model, self.classes_)
+        return model
+
+    def _stock(self) -> Any:
+        from sklearn.neural_network import MLPClassifier
+
+        return MLPClassifier(**{name: getattr(self, name) for name in _SHARED})
+
+
+class DistributedMLPRegressor(RegressorMixin, _Layers):
+    """`MLPRegressor` of scikit-learn, trained on all cores or on a cluster.
+
+    Parameters and attributes are those of `DistributedMLPClassifier`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import paramserver as ps
+    >>> X = np.random.default_rng(0).standard_normal((400, 2))
+    >>> model = ps.DistributedMLPRegressor((16,), learning_rate_init=0.01, random_state=0)
+    >>> model.fit(X, X[:, 0] * X[:, 1]).score(X, X[:, 0] * X[:, 1]) > 0.9
+    True
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train; see `DistributedSGDClassifier.fit`."""
+        goes_on = self.warm_start and hasattr(self, "coefs_")
+        X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=True)
+        rows = Batch(X, y.astype(X.dtype, copy=False), weight)
+        goes_on = goes_on and self._fits(X, 1)
+        watching = self._fit(rows, 0, rounds=self.max_iter, goes_on=goes_on, counts_on=False)
+        self._warn_of_the_end(watching)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train for one round, from the weights there are."""
+        is_first = not hasattr(self, "coefs_")
+        X, y, weight = self._rows(X, y, sample_weight, reset=is_first, is_numeric=True)
+        rows = Batch(X, y.astype(X.dtype, copy=False), weight)
+        self._fit(rows, 0, rounds=1, goes_on=not is_first, counts_on=True)
+        return self
+
+    def _stock(self) -> Any:
+        from sklearn.neural_network import MLPRegressor
+
+        return MLPRegressor(**{name: getattr(self, name) for name in _SHARED})
