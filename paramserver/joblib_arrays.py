@@ -1,7 +1,8 @@
 """Large arrays among the arguments of joblib's calls: written once, mapped by the workers.
 
 As joblib's own processes have it: arrays of `max_nbytes` and more arrive mapped, read-only by
-default; an `numpy.memmap` of the caller's is mapped from its own file, and can be written to.
+default; a `numpy.memmap` of the caller's is mapped from its own file, and can be written to. Sparse
+matrices (CSR, CSC) count as the three arrays they are made of.
 
 Rule 1: what a call sees is what the array held when it was handed in: an array that was changed
         since the last call is written anew.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import mmap
 import os
 import shutil
+import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -104,7 +106,14 @@ class SharedArrays:
     def _stand_in(self, value: Any) -> Any:
         if type(value) is np.memmap and isinstance(value.base, mmap.mmap) and value.filename:
             return _map_own(value)
-        if self._is_off or not self._is_large(value):
+        if self._is_off:
+            return value
+        sparse = sys.modules.get("scipy.sparse")  # who has such a matrix has imported it
+        if sparse is not None and sparse.issparse(value) and value.format in ("csr", "csc"):
+            parts = tuple(map(self._stand_in, (value.data, value.indices, value.indptr)))
+            is_mapped = any(isinstance(part, Mapped) for part in parts)
+            return Mapped(_compressed, (type(value), parts, value.shape)) if is_mapped else value
+        if not self._is_large(value):
             return value
         known = self._known.get(id(value))
         if known is None or not known.is_of(value):
@@ -166,6 +175,10 @@ def _map_own(array: np.memmap[Any, Any]) -> Mapped:
     mode = "r+" if array.mode == "w+" else array.mode
     path = os.fspath(array.filename or "")
     return Mapped(np.memmap, (path, array.dtype, mode, array.offset, array.shape, _order(array)))
+
+
+def _compressed(kind: Callable[..., Any], parts: tuple[Array, ...], shape: tuple[int, int]) -> Any:
+    return kind(parts, shape=shape)
 
 
 def _order(array: Array) -> Literal["C", "F"]:

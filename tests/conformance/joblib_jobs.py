@@ -85,6 +85,10 @@ def look(array: Any, _: int) -> tuple[str, bool, float]:
     return type(array).__name__, array.flags.writeable, float(array.sum())
 
 
+def look_into(matrix: Any, _: int) -> tuple[str, bool, float]:
+    return type(matrix).__name__, matrix.data.flags.writeable, float(matrix.sum())
+
+
 def look_for(array: Any, n: int) -> float:
     return float(array[n])
 

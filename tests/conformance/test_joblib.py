@@ -17,6 +17,7 @@ import joblib
 import numpy as np
 import pytest
 from joblib import Parallel, delayed, parallel_config
+from scipy import sparse
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 
@@ -311,6 +312,15 @@ def test_a_large_array_that_comes_again_is_mapped_and_read_only(backend, order) 
     found = Parallel(batch_size=1)(delayed(jobs.look)(array, n) for n in range(6))
     assert found == [("ndarray", True, 2e5), *[("memmap", False, 2e5)] * 5]
     assert files_of(backend) == []
+
+
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_array])
+def test_the_arrays_of_a_sparse_matrix_are_mapped(backend, kind) -> None:
+    matrix = kind(np.eye(300)[:, :200])
+    calls = (delayed(jobs.look_into)(matrix, n) for n in range(3))
+    first, *rest = Parallel(batch_size=1, max_nbytes=1_000)(calls)
+    assert first == (kind.__name__, True, 200.0)
+    assert rest == [(kind.__name__, False, 200.0)] * 2
 
 
 def test_what_is_mapped_can_be_set_and_turned_off(backend) -> None:
