@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sklearn.linear_model import SGDClassifier, SGDRegressor
+from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import paramserver as ps
@@ -55,3 +56,11 @@ def test_steps_of_single_rows(estimator: Any, check: Callable[[Any], None]) -> N
 @checks(LAYERS, {})
 def test_layers(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
+
+
+@pytest.mark.parametrize("stock", [SGDClassifier(), SGDRegressor()])
+@pytest.mark.parametrize("name", sorted(WEIGHTS))
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_what_is_expected_to_fail_fails_in_the_stock_estimator_too(stock: Any, name: str) -> None:
+    with pytest.raises(AssertionError):
+        getattr(estimator_checks, name)(type(stock).__name__, stock)
