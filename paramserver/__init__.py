@@ -31,8 +31,12 @@ if TYPE_CHECKING:
     from paramserver.estimators.averaged import AveragedEstimator as AveragedEstimator
     from paramserver.estimators.layers import DistributedMLPClassifier as DistributedMLPClassifier
     from paramserver.estimators.layers import DistributedMLPRegressor as DistributedMLPRegressor
-    from paramserver.estimators.linear import DistributedSGDClassifier as DistributedSGDClassifier
-    from paramserver.estimators.linear import DistributedSGDRegressor as DistributedSGDRegressor
+    from paramserver.estimators.sgd_classifier import (
+        DistributedSGDClassifier as DistributedSGDClassifier,
+    )
+    from paramserver.estimators.sgd_regressor import (
+        DistributedSGDRegressor as DistributedSGDRegressor,
+    )
     from paramserver.joblib_backend import register_joblib as register_joblib
     from paramserver.mapreduce.result import MapReduceResult as MapReduceResult
     from paramserver.mapreduce.run import MapReduce as MapReduce
@@ -64,8 +68,8 @@ _HOMES = {
     "MLP": "paramserver.models.mlp",
     "SklearnLearner": "paramserver.models.adapter",
     "FunctionLearner": "paramserver.models.function",
-    "DistributedSGDClassifier": "paramserver.estimators.linear",
-    "DistributedSGDRegressor": "paramserver.estimators.linear",
+    "DistributedSGDClassifier": "paramserver.estimators.sgd_classifier",
+    "DistributedSGDRegressor": "paramserver.estimators.sgd_regressor",
     "DistributedMLPClassifier": "paramserver.estimators.layers",
     "DistributedMLPRegressor": "paramserver.estimators.layers",
     "AveragedEstimator": "paramserver.estimators.averaged",

@@ -115,7 +115,7 @@ class _Layers(DistributedEstimator):
     def _fit(
         self, rows: Batch, n_classes: int, *, rounds: int, goes_on: bool, counts_on: bool
     ) -> Watching:
-        """Train; leave the fitted attributes. See `_LinearSGD._fit`."""
+        """Train; leave the fitted attributes. See `LinearSGD._fit`."""
         is_async = self._check_mode()
         if self.solver not in ("adam", "sgd"):
             raise ConfigError(
