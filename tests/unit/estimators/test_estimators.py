@@ -232,11 +232,29 @@ def test_parts_add_up(mode: str) -> None:
             model.partial_fit(X[:2], ["a", "z"])
 
 
-def test_learning_rates_go_on_falling_from_part_to_part() -> None:
+def test_parts_in_a_row_are_those_of_the_stock_estimator() -> None:
+    """Its learning rate, and its optimizer, go on from where they were."""
+    from paramserver.training.partitioning import cut
+    from paramserver.training.partitions import generator
+
     X, _ = blobs()
-    model = ps.DistributedSGDRegressor(random_state=0)
-    model.partial_fit(X, X[:, 0]).partial_fit(X, X[:, 0])
-    assert model.t_ == 241.0
+    y = X[:, 0]
+    seed = int(np.random.RandomState(0).randint(2**31 - 1))
+    (order,) = cut(y, 1, "shuffled", seed)
+    rows = order[generator(seed, 0, 0).permutation(len(y))]
+    ours, stock = ps.DistributedSGDRegressor(random_state=0), SGDRegressor(shuffle=False)
+    for _ in range(3):
+        ours.partial_fit(X, y)
+        stock.partial_fit(X[rows], y[rows])
+    np.testing.assert_array_equal(ours.coef_, stock.coef_)
+    assert ours.t_ == stock.t_ == 361.0
+
+    layers = ps.DistributedMLPRegressor((3,), batch_size=20, random_state=0)
+    layers.partial_fit(X, y)
+    anew = copy.deepcopy(layers).set_params(warm_start=True, max_iter=1, tol=None)
+    layers.partial_fit(X, y)
+    anew.fit(X, y)
+    assert (anew.coefs_[0] != layers.coefs_[0]).any()  # a warm start forgets the moments
 
 
 def test_early_stopping_watches_rows_held_out() -> None:
