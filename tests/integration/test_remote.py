@@ -48,6 +48,7 @@ from paramserver.protocol.messages import (
     ProcessExited,
     Refused,
 )
+from paramserver.runtime.futures import JobFuture
 from paramserver.runtime.plan import Call, PhaseCalls
 from paramserver.runtime.release import release
 from paramserver.transport.security import load_worker_keys, make_keys
@@ -340,9 +341,7 @@ def lenient(keys: Path) -> Iterator[tuple[Cluster, AgentProcess]]:
 
 def submit_raw(cluster: Cluster, payload: Payload) -> Any:
     """Hand in a payload that `submit` would never make."""
-    from concurrent.futures import Future
-
-    future: Future[Any] = Future()
+    future: JobFuture[Any] = JobFuture()
     internals = cluster.internals()
     job = internals.next_job()
     cluster._owner.add(job, future)
