@@ -589,7 +589,9 @@ def test_what_is_asked_for_each_job_is_kept_for_each_item_of_map(cluster: ps.Loc
 
 
 def test_a_cluster_stays_where_it_is(cluster: ps.LocalCluster) -> None:
-    error = cluster.submit(lambda: cluster.status()).exception(PATIENCE_S)
+    assert cluster.submit(lambda: cluster is None).result(PATIENCE_S)  # as in pickled estimators
+    view = cluster.with_options(priority=1)
+    error = cluster.submit(lambda: view.submit(abs, 1)).exception(PATIENCE_S)
     assert "a cluster cannot be sent to its workers" in str(error)
 
 
