@@ -36,6 +36,8 @@ _POLL_S = 0.05
 """Between two looks at what tells nothing by itself: a full terminal, a child without a pidfd."""
 _KILL_WAIT_S = 10.0
 """How long a killed process may take to be gone."""
+_LOOK_S = 0.1
+"""How soon who waits for the agent's thread notices that it has ended."""
 _LAST_WORDS_S = 1.0
 """How long a closing agent waits for a terminal to take what the workers wrote."""
 _N_DEATHS_KEPT = 64
@@ -123,6 +125,14 @@ class Agent:
                 )
                 self._thread.start()
         self._order(lambda: self._policy.scale(n, time.monotonic()))
+
+    def catch_up(self) -> None:
+        """Wait until the orders given before have been carried out, or the agent has ended."""
+        done = threading.Event()
+        self._order(done.set)
+        thread = self._thread
+        while thread is not None and thread.is_alive() and not done.wait(_LOOK_S):
+            pass
 
     def kill(self, worker_id: str, reason: str) -> None:
         """End a worker process now, whatever it does; it is replaced. Unknown names are ignored."""

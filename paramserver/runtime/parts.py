@@ -105,6 +105,8 @@ class ClusterParts:
         """Keep so many workers on this machine: the newest leave when they are too many."""
         agent, master = self.agent, self.master
         assert agent is not None
+        agent.scale(n_workers)
+        agent.catch_up()  # none of those too many is about to be started any more
         live = sorted(agent.live(), key=_number)
         surplus = live[n_workers:] if n_workers < len(live) else []
         joined = master.ask(lambda machine: set(machine.roster.workers)) if surplus else set()
@@ -112,8 +114,8 @@ class ClusterParts:
             agent.retire(worker_id)
             if worker_id not in joined:  # nobody could tell it to leave
                 agent.kill(worker_id, "it is not needed any more")
-        agent.scale(n_workers)
         if surplus:
+            agent.scale(n_workers)  # again, if one that was to stay has died meanwhile
             master.post(RetireRequested(master.clock(), tuple(surplus)))
 
     def _kill(self, command: KillWorker) -> None:
