@@ -36,6 +36,7 @@ def summarise(prepared: Prepared, result: TrainingResult) -> dict[str, Any]:
         "train_loss": result.history[-1].train_loss,
         "test_score": result.test_score,
         "metric": prepared.dataset.metric,
+        "divergence": result.divergence,
         "staleness": None if is_averaging else result.staleness_summary,
         "rejected": {reason: n for reason, n in result.rejected.items() if n},
         "workers_lost": result.workers_lost,

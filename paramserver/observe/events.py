@@ -63,6 +63,8 @@ class Progressed:
     n_workers : int
     staleness : float or None
         Mean over all updates so far (async).
+    divergence : float or None
+        Mean distance of the learners of the round from the mean of their weights (averaging).
     """
 
     unit: int
@@ -72,6 +74,7 @@ class Progressed:
     test_score: float | None
     n_workers: int
     staleness: float | None = None
+    divergence: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

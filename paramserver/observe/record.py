@@ -39,6 +39,7 @@ class Moment:
     train_loss: float | None
     test_score: float | None
     staleness: float | None = None
+    divergence: float | None = None
 
 
 @dataclass(slots=True)
@@ -231,6 +232,7 @@ def _moments(text: str) -> list[Moment]:
             number(row["train_loss"]),
             number(row["test_score"]),
             number(row.get("staleness")),
+            number(row.get("divergence")),
         )
         for row in csv.DictReader(text.splitlines())
     ]
@@ -257,4 +259,5 @@ def _moment_of(event: Progressed) -> Moment:
         event.train_loss,
         event.test_score,
         event.staleness,
+        event.divergence,
     )

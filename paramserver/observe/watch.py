@@ -103,6 +103,7 @@ class Watch:
             test_score=progress.test_score,
             n_workers=1 if self._cluster is None else self._cluster.n_workers,
             staleness=progress.staleness,
+            divergence=progress.divergence,
         )
         self._display.show(event)
         self._panel.take(event)

@@ -10,7 +10,7 @@ Rule 3: a near worker gives the name of a vector that the master can map, a far 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -23,7 +23,7 @@ from paramserver.core.events import ServiceReplied
 from paramserver.errors import Diverged, RemoteProtocolError, ShapeMismatch
 from paramserver.protocol.messages import Payload
 from paramserver.runtime.internals import Internals
-from paramserver.training.aggregation import Aggregation, TailMean
+from paramserver.training.aggregation import Aggregation, TailMean, divergence
 from paramserver.training.averaging import Averaging, Command, Finish, Fold, StartRound
 from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.formats import ROUND, payload_of
@@ -84,6 +84,8 @@ class AveragingRun(TrainingRun):
         """Worker that has computed it."""
         self._began: dict[int, float] = {}
         """When each partition was handed in."""
+        self._folded: tuple[Sequence[FloatVector], Sequence[float]] = ((), ())
+        """Results and coefficients of the latest round, until the next one begins."""
         self._done_at: list[float] = []
         """When the results of the open round came."""
         self._wait_s = self._wire_s = 0.0
@@ -107,6 +109,11 @@ class AveragingRun(TrainingRun):
             self._pulled_bytes,
             self._rows_desk.n_bytes,
         )
+
+    def _divergence(self) -> float | None:
+        """Look at the latest round: when somebody asks, for it costs as much as the fold."""
+        vectors, coefficients = self._folded
+        return divergence(vectors, coefficients) if vectors else None
 
     def _restore(self, state: TrainingState) -> None:
         machine, arrays = self.machine, state.arrays
@@ -200,6 +207,7 @@ class AveragingRun(TrainingRun):
             match command:
                 case StartRound(number, partitions):
                     self._round.array[0] = number
+                    self._folded = ((), ())
                     self._began |= dict.fromkeys(partitions, perf_counter())
                     self._pulled_bytes += len(partitions) * self._weights[0].array.nbytes
                     self._submit(train_round, number, partitions)
@@ -225,6 +233,7 @@ class AveragingRun(TrainingRun):
         if not self._aggregation.fold(old, slots, fold.coefficients, new):
             raise self._diverged(fold, slots, old)
         self._tail.add(fold.round, new)
+        self._folded = (slots, fold.coefficients)
         self.examples += sum(self.plan.examples_a_round(k) for k in fold.partitions)
         self.apply_s += perf_counter() - began
         self._offer(new, fold.round + 1)
@@ -294,5 +303,6 @@ class AveragingRun(TrainingRun):
     def _release(self) -> None:
         super()._release()
         self._results.clear()
+        self._folded = ((), ())
         self._slots.clear()
         self._weights.clear()

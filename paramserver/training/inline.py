@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import ConfigError, Diverged
-from paramserver.training.aggregation import Aggregation, TailMean
+from paramserver.training.aggregation import Aggregation, TailMean, divergence
 from paramserver.training.attachment import Attachment
 from paramserver.training.averaging import Averaging, Command, Finish, Fold, StartRound
 from paramserver.training.checkpoint_file import TrainingState
@@ -105,7 +105,7 @@ class InlineRun:
         for w, unit in self._steps:
             now = monotonic()
             if self._in_step or (look and now >= look_at):
-                return Snapshot(w.copy(), unit, self.examples, now)
+                return self._snapshot_of(w, unit, now)
             if now >= end:
                 break
         return None
@@ -159,7 +159,14 @@ class InlineRun:
 
     def _finish(self, w: FloatVector, unit: int) -> None:
         self.ended_at = monotonic()
-        self.final = Snapshot(w.copy(), unit, self.examples, self.ended_at)
+        self.final = self._snapshot_of(w, unit, self.ended_at)
+
+    def _snapshot_of(self, w: FloatVector, unit: int, now: float) -> Snapshot:
+        return Snapshot(w.copy(), unit, self.examples, now, self._divergence())
+
+    def _divergence(self) -> float | None:
+        """Return how far the learners of the latest round were from each other (averaging)."""
+        return None
 
 
 class InlineAveraging(InlineRun):
@@ -198,6 +205,7 @@ class InlineAveraging(InlineRun):
         self._tail = tail
         self._arrival = arrival or (lambda _, partitions: partitions)
         self._results = [np.empty_like(w) for _ in plan.rows.n_examples]
+        self._folded: Fold | None = None
 
     def refused(self) -> dict[str, int]:
         """Return what was not averaged, by reason."""
@@ -221,6 +229,12 @@ class InlineAveraging(InlineRun):
                 case Finish(rounds):
                     self._finish(self._tail.mean(self.w), rounds)
 
+    def _divergence(self) -> float | None:
+        if self._folded is None:
+            return None
+        results = [self._results[k] for k in self._folded.partitions]
+        return divergence(results, self._folded.coefficients)
+
     def _train_one(self, number: int, partition: int) -> None:
         began = perf_counter()
         result = self._results[partition]
@@ -242,6 +256,7 @@ class InlineAveraging(InlineRun):
                 workers=(),
                 weights=self.w.copy(),
             )
+        self._folded = fold
         self.w, self._new = self._new, self.w
         self._tail.add(fold.round, self.w)
         self.examples += sum(self.plan.examples_a_round(k) for k in fold.partitions)

@@ -20,12 +20,15 @@ class Snapshot(NamedTuple):
         Gradients of how many examples are in it.
     at : float
         When, on the master's clock.
+    divergence : float or None
+        How far the learners of the latest round were from each other (averaging).
     """
 
     w: FloatVector
     unit: int
     examples: int
     at: float
+    divergence: float | None = None
 
 
 class Measures(NamedTuple):

@@ -34,6 +34,9 @@ class Progress:
     test_score : float or None
     staleness : float or None
         Mean over all updates so far (async).
+    divergence : float or None
+        Of the learners of the round that led to these weights (averaging): the Euclidean distance
+        of what each of them has come to from the mean of it, averaged with the weights of the mean.
     """
 
     unit: int
@@ -42,6 +45,7 @@ class Progress:
     train_loss: float
     test_score: float | None
     staleness: float | None = None
+    divergence: float | None = None
 
 
 MAX_ROWS: Final = 10_000
@@ -56,9 +60,9 @@ class History(list[Progress]):
     >>> from paramserver.training.result import History, Progress
     >>> history = History([Progress(1, 0.5, 0.1, 2.25, None), Progress(2, 1.0, 0.2, 2.0, 0.75)])
     >>> history.columns
-    ('unit', 'epochs', 'wall_s', 'train_loss', 'test_score', 'staleness')
+    ('unit', 'epochs', 'wall_s', 'train_loss', 'test_score', 'staleness', 'divergence')
     >>> history.to_rows()
-    [[1, 0.5, 0.1, 2.25, None, None], [2, 1.0, 0.2, 2.0, 0.75, None]]
+    [[1, 0.5, 0.1, 2.25, None, None, None], [2, 1.0, 0.2, 2.0, 0.75, None, None]]
     """
 
     @property
@@ -178,6 +182,11 @@ class TrainingResult:
     def test_score(self) -> float | None:
         """Score of the weights on the held-out rows."""
         return self.history[-1].test_score if self.history else None
+
+    @property
+    def divergence(self) -> float | None:
+        """How far the learners of the last round were from each other (averaging)."""
+        return self.history[-1].divergence if self.history else None
 
     @property
     def timings(self) -> dict[str, float]:

@@ -370,6 +370,10 @@ class TrainingRun:
         """Return what this master has measured."""
         raise NotImplementedError
 
+    def _divergence(self) -> float | None:
+        """Return how far the learners of the latest round were from each other (averaging)."""
+        return None
+
     def _vectors(self) -> dict[str, FloatVector]:
         """Return the vectors that the rest of the training follows from, by name: no copies."""
         raise NotImplementedError
@@ -499,15 +503,18 @@ class TrainingRun:
         if is_last:
             with self._changed:
                 now = self._master.clock()
-                self._final = Snapshot(w.copy(), unit, self.examples, now)
+                self._final = self._snapshot_of(w, unit, now)
                 self._end()
         elif self._wants_snapshot or self._in_step:
             now = self._master.clock()
             if now >= self._snapshot_at or self._in_step:
                 with self._changed:
                     self._wants_snapshot = False
-                    self._snapshot = Snapshot(w.copy(), unit, self.examples, now)
+                    self._snapshot = self._snapshot_of(w, unit, now)
                     self._changed.notify_all()
+
+    def _snapshot_of(self, w: FloatVector, unit: int, now: float) -> Snapshot:
+        return Snapshot(w.copy(), unit, self.examples, now, self._divergence())
 
     def _end(self) -> None:
         self._has_ended = True

@@ -294,6 +294,7 @@ def _evaluate(
         mean_loss(learner, snapshot.w, rows),
         None if held_out is None else learner.score(snapshot.w, held_out),
         _mean_staleness(run),
+        snapshot.divergence,
     )
 
 

@@ -48,7 +48,7 @@ def cluster() -> Any:
 )
 def test_the_weights_are_those_of_a_cluster(cluster: Any, mode: Any, sparse: bool) -> None:
     here, there = (train(rows(sparse=sparse), mode=mode, cluster=c) for c in (None, cluster))
-    assert here.sha256 == there.sha256
+    assert (here.sha256, here.divergence) == (there.sha256, there.divergence)
     assert (here.units, here.examples, here.staleness) == (
         there.units, there.examples, there.staleness
     )  # fmt: skip
@@ -62,9 +62,11 @@ def test_in_step_a_cluster_ends_in_the_same_round_and_tells_the_same(
     for where in (None, cluster):
         stop = ps.EarlyStopping(patience=1, min_delta=0.02, monitor="train_loss")
         result = train(mode=mode, cluster=where, callbacks=[stop], in_step=True)
-        told.append((result.sha256, [p.train_loss for p in result.history], result.units))
+        history = [(p.train_loss, p.divergence) for p in result.history]
+        told.append((result.sha256, history, result.units))
     assert told[0] == told[1]
     assert 1 < len(told[0][1]) < 9
+    assert {divergence is None for _, divergence in told[0][1]} == {isinstance(mode, ps.AsyncSGD)}
 
 
 def test_in_step_epochs_of_several_workers_are_each_looked_at(cluster: Any) -> None:

@@ -27,11 +27,12 @@ def prepared(mode: str, data: str = "iris") -> Prepared:
 
 def result(run: Prepared, score: float = 0.5) -> TrainingResult:
     is_avg = run.settings.mode == "avg"
+    last = Progress(2, 2.0, 2.0, 0.5, score, divergence=0.75 if is_avg else None)
     return TrainingResult(
         weights=np.zeros(run.learner.size, "float32"),
         learner=run.learner,
         mode=run.settings.mode,
-        history=History([Progress(1, 1.0, 0.5, 0.7, 0.25), Progress(2, 2.0, 2.0, 0.5, score)]),
+        history=History([Progress(1, 1.0, 0.5, 0.7, 0.25), last]),
         units=2,
         examples=240,
         wall_s=2.0,
@@ -60,6 +61,7 @@ def test_the_summary_has_every_figure() -> None:
         "n_workers": 2, "n_features": 4, "n_parameters": 15, "n_examples": 120
     }  # fmt: skip
     assert (found["rounds"], found["updates"], found["staleness"]) == (2, None, None)
+    assert found["divergence"] == 0.75
     assert (found["epochs"], found["examples_per_s"]) == (2.0, 120.0)
     assert found["rejected"] == {"nonfinite": 2}
     asynchronous = prepared("async")

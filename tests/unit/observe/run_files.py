@@ -17,6 +17,7 @@ from paramserver.observe.events import (
     WorkersCounted,
     to_line,
 )
+from paramserver.training.result import History
 
 BEGAN = 1_795_672_672.0
 
@@ -99,6 +100,6 @@ def write_run(
     if history is not None:
         with (folder / "history.csv").open("w", newline="") as file:
             table = csv.writer(file)
-            table.writerow(["unit", "epochs", "wall_s", "train_loss", "test_score", "staleness"])
+            table.writerow(History().columns)
             table.writerows(history)
     return folder

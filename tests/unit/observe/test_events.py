@@ -38,6 +38,7 @@ def test_a_line_can_be_read_by_any_reader_of_json() -> None:
     assert record == {
         "event": "Progressed", "at": 1.0, "unit": 1, "epochs": 1.5, "wall_s": 0.1,
         "train_loss": 0.5, "test_score": None, "n_workers": 2, "staleness": None,
+        "divergence": None,
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,23 @@ def test_a_run_reads_back_as_it_went(tmp_path: Path) -> None:
         WorkerRecord("local1-1", 2, "here", 71, 9, None, 1.0, "lost: killed by SIGKILL"),
         WorkerRecord("local1-1", 3, joined_s=1.25),
     ]
+
+
+def test_how_far_learners_were_apart_reads_back(tmp_path: Path) -> None:
+    event = replace(progressed(1, 0.4), staleness=None, divergence=0.125)
+    moment = Moment(1, 1.0, 0.4, 0.5, 0.875, None, 0.125)
+    story = [(0.0, STARTED), (0.5, event)]
+    assert read_run(write_run(tmp_path / "a", story)).moments == [moment]
+    history = [[1, 1.0, 0.4, 0.5, 0.875, "", 0.125]]
+    assert read_run(write_run(tmp_path / "b", story[:1], history=history)).moments == [moment]
+
+
+def test_a_run_of_a_release_without_a_column_is_read(tmp_path: Path) -> None:
+    history = [[1, 1.0, 0.4, 0.5, 0.875, 1.0]]
+    folder = write_run(tmp_path / "run", STORY[:1], history=history)
+    text = (folder / "history.csv").read_text()
+    (folder / "history.csv").write_text(text.replace(",divergence", ""))
+    assert read_run(folder).moments == [Moment(1, 1.0, 0.4, 0.5, 0.875, 1.0, None)]
 
 
 def test_a_run_that_was_killed_is_told_by_its_events(tmp_path: Path) -> None:

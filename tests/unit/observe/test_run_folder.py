@@ -97,10 +97,18 @@ def test_half_a_line_of_a_killed_master_spoils_no_other(tmp_path: Path) -> None:
 
 def test_the_history_is_a_table(tmp_path: Path) -> None:
     with RunFolder.make(tmp_path / "run") as folder:
-        folder.write_history(History([Progress(1, 0.5, 0.25, 0.9, None, 1.5)]))
+        folder.write_history(
+            History(
+                [
+                    Progress(1, 0.5, 0.25, 0.9, None, 1.5),
+                    Progress(2, 1.0, 0.5, 0.8, None, None, 0.125),
+                ]
+            )
+        )
     assert (tmp_path / "run/history.csv").read_text().splitlines() == [
-        "unit,epochs,wall_s,train_loss,test_score,staleness",
-        "1,0.5,0.25,0.9,,1.5",
+        "unit,epochs,wall_s,train_loss,test_score,staleness,divergence",
+        "1,0.5,0.25,0.9,,1.5,",
+        "2,1.0,0.5,0.8,,,0.125",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -125,9 +126,10 @@ def test_progress_and_the_news_of_workers_are_shown_and_noted(recorder: Recorder
 def test_of_many_evaluations_few_are_noted_and_always_the_last(recorder: Recorder) -> None:
     with watch(FakeCluster(), recorder) as watching:
         for i in range(1, 100_001):
-            watching(Progress(i, 1.0, i / 10, 0.5, None))
+            watching(Progress(i, 1.0, i / 10, 0.5, None, divergence=i / 2))
     assert len(recorder.noted) < 1500
-    assert recorder.noted[-2:] == [progressed(100_000, 10_000.0), counted(5)]
+    last = replace(progressed(100_000, 10_000.0), divergence=50_000.0)
+    assert recorder.noted[-2:] == [last, counted(5)]
 
 
 def test_a_cluster_that_has_ended_is_not_counted_and_ends_nothing(recorder: Recorder) -> None:

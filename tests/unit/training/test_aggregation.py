@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from paramserver.training.aggregation import Aggregation, TailMean
+from paramserver.training.aggregation import Aggregation, TailMean, divergence
 from paramserver.training.optimizers import SGD, Momentum
+from paramserver.training.vector import BLOCK
 
 
 def test_without_an_outer_optimizer_the_mean_is_assigned_bit_for_bit() -> None:
@@ -53,3 +54,23 @@ def test_the_tail_is_the_mean_of_the_last_rounds() -> None:
         assert tail.mean(last) is last or number > 2
         tail.add(number, np.array([float(number**2)]))
     assert tail.mean(last)[0] == pytest.approx((4 + 9 + 16) / 3, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("d", [1, 5, BLOCK + 3])
+def test_divergence_is_the_mean_distance_of_the_results_from_their_mean(d: int, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    vectors = [rng.standard_normal(d).astype(dtype) for _ in range(3)]
+    coefficients = (0.5, 0.125, 0.375)
+    mean = sum(c * v.astype("float64") for c, v in zip(coefficients, vectors, strict=True))
+    expected = sum(c * np.linalg.norm(v - mean) for c, v in zip(coefficients, vectors, strict=True))
+    before = [vector.copy() for vector in vectors]
+    found = divergence(vectors, coefficients)
+    assert found == pytest.approx(expected, rel=1e-5 if dtype == "float32" else 1e-12)
+    assert all(map(np.array_equal, vectors, before))
+
+
+def test_learners_that_agree_do_not_diverge() -> None:
+    one = np.array([0.1, -3.0])
+    assert divergence([one], (1.0,)) == 0.0
+    assert divergence([one, one.copy()], (0.5, 0.5)) == 0.0

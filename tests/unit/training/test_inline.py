@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,32 @@ def test_averaging_tells_what_it_has_done() -> None:
     assert result.history[-1].test_score is None
     assert LEARNER.score(result.weights, Batch(*rows())) > 0.95
     assert train().sha256 == result.sha256
+
+
+def test_the_divergence_of_a_round_is_that_of_its_learners() -> None:
+    """One step over all rows of each partition: then what each has come to is known."""
+    X, y = rows()
+    start = np.arange(5) / 8
+    results = []
+    for first, stop in pairwise((0, 30, 60, 90)):
+        g = np.empty(5)
+        LEARNER.gradient(start, Batch(X[first:stop], y[first:stop]), g)
+        results.append(start - 0.5 * g)
+    mean = np.mean(results, axis=0)
+    expected = np.mean([np.linalg.norm(w - mean) for w in results])
+    told: list[Progress] = []
+    mode = ps.Averaging(rounds=1, n_partitions=3, local_steps=1)
+    result = train(
+        mode=mode, start=start, lr=0.5, batch_size=30, partition="contiguous",
+        on_progress=told.append, in_step=True,
+    )  # fmt: skip
+    assert result.divergence == pytest.approx(expected, rel=1e-12)
+    assert [progress.divergence for progress in told] == [result.divergence]
+
+
+def test_without_rounds_there_is_no_divergence() -> None:
+    result = train(mode=ps.AsyncSGD(epochs=1, n_partitions=3), in_step=True)
+    assert {progress.divergence for progress in result.history} == {None}
 
 
 def test_pushes_take_turns_and_are_as_stale_as_others_are_many() -> None:

@@ -24,8 +24,8 @@ def test_a_history_is_written_as_a_table(tmp_path: Path) -> None:
     history = History([told(1), told(3, 0.5)])
     history.to_csv(tmp_path / "history.csv")
     assert (tmp_path / "history.csv").read_text() == (
-        "unit,epochs,wall_s,train_loss,test_score,staleness\n"
-        "1,0.5,0.125,0.5,,\n3,1.5,0.375,0.25,0.5,\n"
+        "unit,epochs,wall_s,train_loss,test_score,staleness,divergence\n"
+        "1,0.5,0.125,0.5,,,\n3,1.5,0.375,0.25,0.5,,\n"
     )
     assert History.from_rows(history.to_rows()) == history
 
