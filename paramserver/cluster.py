@@ -92,7 +92,7 @@ class Cluster(JobExecutor):
         verbose: bool = True,
     ) -> None:
         from paramserver.transport.security import load_master_keys
-        from paramserver.transport.zmq import ZmqMasterTransport
+        from paramserver.transport.zmq_master import ZmqMasterTransport
 
         master_keys = None if keys is None else load_master_keys(keys)
         self._keys, self._verbose = keys, verbose
@@ -551,7 +551,7 @@ def _local_binder(transport: str) -> Callable[[str], MasterTransport]:
 
         return lambda path: UnixMasterTransport.bind(f"unix://{path}")
     if transport == "zeromq":
-        from paramserver.transport.zmq import ZmqMasterTransport
+        from paramserver.transport.zmq_master import ZmqMasterTransport
 
         return lambda path: ZmqMasterTransport.bind(f"ipc://{path}")
     raise ConfigError(

@@ -15,7 +15,7 @@ from typing import Any
 from paramserver.runtime.remote_agent import AgentOptions, RemoteAgent
 from paramserver.runtime.scratch import Scratch
 from paramserver.transport.security import load_worker_keys
-from paramserver.transport.zmq import ZmqWorkerTransport
+from paramserver.transport.zmq_worker import ZmqWorkerTransport
 
 
 def run_agent(options: AgentOptions) -> int:

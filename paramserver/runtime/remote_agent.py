@@ -42,7 +42,7 @@ from paramserver.runtime.scratch import Scratch
 from paramserver.runtime.worker_spec import WorkerSpec
 from paramserver.transport.base import Sent
 from paramserver.transport.reachability import why_unreachable
-from paramserver.transport.zmq import ZmqWorkerTransport
+from paramserver.transport.zmq_worker import ZmqWorkerTransport
 
 EXIT_FAILED = 1
 FIRST_WORD_S = 0.7

@@ -26,7 +26,7 @@ def _connect(config: ChildConfig) -> WorkerTransport:
 
         return UnixWorkerTransport.connect(config.address)
     from paramserver.transport.security import load_worker_keys
-    from paramserver.transport.zmq import ZmqWorkerTransport
+    from paramserver.transport.zmq_worker import ZmqWorkerTransport
 
     keys = load_worker_keys(config.keys_dir) if config.keys_dir else None
     insecure = bool(config.options.get("allow_insecure", False))

@@ -8,13 +8,15 @@ Rule 3: a message is checked as a whole before its first frame leaves.
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import zmq
 
+from paramserver.errors import AuthenticationFailed, ConfigError
 from paramserver.protocol.messages import Buffer
-from paramserver.transport.address import Address
+from paramserver.transport.address import Address, check_private_folder
 from paramserver.transport.end import End, as_ms
 from paramserver.transport.frames import MAX_FRAME_BYTES, VIEWED_BYTES, check_frame, check_some
 
@@ -192,3 +194,47 @@ def _lend(frame: Buffer) -> Buffer | zmq.Frame:
         return zmq.Frame(frame, copy=False)
     except RuntimeError:  # the interpreter is exiting and pyzmq lends no more: let it be copied
         return frame
+
+
+def check_safety(address: str, parsed: Address, has_keys: bool, allow_insecure: bool) -> None:
+    """Refuse TCP in the open, and ipc where others could come in.
+
+    Parameters
+    ----------
+    address : str
+        As it was given.
+    parsed : Address
+        What it means.
+    has_keys, allow_insecure : bool
+
+    Raises
+    ------
+    ConfigError
+        If ZeroMQ has no such address, or the folder of an ipc address is open to others.
+    AuthenticationFailed
+        If it is a TCP address without keys, and that is not allowed.
+    """
+    if parsed.scheme not in ("ipc", "tcp"):
+        raise ConfigError(
+            f"ZeroMQ listens at tcp://HOST:PORT or ipc:///folder/name, not at {address}.",
+            field="address",
+            value=address,
+        )
+    if parsed.scheme == "ipc":
+        check_private_folder(parsed)
+        return
+    if has_keys:
+        return
+    if not allow_insecure:
+        raise AuthenticationFailed(
+            f"The address {address} is used only with keys: without, whoever reaches it could "
+            "join, and everyone on the way could read along. Make them once with `paramserver "
+            "keys DIR`, and give DIR to the master and to its workers.",
+            field="address",
+        )
+    warnings.warn(
+        f"{address} IS USED WITHOUT KEYS: whoever reaches this port can join the cluster and read "
+        "all of its traffic. Do this only on a network where you trust everyone.",
+        RuntimeWarning,
+        stacklevel=3,
+    )

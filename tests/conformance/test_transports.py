@@ -18,7 +18,8 @@ from paramserver.transport.inproc import InprocHub, InprocMasterTransport, Inpro
 from paramserver.transport.security import load_master_keys, load_worker_keys, make_keys
 from paramserver.transport.unix_master import UnixMasterTransport
 from paramserver.transport.unix_worker import UnixWorkerTransport
-from paramserver.transport.zmq import ZmqMasterTransport, ZmqWorkerTransport
+from paramserver.transport.zmq_master import ZmqMasterTransport
+from paramserver.transport.zmq_worker import ZmqWorkerTransport
 
 Spoiler: TypeAlias = Callable[[Any], None] | None
 

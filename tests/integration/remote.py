@@ -33,7 +33,7 @@ from paramserver.runtime.release import release
 from paramserver.runtime.scratch import sweep
 from paramserver.transport.base import Sent
 from paramserver.transport.security import load_worker_keys
-from paramserver.transport.zmq import ZmqWorkerTransport
+from paramserver.transport.zmq_worker import ZmqWorkerTransport
 
 PATIENCE_S = 30.0
 """How long a test waits for what should take a moment, on a machine that is busy."""

@@ -14,7 +14,7 @@ from paramserver.protocol import codec
 from paramserver.protocol.messages import Envelope, JobProgressed, Stop
 from paramserver.transport.base import Sent, WorkerTransport
 from paramserver.transport.unix_worker import UnixWorkerTransport
-from paramserver.transport.zmq import ZmqWorkerTransport
+from paramserver.transport.zmq_worker import ZmqWorkerTransport
 from tests.integration.scripts import until
 
 N_SMALL = 10_000

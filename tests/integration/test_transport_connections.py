@@ -23,8 +23,9 @@ from zmq.utils import garbage
 from paramserver.errors import LocalProtocolError, MessageTooLarge, TransportError
 from paramserver.transport import zmq_end
 from paramserver.transport.base import Received, Sent
-from paramserver.transport.zmq import ZmqMasterTransport, ZmqWorkerTransport
 from paramserver.transport.zmq_end import LENT_BYTES, MAX_FRAME_BYTES
+from paramserver.transport.zmq_master import ZmqMasterTransport
+from paramserver.transport.zmq_worker import ZmqWorkerTransport
 
 PATIENCE_S = 30.0
 
@@ -85,7 +86,7 @@ def _wait_for_loss(master: ZmqMasterTransport, peer: bytes) -> float:
 ECHO = """
     import sys
     from paramserver.transport.base import Sent
-    from paramserver.transport.zmq import ZmqWorkerTransport
+    from paramserver.transport.zmq_worker import ZmqWorkerTransport
     worker = ZmqWorkerTransport.connect(sys.argv[1])
     reply = [b"hello"]
     while True:

@@ -20,7 +20,7 @@ import zmq
 from zmq.utils import garbage
 
 from paramserver.errors import AuthenticationFailed
-from paramserver.transport import zmq as transport_module
+from paramserver.transport import zmq_master as transport_module
 from paramserver.transport.base import Sent
 from paramserver.transport.security import (
     Doorkeeper,
@@ -30,8 +30,9 @@ from paramserver.transport.security import (
     load_worker_keys,
     make_keys,
 )
-from paramserver.transport.zmq import ZmqMasterTransport, ZmqWorkerTransport
 from paramserver.transport.zmq_end import MAX_FRAME_BYTES
+from paramserver.transport.zmq_master import ZmqMasterTransport
+from paramserver.transport.zmq_worker import ZmqWorkerTransport
 
 PATIENCE_S = 20.0
 
@@ -383,7 +384,8 @@ CROWDED_MASTER = """
     import os, resource, socket, sys, time
     from paramserver.transport.base import Sent
     from paramserver.transport.security import load_master_keys, load_worker_keys
-    from paramserver.transport.zmq import ZmqMasterTransport, ZmqWorkerTransport
+    from paramserver.transport.zmq_master import ZmqMasterTransport
+    from paramserver.transport.zmq_worker import ZmqWorkerTransport
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
