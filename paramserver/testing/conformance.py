@@ -9,26 +9,29 @@ Rule 3: what a check opens it closes, also when it fails.
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Final, TypeAlias
+from contextlib import ExitStack
+from typing import Final
 
 from paramserver.errors import LocalProtocolError
 from paramserver.protocol.messages import Buffer
-from paramserver.transport.base import MasterTransport, Received, Sent, WorkerTransport
-
-MasterMaker: TypeAlias = Callable[[str], MasterTransport]
-"""Opens a master's end: at a new address for '', else once more at the address given."""
-WorkerMaker: TypeAlias = Callable[[str], WorkerTransport]
-"""Opens a worker's end that dials the address given."""
-
-PATIENCE_S: Final = 20.0
-_SLICE_S: Final = 0.02
+from paramserver.testing.two_ends import (
+    SLICE_S,
+    connected,
+    count_open,
+    expect_poll,
+    plain,
+    receive_at_master,
+    receive_at_worker,
+    send_to_master,
+    send_to_worker,
+    settle,
+    wait,
+)
+from paramserver.testing.two_ends import MasterMaker as MasterMaker
+from paramserver.testing.two_ends import WorkerMaker as WorkerMaker
+from paramserver.transport.base import Sent
 
 
 def check_transport(make_master: MasterMaker, make_worker: WorkerMaker) -> None:
@@ -60,13 +63,13 @@ def check_frames_arrive_as_they_were(make_master: MasterMaker, make_worker: Work
     """Frames keep their bytes and their boundaries, whatever kind of buffer they came in."""
     message: list[Buffer] = [b"a", b"", bytearray(b"bc"), memoryview(b"defg")[1:3], b"\0\xff"]
     expected = [b"a", b"", b"bc", b"ef", b"\0\xff"]
-    with _connected(make_master, make_worker) as (master, worker, peer):
-        _send_to_master(worker, message)
-        received = _receive_at_master(master, worker)
-        assert _plain(received.frames) == expected, "frames changed on the way to the master"
+    with connected(make_master, make_worker) as (master, worker, peer):
+        send_to_master(worker, message)
+        received = receive_at_master(master, worker)
+        assert plain(received.frames) == expected, "frames changed on the way to the master"
         assert received.peer == peer, "one connection has spoken under two names"
-        _send_to_worker(master, peer, message)
-        assert _plain(_receive_at_worker(worker, master)) == expected, (
+        send_to_worker(master, peer, message)
+        assert plain(receive_at_worker(worker, master)) == expected, (
             "frames changed on the way to the worker"
         )
         for send in (worker.send, lambda frames: master.send(peer, frames)):
@@ -84,14 +87,14 @@ def check_large_frames_arrive_whole(make_master: MasterMaker, make_worker: Worke
     # Seeded by its position, so that frames that change places are noticed.
     message = [hashlib.shake_128(bytes([i])).digest(size) for i, size in enumerate(sizes)]
     digests = [hashlib.sha256(frame).digest() for frame in message]
-    with _connected(make_master, make_worker) as (master, worker, peer):
-        _send_to_master(worker, message)
-        there = _receive_at_master(master, worker).frames
+    with connected(make_master, make_worker) as (master, worker, peer):
+        send_to_master(worker, message)
+        there = receive_at_master(master, worker).frames
         assert [hashlib.sha256(frame).digest() for frame in there] == digests, (
             "large frames changed on the way to the master"
         )
-        _send_to_worker(master, peer, there)
-        back = _receive_at_worker(worker, master)
+        send_to_worker(master, peer, there)
+        back = receive_at_worker(worker, master)
         assert [hashlib.sha256(frame).digest() for frame in back] == digests, (
             "large frames changed on the way to the worker"
         )
@@ -102,14 +105,14 @@ def check_order_is_kept(make_master: MasterMaker, make_worker: WorkerMaker) -> N
     n_messages, n_at_once = 500, 10
     up: list[int] = []
     down: list[int] = []
-    with _connected(make_master, make_worker) as (master, worker, peer):
+    with connected(make_master, make_worker) as (master, worker, peer):
         for start in range(0, n_messages, n_at_once):
             for i in range(start, start + n_at_once):
-                _send_to_master(worker, [b"%d" % i, b"x" * (i * 37 % 5000)])
-                _send_to_worker(master, peer, [b"%d" % i, b"y" * (i * 41 % 5000)])
+                send_to_master(worker, [b"%d" % i, b"x" * (i * 37 % 5000)])
+                send_to_worker(master, peer, [b"%d" % i, b"y" * (i * 41 % 5000)])
             for _ in range(n_at_once):
-                up.append(int(_receive_at_master(master, worker).frames[0]))
-                down.append(int(_receive_at_worker(worker, master)[0]))
+                up.append(int(receive_at_master(master, worker).frames[0]))
+                down.append(int(receive_at_worker(worker, master)[0]))
         assert up == list(range(n_messages)), "the master received out of order"
         assert down == list(range(n_messages)), "the worker received out of order"
         assert master.receive() is None, "the master received more than was sent"
@@ -120,7 +123,7 @@ def check_a_full_queue_is_told(make_master: MasterMaker, make_worker: WorkerMake
     """Who does not read makes a send say FULL, in the end; what was taken is not lost by it."""
     filler = b"z" * 20_000
     most = 200_000
-    with _connected(make_master, make_worker) as (master, worker, peer):
+    with connected(make_master, make_worker) as (master, worker, peer):
         for n_taken in range(most):
             sent = master.send(peer, [b"%d" % n_taken, filler])
             if sent is Sent.FULL:
@@ -129,30 +132,30 @@ def check_a_full_queue_is_told(make_master: MasterMaker, make_worker: WorkerMake
         else:
             raise AssertionError(f"{most} messages were queued for a worker that does not read")
         assert master.is_connected(peer), "a peer with a full queue must count as connected"
-        got = [int(_receive_at_worker(worker, master)[0]) for _ in range(n_taken)]
+        got = [int(receive_at_worker(worker, master)[0]) for _ in range(n_taken)]
         assert got == list(range(n_taken)), "messages were lost around a full queue (to worker)"
-        _send_to_worker(master, peer, [b"room again"])
-        assert _plain(_receive_at_worker(worker, master)) == [b"room again"]
+        send_to_worker(master, peer, [b"room again"])
+        assert plain(receive_at_worker(worker, master)) == [b"room again"]
         for n_taken in range(most):
             if worker.send([b"%d" % n_taken, filler]) is Sent.FULL:
                 break
         else:
             raise AssertionError(f"{most} messages were queued for a master that does not read")
-        up = [int(_receive_at_master(master, worker).frames[0]) for _ in range(n_taken)]
+        up = [int(receive_at_master(master, worker).frames[0]) for _ in range(n_taken)]
         assert up == list(range(n_taken)), "messages were lost around a full queue (to master)"
-        _send_to_master(worker, [b"room again"])
-        assert _plain(_receive_at_master(master, worker).frames) == [b"room again"]
+        send_to_master(worker, [b"room again"])
+        assert plain(receive_at_master(master, worker).frames) == [b"room again"]
 
 
 def check_a_probe_costs_nothing(make_master: MasterMaker, make_worker: WorkerMaker) -> None:
     """`is_connected` answers truly, and the worker sees nothing of it."""
-    with _connected(make_master, make_worker) as (master, worker, peer):
+    with connected(make_master, make_worker) as (master, worker, peer):
         for i in range(50):
             assert master.is_connected(peer), "a connected peer was said not to be"
-            _send_to_worker(master, peer, [b"%d" % i])
-        got = [_plain(_receive_at_worker(worker, master)) for _ in range(50)]
+            send_to_worker(master, peer, [b"%d" % i])
+        got = [plain(receive_at_worker(worker, master)) for _ in range(50)]
         assert got == [[b"%d" % i] for i in range(50)], "probes got in the way of messages"
-        worker.poll(_SLICE_S)
+        worker.poll(SLICE_S)
         assert worker.receive() is None, "the worker received a probe"
         assert not master.is_connected(b"nobody"), "a name that was never given is connected"
         assert master.send(b"nobody", [b"x"]) is Sent.GONE, (
@@ -169,14 +172,14 @@ def check_a_lost_peer_is_noticed(make_master: MasterMaker, make_worker: WorkerMa
         for _ in range(3):
             worker = make_worker(master.address)
             stack.callback(worker.close)
-            _send_to_master(worker, [b"hello"], master)
-            peer = _receive_at_master(master, worker).peer
+            send_to_master(worker, [b"hello"], master)
+            peer = receive_at_master(master, worker).peer
             assert peer not in names, "the name of a lost connection was given again"
             names.add(peer)
             master.take_disconnected()
             worker.close()
-            _wait(lambda: master.take_disconnected(), "take_disconnected never became true", master)
-            _wait(
+            wait(lambda: master.take_disconnected(), "take_disconnected never became true", master)
+            wait(
                 lambda peer=peer: not master.is_connected(peer),  # type: ignore[misc]
                 "a closed peer is still said to be connected",
                 master,
@@ -191,22 +194,22 @@ def check_a_reconnection_is_noticed(make_master: MasterMaker, make_worker: Worke
         stack.callback(first.close)
         worker = make_worker(first.address)
         stack.callback(worker.close)
-        _send_to_master(worker, [b"one"], first)
-        assert _plain(_receive_at_master(first, worker).frames) == [b"one"]
+        send_to_master(worker, [b"one"], first)
+        assert plain(receive_at_master(first, worker).frames) == [b"one"]
         assert worker.take_reconnected(), "the first connection must count as a reconnection"
         assert not worker.take_reconnected(), "take_reconnected must take"
         first.close()
-        _wait(
+        wait(
             lambda: worker.send([b"into the void"]) is Sent.FULL,
             "without a master a send must be FULL, not queued for the next one",
             worker,
         )
         second = make_master(first.address)
         stack.callback(second.close)
-        _wait(worker.take_reconnected, "the new connection was not noticed", worker, second)
+        wait(worker.take_reconnected, "the new connection was not noticed", worker, second)
         assert not worker.take_reconnected(), "one new connection was noticed twice"
-        _send_to_master(worker, [b"two"], second)
-        assert _plain(_receive_at_master(second, worker).frames) == [b"two"], (
+        send_to_master(worker, [b"two"], second)
+        assert plain(receive_at_master(second, worker).frames) == [b"two"], (
             "what was sent while no master was there reached the next one"
         )
         assert worker.take_failure() == "", "an absent master is no failure to connect"
@@ -214,35 +217,35 @@ def check_a_reconnection_is_noticed(make_master: MasterMaker, make_worker: Worke
 
 def check_a_wake_ends_one_poll(make_master: MasterMaker, make_worker: WorkerMaker) -> None:
     """`wake` ends the current poll or else the next one, from any thread, and only one."""
-    with _connected(make_master, make_worker) as (master, worker, _peer):
+    with connected(make_master, make_worker) as (master, worker, _peer):
         for end in (master, worker):
-            _settle(end)
+            settle(end)
             for _ in range(1000):
                 end.wake()
-            _expect_poll(end, None, "a wake before a poll must end it")
+            expect_poll(end, None, "a wake before a poll must end it")
             before = time.monotonic()
             end.poll(0.1)
             assert time.monotonic() - before > 0.05, "one wake has ended two polls"
             ringer = threading.Timer(0.05, end.wake)
             ringer.start()
-            _expect_poll(end, None, "a wake from another thread must end the poll")
+            expect_poll(end, None, "a wake from another thread must end the poll")
             ringer.join()
 
 
 def check_a_message_ends_a_poll(make_master: MasterMaker, make_worker: WorkerMaker) -> None:
     """A poll ends by a message, and does not sleep over one that is there already."""
-    with _connected(make_master, make_worker) as (master, worker, peer):
+    with connected(make_master, make_worker) as (master, worker, peer):
         for i in range(20):
-            _send_to_master(worker, [b"one"])
-            _send_to_master(worker, [b"two"])
+            send_to_master(worker, [b"one"])
+            send_to_master(worker, [b"two"])
             for _ in range(2):
-                _expect_poll(master, None, f"message {i} did not end the master's poll")
-                _receive_at_master(master, worker)
-            _send_to_worker(master, peer, [b"one"])
-            _send_to_worker(master, peer, [b"two"])
+                expect_poll(master, None, f"message {i} did not end the master's poll")
+                receive_at_master(master, worker)
+            send_to_worker(master, peer, [b"one"])
+            send_to_worker(master, peer, [b"two"])
             for _ in range(2):
-                _expect_poll(worker, None, f"message {i} did not end the worker's poll")
-                _receive_at_worker(worker, master)
+                expect_poll(worker, None, f"message {i} did not end the worker's poll")
+                receive_at_worker(worker, master)
 
 
 def check_nothing_is_left_open(make_master: MasterMaker, make_worker: WorkerMaker) -> None:
@@ -250,7 +253,7 @@ def check_nothing_is_left_open(make_master: MasterMaker, make_worker: WorkerMake
     large = b"l" * 2_000_000
     counts = []
     for _ in range(4):
-        with _connected(make_master, make_worker) as (master, worker, peer):
+        with connected(make_master, make_worker) as (master, worker, peer):
             for _ in range(20):
                 master.send(peer, [b"unread", large])
                 worker.send([b"unread", large])
@@ -261,7 +264,7 @@ def check_nothing_is_left_open(make_master: MasterMaker, make_worker: WorkerMake
             assert time.monotonic() - before < 5.0, "closing without linger took seconds"
             master.wake()
             worker.wake()
-        counts.append(_count_open())
+        counts.append(count_open())
     # The first round is left out: what a library starts once in a process is no leak.
     assert counts[1:] == [counts[1]] * 3, (
         f"threads and descriptors grow from one connection to the next: {counts}"
@@ -281,129 +284,3 @@ TRANSPORT_CHECKS: Final = (
     check_nothing_is_left_open,
 )
 """Every promise, one function each; all of them take the makers that `check_transport` takes."""
-
-
-@contextmanager
-def _connected(
-    make_master: MasterMaker, make_worker: WorkerMaker
-) -> Iterator[tuple[MasterTransport, WorkerTransport, bytes]]:
-    """Give a master, a worker that has said hello, and the worker's name."""
-    with ExitStack() as stack:
-        master = make_master("")
-        stack.callback(master.close)
-        worker = make_worker(master.address)
-        stack.callback(worker.close)
-        assert master.trusted == worker.trusted, "the two ends disagree about trust"
-        _send_to_master(worker, [b"hello"], master)
-        received = _receive_at_master(master, worker)
-        assert isinstance(received.user, str), "the user of a message must be a str"
-        yield master, worker, received.peer
-
-
-def _wait(
-    is_true: Callable[[], bool], otherwise: str, *ends: MasterTransport | WorkerTransport
-) -> None:
-    """Wait for something at the first end, and let the others do what they do while they poll."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_true():
-        assert time.monotonic() < deadline, otherwise
-        for end in reversed(ends):
-            end.poll(_SLICE_S if end is ends[0] else 0.0)
-
-
-def _send_to_master(
-    worker: WorkerTransport, frames: Sequence[Buffer], *others: MasterTransport
-) -> None:
-    _wait(
-        lambda: worker.send(frames) is Sent.TAKEN,
-        "the worker could not send to the master",
-        worker,
-        *others,
-    )
-
-
-def _send_to_worker(master: MasterTransport, peer: bytes, frames: Sequence[Buffer]) -> None:
-    def is_sent() -> bool:
-        sent = master.send(peer, frames)
-        assert sent is not Sent.GONE, "a send to a connected worker was GONE"
-        return sent is Sent.TAKEN
-
-    _wait(is_sent, "the master could not send to the worker", master)
-
-
-def _receive_at_master(master: MasterTransport, worker: WorkerTransport) -> Received:
-    found: list[Received] = []
-
-    def has_come() -> bool:
-        received = master.receive()
-        if received is not None:
-            found.append(received)
-        return received is not None
-
-    _wait(has_come, f"a message did not reach the master ({worker.take_failure()})", master, worker)
-    return found[0]
-
-
-def _receive_at_worker(worker: WorkerTransport, master: MasterTransport) -> Sequence[Buffer]:
-    found: list[Sequence[Buffer]] = []
-
-    def has_come() -> bool:
-        frames = worker.receive()
-        if frames is not None:
-            found.append(frames)
-        return frames is not None
-
-    _wait(has_come, "a message did not reach the worker", worker, master)
-    return found[0]
-
-
-def _settle(end: MasterTransport | WorkerTransport) -> None:
-    """Wait until nothing ends a poll early."""
-
-    def is_quiet() -> bool:
-        end.receive()
-        before = time.monotonic()
-        end.poll(0.1)
-        return time.monotonic() - before > 0.05
-
-    _wait(is_quiet, "polls end early although nothing happens")
-
-
-def _expect_poll(
-    end: MasterTransport | WorkerTransport, timeout_s: float | None, otherwise: str
-) -> None:
-    """Poll, and be rescued by a wake (and complain) when it does not end."""
-    is_rescued = threading.Event()
-
-    def rescue() -> None:
-        is_rescued.set()
-        end.wake()
-
-    rescuer = threading.Timer(PATIENCE_S / 2, rescue)
-    rescuer.start()
-    try:
-        end.poll(timeout_s)
-    finally:
-        rescuer.cancel()
-        rescuer.join()
-    assert not is_rescued.is_set(), otherwise
-
-
-def _plain(frames: Sequence[Buffer]) -> list[bytes]:
-    return [bytes(frame) for frame in frames]
-
-
-def _count_open() -> tuple[int, int]:
-    """Return the numbers of threads (those of C libraries too) and of open descriptors."""
-    if sys.platform.startswith("linux"):
-        tasks = Path("/proc/self/task")
-        deadline = time.monotonic() + PATIENCE_S
-        counts: list[tuple[int, int]] = []
-        while time.monotonic() < deadline:
-            # A thread that has been joined is listed for a moment still: look until it stays.
-            counts.append((len(list(tasks.iterdir())), len(os.listdir("/proc/self/fd"))))
-            if counts[-5:] == [counts[-1]] * 5:
-                break
-            os.sched_yield()
-        return counts[-1]
-    return threading.active_count(), 0

@@ -11,7 +11,7 @@ import pytest
 from zmq.utils import garbage
 
 from paramserver.errors import TransportError
-from paramserver.testing import conformance
+from paramserver.testing import conformance, two_ends
 from paramserver.testing.conformance import TRANSPORT_CHECKS, MasterMaker, WorkerMaker
 from paramserver.transport.base import Sent
 from paramserver.transport.inproc import InprocHub, InprocMasterTransport, InprocWorkerTransport
@@ -247,7 +247,7 @@ _KEPT: list[int] = []
 def test_a_transport_that_breaks_a_promise_is_caught(
     spoil_master: Spoiler, spoil_worker: Spoiler, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conformance, "PATIENCE_S", 3.0)
+    monkeypatch.setattr(two_ends, "PATIENCE_S", 3.0)
     hub = _Hub(spoil_master, spoil_worker)
     try:
         with pytest.raises((AssertionError, TransportError), match=words):
