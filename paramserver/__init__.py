@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from paramserver.cluster import Cluster as Cluster
-    from paramserver.cluster import LocalCluster as LocalCluster
     from paramserver.estimators.averaged import AveragedEstimator as AveragedEstimator
     from paramserver.estimators.layers import DistributedMLPClassifier as DistributedMLPClassifier
     from paramserver.estimators.layers import DistributedMLPRegressor as DistributedMLPRegressor
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
         DistributedSGDRegressor as DistributedSGDRegressor,
     )
     from paramserver.joblib_backend import register_joblib as register_joblib
+    from paramserver.local_cluster import LocalCluster as LocalCluster
     from paramserver.mapreduce.result import MapReduceResult as MapReduceResult
     from paramserver.mapreduce.run import MapReduce as MapReduce
     from paramserver.models.adapter import SklearnLearner as SklearnLearner
@@ -59,7 +59,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Cluster": "paramserver.cluster",
-    "LocalCluster": "paramserver.cluster",
+    "LocalCluster": "paramserver.local_cluster",
     "register_joblib": "paramserver.joblib_backend",
     "MapReduce": "paramserver.mapreduce.run",
     "MapReduceResult": "paramserver.mapreduce.result",

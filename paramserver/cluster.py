@@ -7,25 +7,20 @@ Rule 2: it owns all it has started, and leaves nothing behind: `shutdown`, the e
 
 from __future__ import annotations
 
-import operator
 import os
 import secrets
-import sys
-import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import replace
-from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from paramserver.core.jobs import JobOptions
 from paramserver.core.master import MasterMachine
-from paramserver.errors import ClusterClosed, ClusterError, ConfigError
-from paramserver.executor import JobCounter, JobExecutor
-from paramserver.runtime.agent import WorkerSpec
+from paramserver.dashboard.live_page import LivePage
+from paramserver.errors import ClusterClosed, ClusterError
+from paramserver.executor import JobCounter, JobExecutor, job_options
 from paramserver.runtime.futures import JobFuture, job_error
 from paramserver.runtime.internals import Internals
 from paramserver.runtime.invitation import room_for_members, worker_command
@@ -37,14 +32,7 @@ from paramserver.runtime.scratch import Scratch
 from paramserver.runtime.status import ClusterStatus, take_status
 from paramserver.transport.base import MasterTransport
 
-if TYPE_CHECKING:
-    from paramserver.dashboard.server import DashboardServer
-
 START_S = 60.0
-LOOK_S = 2.0
-"""How long the dashboard waits for the master."""
-
-_cluster_numbers = count(1)
 
 
 class Cluster(JobExecutor):
@@ -137,9 +125,8 @@ class Cluster(JobExecutor):
             no_workers_timeout_s=no_workers_timeout_s,
             max_members=max_members,
         )
-        self._dashboard: DashboardServer | None = None
-        self._dashboard_lock = threading.Lock()
         parts = self._parts = ClusterParts(scratch, transport, machine)
+        self._page = LivePage(parts, f"{type(self).__name__} at {parts.address}")
         parts.master.start()
         membership = parts.membership
         super().__init__(
@@ -261,29 +248,12 @@ class Cluster(JobExecutor):
             If nothing can listen there.
         """
         self._check_open()
-        with self._dashboard_lock:
-            if self._dashboard is None:
-                from paramserver.dashboard.cluster_panel import ClusterPanel
-                from paramserver.dashboard.server import DashboardServer
-
-                parts, master, address = self._parts, self._master, self.address
-                title = f"{type(self).__name__} at {address}"
-                server = DashboardServer(parts.panels, title=title, host=host, port=port)
-                # Not `self.status`: who drops the cluster ends it, dashboard or not.
-                panel = ClusterPanel(
-                    lambda: master.ask(
-                        lambda machine: take_status(machine, master.clock(), address), LOOK_S
-                    )
-                )
-                parts.panels.append(panel)
-                parts.at_close.append(server.close)
-                self._dashboard = server
-            return self._dashboard.link
+        return self._page.open(host, port)
 
     @property
     def has_dashboard(self) -> bool:
         """Whether somebody could be looking."""
-        return self._dashboard is not None
+        return self._page.is_open
 
     def explain(self, future: Future[Any]) -> str:
         """Say in words where the job of a future is and why it is not further, or how it ended.
@@ -362,21 +332,12 @@ class Cluster(JobExecutor):
         buffersize : int, optional
             For `map`: how many items may be in flight.
         """
-        if max_failures < 1:
-            raise ConfigError(
-                "max_failures must be 1 or more.", field="max_failures", value=max_failures
-            )
-        if buffersize is not None and buffersize < 1:
-            raise ConfigError("buffersize must be 1 or more.", field="buffersize", value=buffersize)
-        if timeout_s is not None and not timeout_s > 0:
-            raise ConfigError("timeout_s must be above 0.", field="timeout_s", value=timeout_s)
-        options = replace(
-            JobOptions(),
+        options = job_options(
             max_failures=max_failures,
-            max_timeouts=max(2, max_failures),
             timeout_s=timeout_s,
             priority=priority,
             pure=pure,
+            buffersize=buffersize,
         )
         view = JobExecutor(
             self._master,
@@ -450,126 +411,3 @@ class Cluster(JobExecutor):
             return self.status()._repr_html_()
         except ClusterClosed:
             return f"<p>{type(self).__name__}: closed</p>"
-
-
-class LocalCluster(Cluster):
-    """A master and workers on this machine, ready when the constructor returns.
-
-    Parameters
-    ----------
-    n_workers : int, optional
-        Worker processes; by default one for each processor this process may use.
-    blas_threads : int, default=1
-        Threads of the numeric libraries in each worker.
-    memory_limit_bytes : int, optional
-        Address space of each worker; a job that passes it gets a MemoryError.
-    no_workers_timeout_s : float, default=60
-        How long jobs wait while nobody is there, before they fail with `NoWorkers`.
-    start_timeout_s : float, default=60
-        How long the workers may take to come up.
-    transport : {'auto', 'unix', 'zeromq'}, default='auto'
-        What the messages go over: sockets of the kernel (Linux), or ZeroMQ over ipc. 'auto' takes
-        the first where it can be had: a round trip costs a fraction of the other's.
-
-    Raises
-    ------
-    ConfigError
-        If `n_workers` is less than 1, or there is no such transport here.
-    LaunchFailed
-        If workers do not come up; with the last lines of their standard error.
-
-    Examples
-    --------
-    >>> import paramserver as ps
-    >>> with ps.LocalCluster(n_workers=2) as cluster:
-    ...     print(cluster.submit(pow, 2, 10).result())
-    ...     print(list(cluster.map(abs, [-1, -2, 3])))
-    1024
-    [1, 2, 3]
-    """
-
-    def __init__(
-        self,
-        n_workers: int | None = None,
-        *,
-        blas_threads: int | None = 1,
-        memory_limit_bytes: int | None = None,
-        no_workers_timeout_s: float = 60.0,
-        start_timeout_s: float = START_S,
-        transport: str = "auto",
-    ) -> None:
-        bind = _local_binder(transport)
-        if n_workers is None:
-            n_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        n_workers = _whole_number(n_workers, least=1)
-        scratch = Scratch.create()
-        try:
-            end = bind(str(scratch.socket_path("master")))
-        except BaseException:
-            scratch.close()
-            raise
-        self._open(scratch, end, no_workers_timeout_s)
-        spec = WorkerSpec(
-            address=self.address,
-            run=scratch.run,
-            trusted=True,
-            blas_threads=blas_threads,
-            memory_limit_bytes=memory_limit_bytes,
-            scratch_fast=str(scratch.fast),
-            scratch_disk=str(scratch.disk),
-            options={"nonce_path": str(scratch.nonce_path)},
-        )
-        self._parts.start_agent(f"local{next(_cluster_numbers)}", spec)
-        try:
-            self.scale(n_workers)
-            self.wait_for_workers(n_workers, start_timeout_s)
-        except BaseException:
-            self.shutdown(wait=True)
-            raise
-
-    def scale(self, n_workers: int) -> None:
-        """Keep this many workers on this machine; those too many finish their job and leave.
-
-        Raises
-        ------
-        ConfigError
-            If `n_workers` is not a whole number, or negative.
-        ClusterClosed
-            After `shutdown`.
-        """
-        n_workers = _whole_number(n_workers, least=0)
-        self._check_open()
-        self._parts.scale(n_workers)
-
-
-def _local_binder(transport: str) -> Callable[[str], MasterTransport]:
-    """Return what opens the master's end at a path."""
-    if transport == "auto":
-        transport = "unix" if sys.platform.startswith("linux") else "zeromq"
-    if transport == "unix":
-        from paramserver.transport.unix_master import UnixMasterTransport
-
-        return lambda path: UnixMasterTransport.bind(f"unix://{path}")
-    if transport == "zeromq":
-        from paramserver.transport.zmq_master import ZmqMasterTransport
-
-        return lambda path: ZmqMasterTransport.bind(f"ipc://{path}")
-    raise ConfigError(
-        f"transport must be 'auto', 'unix' or 'zeromq', not {transport!r}.",
-        field="transport",
-        value=transport,
-    )
-
-
-def _whole_number(n_workers: int, least: int) -> int:
-    try:
-        n = operator.index(n_workers)
-    except TypeError:
-        n = least - 1
-    if n < least:
-        raise ConfigError(
-            f"n_workers must be a whole number, {least} or more, not {n_workers!r}.",
-            field="n_workers",
-            value=n_workers,
-        )
-    return n

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from itertools import count, islice
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -156,8 +157,7 @@ class JobExecutor(Executor):
         if chunksize is not None and chunksize < 1:
             raise ConfigError("chunksize must be 1 or more.", field="chunksize", value=chunksize)
         buffersize = self._buffersize if buffersize is None else buffersize
-        if buffersize is not None and buffersize < 1:
-            raise ConfigError("buffersize must be 1 or more.", field="buffersize", value=buffersize)
+        _check_buffersize(buffersize)
         end_at = None if timeout is None else time.monotonic() + timeout
         rows: Iterable[tuple[Any, ...]] = zip(*iterables, strict=False)
         if buffersize is None:
@@ -299,6 +299,43 @@ class JobExecutor(Executor):
 
     def _chunk_size(self, n_items: int) -> int:
         return max(1, min(CHUNK_MAX, n_items // (CHUNKS_PER_WORKER * self._n_workers())))
+
+
+def job_options(
+    *,
+    max_failures: int,
+    timeout_s: float | None,
+    priority: int,
+    pure: bool,
+    buffersize: int | None,
+) -> JobOptions:
+    """Return how the jobs of an executor are treated; see `Cluster.with_options`.
+
+    Raises
+    ------
+    ConfigError
+        If one of them cannot be; `buffersize`, which is none of a job, is looked at, too.
+    """
+    if max_failures < 1:
+        raise ConfigError(
+            "max_failures must be 1 or more.", field="max_failures", value=max_failures
+        )
+    _check_buffersize(buffersize)
+    if timeout_s is not None and not timeout_s > 0:
+        raise ConfigError("timeout_s must be above 0.", field="timeout_s", value=timeout_s)
+    return replace(
+        JobOptions(),
+        max_failures=max_failures,
+        max_timeouts=max(2, max_failures),
+        timeout_s=timeout_s,
+        priority=priority,
+        pure=pure,
+    )
+
+
+def _check_buffersize(buffersize: int | None) -> None:
+    if buffersize is not None and buffersize < 1:
+        raise ConfigError("buffersize must be 1 or more.", field="buffersize", value=buffersize)
 
 
 def _chunked(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:

@@ -255,8 +255,9 @@ def _train(
 
 
 def _open_cluster(settings: TrainSettings) -> Cluster:
-    from paramserver.cluster import Cluster, LocalCluster
+    from paramserver.cluster import Cluster
     from paramserver.commands.prepare import n_cores
+    from paramserver.local_cluster import LocalCluster
 
     if settings.address is None:
         return LocalCluster(settings.workers or n_cores())

@@ -250,7 +250,7 @@ def _read_all(server: socket.socket) -> None:
 
 
 def _cluster() -> Iterator[Finding]:
-    from paramserver.cluster import LocalCluster
+    from paramserver.local_cluster import LocalCluster
 
     began = time.perf_counter()
     try:

@@ -23,8 +23,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from paramserver.cluster import Cluster, LocalCluster
+from paramserver.cluster import Cluster
 from paramserver.errors import ConfigError, DataError, ParamServerError
+from paramserver.local_cluster import LocalCluster
 from paramserver.mapreduce.run import MapReduce
 
 BAD_INPUT: Final = 77

@@ -97,7 +97,7 @@ def read_files(
             return _read_small(source, test, seed, dtype)
         if cluster is not None:
             return _read_by(cluster, source, test, n_partitions, seed, dtype, folder)
-        from paramserver.cluster import LocalCluster
+        from paramserver.local_cluster import LocalCluster
 
         lasting = Scratch.create()
         try:

@@ -18,7 +18,8 @@ from paramserver.errors import ConfigError, LocalProtocolError
 from paramserver.runtime.context import current
 
 if TYPE_CHECKING:
-    from paramserver.cluster import Cluster, LocalCluster
+    from paramserver.cluster import Cluster
+    from paramserver.local_cluster import LocalCluster
 
 ROWS_WORTH_A_PROCESS: Final = 512
 """A pass over fewer rows takes no longer than the messages about it."""
@@ -84,7 +85,7 @@ class SharedCluster:
 
     def get(self, n_workers: int) -> LocalCluster:
         """Return it, with at least so many workers."""
-        from paramserver.cluster import LocalCluster
+        from paramserver.local_cluster import LocalCluster
 
         if self._pid != os.getpid():
             self._inherited.append(self._cluster)

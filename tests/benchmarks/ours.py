@@ -13,7 +13,7 @@ class Ours(Contender):
 
     def load(self) -> None:
         import paramserver
-        import paramserver.cluster
+        import paramserver.local_cluster
 
         self._paramserver = paramserver
 

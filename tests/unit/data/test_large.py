@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import paramserver.cluster
+import paramserver.local_cluster
 from paramserver.data import arrays, large, readers, sources
 from paramserver.data.datasets import Dataset
 from paramserver.data.readers import read_files
@@ -228,7 +228,7 @@ def test_without_a_cluster_one_is_started_and_the_files_go_with_the_data_set(
 ) -> None:
     monkeypatch.setattr(readers, "LARGE_BYTES", 0)
     monkeypatch.setattr(
-        paramserver.cluster, "LocalCluster", lambda: nullcontext(OneProcess(Path()))
+        paramserver.local_cluster, "LocalCluster", lambda: nullcontext(OneProcess(Path()))
     )
     found = read_files(csv(tmp_path / "a.csv"))
     assert found.rows is not None
