@@ -8,11 +8,13 @@ Rule 3: exit codes: 0 done, 1 failed, 75 stopped and resumable, 77 a setting tha
 
 from __future__ import annotations
 
+import inspect
 import signal
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # before `Interrupts` there is nothing to end well
@@ -20,6 +22,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import typer
 from typer.core import TyperCommand
 
+from paramserver.commands.setting import About, abouts, flag
 from paramserver.commands.settings import TrainSettings, check_sources, kinds
 from paramserver.config import read_settings
 from paramserver.errors import ConfigError, ParamServerError
@@ -28,15 +31,6 @@ from paramserver.observe.run_folder import CONFIG, check_is_run
 EXIT_FAILED = 1
 EXIT_CONFIG = 77
 EXIT_USAGE = 2
-
-DATA, MODEL, AVG, ASYNC, RUN, SHOW = (
-    "Data",
-    "Model and steps",
-    "Averaging (--mode avg)",
-    "Asynchronous SGD (--mode async)",
-    "Where and how long",
-    "What is shown",
-)
 
 EPILOG = """\
 Examples:
@@ -95,6 +89,32 @@ def _read_resumed(context: typer.Context, value: Path | None) -> Path | None:
     return value
 
 
+def _option(name: str, kind: Any, about: About) -> inspect.Parameter:
+    """Describe a setting as typer wants it."""
+    default = getattr(TrainSettings, name)
+    names = (flag(name),) if default is False else ()  # no --no-quiet
+    option = typer.Option(
+        *names,
+        metavar=about.metavar or "|".join(about.choices) or None,
+        help=about.words,
+        rich_help_panel=about.group.title,
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take each setting of `TrainSettings` as an option, in place of its ``**``."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    hints = get_type_hints(TrainSettings)
+    options = [_option(name, hints[name], about) for name, about in abouts(TrainSettings)]
+    vars(command)["__signature__"] = signature.replace(parameters=[*own, *options])
+    return command
+
+
+@with_settings
 def train(
     context: typer.Context,
     mode: Annotated[
@@ -116,264 +136,7 @@ def train(
             help="Go on with the run in this folder, from its newest checkpoint.",
         ),
     ] = None,
-    data: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|PATH",
-            help="A data set on this machine (a wrong name lists them), or a file: .csv, .svm, "
-            ".npz, also .gz, or a folder with X.npy and y.npy.",
-            rich_help_panel=DATA,
-        ),
-    ] = TrainSettings.data,
-    test: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH",
-            help="File with the held-out rows; by default a random fifth.",
-            rich_help_panel=DATA,
-        ),
-    ] = TrainSettings.test,
-    label: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Column of the label in a CSV file; by default the last.",
-            rich_help_panel=DATA,
-        ),
-    ] = TrainSettings.label,
-    partitions: Annotated[
-        int | None,
-        typer.Option(
-            metavar="P",
-            help="Pieces of the data; by default one for each worker. They are part of the result.",
-            rich_help_panel=DATA,
-        ),
-    ] = TrainSettings.partitions,
-    partitioning: Annotated[
-        str,
-        typer.Option(
-            metavar="HOW",
-            help="How rows are dealt out: shuffled, contiguous or stratified.",
-            rich_help_panel=DATA,
-        ),
-    ] = TrainSettings.partitioning,
-    class_weight: Annotated[
-        str,
-        typer.Option(
-            metavar="none|balanced",
-            help="'balanced' lets rare classes count as much as frequent ones.",
-            rich_help_panel=DATA,
-        ),
-    ] = TrainSettings.class_weight,
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="softmax, logistic, hinge, ridge or mlp; by default softmax for classes, ridge "
-            "for numbers.",
-            rich_help_panel=MODEL,
-        ),
-    ] = TrainSettings.model,
-    batch_size: Annotated[
-        int, typer.Option(metavar="B", help="Examples of one step.", rich_help_panel=MODEL)
-    ] = TrainSettings.batch_size,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            help="Learning rate; by default 1 / L of a sample of the data, or what is usual for "
-            "adagrad, adam or mlp.",
-            rich_help_panel=MODEL,
-        ),
-    ] = TrainSettings.lr,
-    l2: Annotated[
-        float,
-        typer.Option(
-            metavar="X", help="Strength of the penalty (l2 / 2) ||w||^2.", rich_help_panel=MODEL
-        ),
-    ] = TrainSettings.l2,
-    l1: Annotated[
-        float,
-        typer.Option(metavar="X", help="Strength of the penalty l1 |w|.", rich_help_panel=MODEL),
-    ] = TrainSettings.l1,
-    hidden: Annotated[
-        str,
-        typer.Option(
-            metavar="N[,N]", help="Units of the hidden layers of mlp.", rich_help_panel=MODEL
-        ),
-    ] = TrainSettings.hidden,
-    activation: Annotated[
-        str,
-        typer.Option(metavar="relu|tanh", help="Between the layers of mlp.", rich_help_panel=MODEL),
-    ] = TrainSettings.activation,
-    dtype: Annotated[
-        str,
-        typer.Option(metavar="float32|float64", help="Of data and weights.", rich_help_panel=MODEL),
-    ] = TrainSettings.dtype,
-    kernel: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|numpy|numba",
-            help="What takes the steps; the same numbers to rounding.",
-            rich_help_panel=MODEL,
-        ),
-    ] = TrainSettings.kernel,
-    local_steps: Annotated[
-        int | None,
-        typer.Option(
-            metavar="H",
-            help="Steps in a round instead of passes (avg), or behind a push (async).",
-            rich_help_panel=MODEL,
-        ),
-    ] = TrainSettings.local_steps,
-    seed: Annotated[
-        int,
-        typer.Option(
-            metavar="N", help="Of everything that is left to chance.", rich_help_panel=MODEL
-        ),
-    ] = TrainSettings.seed,
-    rounds: Annotated[
-        int, typer.Option(metavar="R", help="Averaging rounds.", rich_help_panel=AVG)
-    ] = TrainSettings.rounds,
-    local_epochs: Annotated[
-        int,
-        typer.Option(metavar="K", help="Passes of each learner in a round.", rich_help_panel=AVG),
-    ] = TrainSettings.local_epochs,
-    wait_for: Annotated[
-        int | None,
-        typer.Option(
-            metavar="K", help="Average when so many learners are done.", rich_help_panel=AVG
-        ),
-    ] = TrainSettings.wait_for,
-    tail: Annotated[
-        float,
-        typer.Option(
-            metavar="PART",
-            help="Return the mean of this last part of the rounds.",
-            rich_help_panel=AVG,
-        ),
-    ] = TrainSettings.tail,
-    outer: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="Step of the master along the averaged change: none takes the average itself; "
-            "momentum; nesterov, as in DiLoCo.",
-            rich_help_panel=AVG,
-        ),
-    ] = TrainSettings.outer,
-    outer_lr: Annotated[
-        float, typer.Option(metavar="X", help="Learning rate of --outer.", rich_help_panel=AVG)
-    ] = TrainSettings.outer_lr,
-    outer_momentum: Annotated[
-        float, typer.Option(metavar="X", help="Momentum of --outer.", rich_help_panel=AVG)
-    ] = TrainSettings.outer_momentum,
-    epochs: Annotated[
-        int, typer.Option(metavar="E", help="Passes over the data.", rich_help_panel=ASYNC)
-    ] = TrainSettings.epochs,
-    optimizer: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="On the master: sgd, momentum, nesterov, adagrad or adam.",
-            rich_help_panel=ASYNC,
-        ),
-    ] = TrainSettings.optimizer,
-    staleness_bound: Annotated[
-        str,
-        typer.Option(
-            metavar="S|none",
-            help="Steps a worker may be ahead of the slowest: 0 is synchronous, 'none' has no "
-            "bound.",
-            rich_help_panel=ASYNC,
-        ),
-    ] = TrainSettings.staleness_bound,
-    staleness_aware: Annotated[
-        bool,
-        typer.Option(
-            "--staleness-aware",
-            help="Divide the learning rate of a gradient by its staleness.",
-            rich_help_panel=ASYNC,
-        ),
-    ] = TrainSettings.staleness_aware,
-    clip_norm: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Shrink longer gradients.", rich_help_panel=ASYNC),
-    ] = TrainSettings.clip_norm,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Worker processes; by default one for each core. With --address: how many to "
-            "wait for.",
-            rich_help_panel=RUN,
-        ),
-    ] = TrainSettings.workers,
-    target_score: Annotated[
-        float | None,
-        typer.Option(
-            metavar="A",
-            help="End as soon as the held-out score is reached.",
-            rich_help_panel=RUN,
-        ),
-    ] = TrainSettings.target_score,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S", help="End after so many seconds of training.", rich_help_panel=RUN
-        ),
-    ] = TrainSettings.time_limit,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            help="New or empty folder for the run; by default runs/TIME-MODE.",
-            rich_help_panel=RUN,
-        ),
-    ] = TrainSettings.out,
-    no_out: Annotated[
-        bool, typer.Option("--no-out", help="Keep nothing.", rich_help_panel=RUN)
-    ] = TrainSettings.no_out,
-    checkpoint_every: Annotated[
-        float,
-        typer.Option(metavar="S", help="Seconds between two checkpoints.", rich_help_panel=RUN),
-    ] = TrainSettings.checkpoint_every,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="tcp://HOST:PORT",
-            help="Listen here for workers on other machines.",
-            rich_help_panel=RUN,
-        ),
-    ] = TrainSettings.address,
-    keys: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Folder made by `paramserver keys`.", rich_help_panel=RUN),
-    ] = TrainSettings.keys,
-    baseline: Annotated[
-        bool,
-        typer.Option(
-            help="Compare with one scikit-learn process on the same data.", rich_help_panel=SHOW
-        ),
-    ] = TrainSettings.baseline,
-    json: Annotated[
-        bool,
-        typer.Option("--json", help="Print the summary on the last line.", rich_help_panel=SHOW),
-    ] = TrainSettings.json,
-    dashboard: Annotated[
-        bool,
-        typer.Option(
-            "--dashboard",
-            help="Serve a live page of the training on this machine, and print its link.",
-            rich_help_panel=SHOW,
-        ),
-    ] = TrainSettings.dashboard,
-    quiet: Annotated[
-        bool,
-        typer.Option(
-            "--quiet", help="Print nothing but errors (and --json).", rich_help_panel=SHOW
-        ),
-    ] = TrainSettings.quiet,
+    **_settings: Any,
 ) -> None:
     """Train a model on this machine's cores, by averaging or by asynchronous SGD.
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paramserver.commands.settings import TrainSettings, flag, kinds
+from paramserver.commands.setting import flag
+from paramserver.commands.settings import TrainSettings, kinds
 from paramserver.errors import DataError
 from paramserver.observe.record import read_run
 from paramserver.observe.report import REPORT, report_html
@@ -65,8 +66,7 @@ def command_of(config: Mapping[str, Any]) -> str:
     for name, value in config.items():
         if name not in known or value == getattr(TrainSettings, name, None):
             continue
-        if known[name] is bool:
-            words.append(flag(name))
-        else:
-            words += [flag(name), str(value)]
+        words.append(flag(name, getattr(TrainSettings, name, None)))
+        if known[name] is not bool:
+            words.append(str(value))
     return shlex.join(words)

@@ -31,8 +31,8 @@ def test_the_command_names_what_is_no_default() -> None:
         mode="async", data="a b.csv", workers=3, staleness_aware=True, baseline=False, lr=0.125
     )
     assert command_of(settings.to_keep() | {"of_another_version": 1}) == (
-        "python -m paramserver.train --mode async --data 'a b.csv' --lr 0.125 --workers 3 "
-        "--staleness-aware --no-baseline"
+        "python -m paramserver.train --mode async --data 'a b.csv' --lr 0.125 "
+        "--staleness-aware --workers 3 --no-baseline"
     )
     assert kinds()["baseline"] is bool
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
+import typer
 
+from paramserver.commands.setting import abouts
 from paramserver.commands.settings import TrainSettings, check_sources, kinds
 from paramserver.config import write_settings
 from paramserver.errors import ConfigError
-from paramserver.train import train
+from paramserver.train import add_train
 
 
-def test_every_setting_is_an_option_with_the_same_default() -> None:
-    options = inspect.signature(train).parameters
-    assert set(options) - set(kinds()) == {"context", "config", "resume"}
-    for name in set(kinds()) - {"mode"}:
-        assert options[name].default == getattr(TrainSettings, name), name
+def test_every_setting_is_an_option_with_the_same_default_and_words() -> None:
+    app = typer.Typer(add_completion=False)
+    add_train(app)
+    options = {option.name: vars(option) for option in typer.main.get_command(app).params}
+    assert set(options) - set(kinds()) == {"config", "resume"}
+    for name, about in abouts(TrainSettings):
+        option = options[name]
+        expected = (getattr(TrainSettings, name), about.words, about.group.title)
+        assert (option["default"], option["help"], option["rich_help_panel"]) == expected, name
+    assert {name for name, _ in abouts(TrainSettings)} == set(kinds()) - {"mode"}
 
 
 def test_kinds_are_plain_types() -> None:
@@ -29,7 +34,7 @@ def test_what_is_kept_can_be_written_and_belongs_to_the_mode(mode: str) -> None:
     kept = TrainSettings(mode=mode, out="somewhere", json=True).to_keep()
     assert ("rounds" in kept) == (mode == "avg")
     assert ("epochs" in kept) == (mode == "async")
-    assert {"out", "no_out", "json", "quiet"}.isdisjoint(kept)
+    assert {"out", "no_out", "json", "quiet", "dashboard"}.isdisjoint(kept)
     assert "seed = 0" in write_settings(kept)
 
 
