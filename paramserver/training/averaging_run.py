@@ -20,12 +20,13 @@ import numpy as np
 
 from paramserver.core.commands import AnnounceWorker, CallService
 from paramserver.core.events import ServiceReplied
-from paramserver.errors import Diverged, RemoteProtocolError, ShapeMismatch
+from paramserver.errors import RemoteProtocolError, ShapeMismatch
 from paramserver.protocol.messages import Payload
 from paramserver.runtime.internals import Internals
 from paramserver.training.aggregation import Aggregation, TailMean, divergence
 from paramserver.training.averaging import Averaging, Command, Finish, Fold, StartRound
 from paramserver.training.checkpoint_file import TrainingState
+from paramserver.training.diverged import round_diverged
 from paramserver.training.formats import ROUND, payload_of
 from paramserver.training.measures import Measures
 from paramserver.training.plan import TrainingPlan
@@ -166,13 +167,13 @@ class AveragingRun(TrainingRun):
 
     def _job_done(self, what: tuple[int, int], payload: Payload, worker_id: str) -> None:
         number, partition = what
-        match self._result_of(payload, worker_id):
+        match self._agreement.read(payload):
             case (result, float(compute_s)) if 0 <= compute_s < inf:
                 fault = self._take_in(result, number, partition, worker_id)
             case _:
                 fault, compute_s = "given back what is no result", 0.0
         if fault:
-            self._strike(worker_id, fault)
+            self._agreement.strike(worker_id, fault)
             self._submit(train_round, number, (partition,))  # once more, by whomever
             return
         self.compute_s += compute_s
@@ -218,7 +219,7 @@ class AveragingRun(TrainingRun):
                     if self._dead:
                         self._bury()
                     self._held = self.machine.folded()
-                    if not self._in_step:
+                    if not self._lookout.in_step:
                         self._go_on()
                 case Finish(rounds):
                     self._round.array[0] = rounds  # who is still at work may stop
@@ -231,7 +232,12 @@ class AveragingRun(TrainingRun):
         slots = [self._results[partition] for partition in fold.partitions]
         old, new = (self._weights[number % 2].array for number in (fold.round, fold.round + 1))
         if not self._aggregation.fold(old, slots, fold.coefficients, new):
-            raise self._diverged(fold, slots, old)
+            bad = [
+                partition
+                for partition, slot in zip(fold.partitions, slots, strict=True)
+                if not self._aggregation.is_finite(slot)
+            ]
+            raise round_diverged(fold.round, bad, [self._whose[k] for k in bad], old)
         self._tail.add(fold.round, new)
         self._folded = (slots, fold.coefficients)
         self.examples += sum(self.plan.examples_a_round(k) for k in fold.partitions)
@@ -246,28 +252,6 @@ class AveragingRun(TrainingRun):
             self._slots[name] = slot
         return slot.array
 
-    def _diverged(self, fold: Fold, slots: list[FloatVector], last: FloatVector) -> Diverged:
-        """Say which results of a round are not finite, and whose they are."""
-        bad = [
-            partition
-            for partition, slot in zip(fold.partitions, slots, strict=True)
-            if not self._aggregation.is_finite(slot)
-        ]
-        workers = [self._whose[partition] for partition in bad]
-        whose = ", ".join(
-            f"partition {partition} ({worker})"
-            for partition, worker in zip(bad, workers, strict=True)
-        )
-        return Diverged(
-            f"Round {fold.round}: the weights from {whose or 'the outer step'} are not finite. The "
-            "learning rate is too large, or the data hold NaN; try a tenth of it. The weights "
-            "before that round are kept (`weights` of this error).",
-            round=fold.round,
-            partitions=tuple(bad),
-            workers=tuple(workers),
-            weights=last.copy(),
-        )
-
     def _answer(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
         """Tell far workers the weights of their round, and which round is open."""
         try:
@@ -275,7 +259,7 @@ class AveragingRun(TrainingRun):
         except struct.error as error:
             raise RemoteProtocolError("a worker asks for no round", peer="") from error
         open_round = int(self._round.array[0])
-        is_open = number == open_round and not self._has_ended
+        is_open = number == open_round and not self._lookout.has_ended
         match command.method:
             case "pull":
                 w = (self._weights[number % 2].array,) if is_open else ()

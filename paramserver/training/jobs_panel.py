@@ -21,7 +21,8 @@ from paramserver.training.timeline import JobSpan, Timeline
 class Source(Protocol):
     """What is shown of a training."""
 
-    timeline: Timeline
+    @property
+    def timeline(self) -> Timeline: ...
 
     @property
     def staleness(self) -> Counter[int] | None:

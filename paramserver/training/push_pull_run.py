@@ -8,7 +8,6 @@ Rule 3: a refused push has changed nothing, and is counted; its worker is told w
 
 from __future__ import annotations
 
-import secrets
 import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -27,24 +26,19 @@ from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.internals import Internals
 from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.desks import NO_ROWS, Desk, Question, RowDesk, Rows, WholeDesk
+from paramserver.training.diverged import update_diverged
 from paramserver.training.formats import JOIN, JOINED, LINE, PUSH, REPLY, payload_of
 from paramserver.training.measures import Measures
 from paramserver.training.optimizers import Optimizer
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.push_pull import ParameterServer
 from paramserver.training.pushes import Push, PushPullRules, Verdict
-from paramserver.training.run import SETUP, TrainingRun
+from paramserver.training.run import TrainingRun
+from paramserver.training.seats import Seats
+from paramserver.training.training_jobs import SETUP
 from paramserver.training.vector import FloatVector
 from paramserver.training.work import train_partition
 from paramserver.transport.lines import Exchange
-
-
-class Ticket(NamedTuple):
-    """Who may push for a partition: the attempt that joined last."""
-
-    incarnation: int
-    epoch: int
-    partition: int
 
 
 class Asked(NamedTuple):
@@ -103,9 +97,7 @@ class PushPullRun(TrainingRun):
         self._n_running = 0
         self._handed_out_at: dict[int, int] = {}
         """Cursor of each partition when its job was handed out."""
-        self._tickets: dict[int, Ticket] = {}
-        self._lines: dict[int, int] = {}
-        """Number of the line of each incarnation."""
+        self._seats = Seats()
         self._asked: dict[int, Asked] = {}
         """By incarnation."""
         self._answer_s = 0.0
@@ -232,27 +224,27 @@ class PushPullRun(TrainingRun):
         self._stop()
 
     def _job_done(self, what: tuple[int, int], payload: Payload, worker_id: str) -> None:
-        match self._result_of(payload, worker_id):
+        match self._agreement.read(payload):
             case (int(), float(compute_s), float(asked_s)) if 0 <= compute_s + asked_s < inf:
                 self.compute_s += compute_s
                 self._asked_s += asked_s
             case _:
-                self._strike(worker_id, "given back what is no result")
+                self._agreement.strike(worker_id, "given back what is no result")
         _, partition = what
         server = self.server
         if not server.stopped and server.cursors[partition] < server.n_batches[partition]:
-            self._strike(worker_id, f"ended amid partition {partition}")
+            self._agreement.strike(worker_id, f"ended amid partition {partition}")
             self._hand_out((partition,))  # the rest, by whomever
             return
         self._n_running -= 1
         if self._n_running == 0:
-            if self._in_step:
+            if self._lookout.in_step:
                 self._offer(server.w, server.version)
             else:
                 self._go_on()
 
     def _answer(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
-        what = self._jobs.get(command.job)
+        what = self._jobs.unsettled.get(command.job)
         if what is None:  # it has ended meanwhile
             self.server.counters["stale"] += 1
             return (self._refuse(command, now),)
@@ -269,14 +261,10 @@ class PushPullRun(TrainingRun):
             epoch, partition, is_far = JOIN.unpack(command.body.data)
         except struct.error as error:
             raise RemoteProtocolError("a worker joins with other numbers", peer="") from error
-        if self._jobs[command.job] != (epoch, partition):
+        if self._jobs.unsettled[command.job] != (epoch, partition):
             raise RemoteProtocolError("a worker joins for what is not its job", peer="")
         incarnation = command.incarnation
-        number = secrets.randbits(64)
-        for old, ticket in list(self._tickets.items()):
-            if ticket.partition == partition or ticket.incarnation == incarnation:
-                del self._tickets[old]
-        self._tickets[number] = Ticket(incarnation, epoch, partition)
+        number = self._seats.take(incarnation, epoch, partition)
         self._asked.pop(incarnation, None)
         server = self.server
         cursor, seq = server.join(incarnation, epoch, partition), server.last_seq(incarnation)
@@ -291,10 +279,7 @@ class PushPullRun(TrainingRun):
         self.server.capacity = self._internals.n_workers()
         self._desk.lose(incarnation)
         self._asked.pop(incarnation, None)
-        for number, ticket in list(self._tickets.items()):
-            if ticket.incarnation == incarnation:
-                del self._tickets[number]
-        line = self._lines.pop(incarnation, None)
+        line = self._seats.clear(incarnation)
         if line is not None and self._exchange is not None:
             self._exchange.hang_up(line)
         self._regroup()
@@ -306,19 +291,18 @@ class PushPullRun(TrainingRun):
         assert self._exchange is not None
         try:
             number, seq, batch, seen, examples, *slot = PUSH.unpack(question)
-            ticket = self._tickets.get(number)
+            ticket = self._seats.admit(number, line)
             if ticket is None:  # an attempt that does not count any more
                 self.server.counters["fenced"] += 1
                 self._exchange.hang_up(line)
                 return
             incarnation = ticket.incarnation
-            self._lines[incarnation] = line
             asked = self._desk.near_question(incarnation, *slot)
             push = Push(incarnation, seq, ticket.epoch, ticket.partition, batch, seen, examples)
             self._take_push(push, asked, line)
         except Exception as error:  # noqa: BLE001 - it ends the training, not the master
             self.is_sound = False
-            self._fail(error)
+            self._lookout.fail(error)
             self._exchange.hang_up(line)
 
     def _on_call(self, command: CallService, epoch: int, partition: int) -> None:
@@ -395,7 +379,7 @@ class PushPullRun(TrainingRun):
         self._desk.settle(spare, is_taken=verdict is Verdict.APPLIED)
         if verdict is Verdict.APPLIED:
             self.examples = server.examples
-            if self._wants_snapshot and not self._in_step:
+            if self._lookout.is_asked and not self._lookout.in_step:
                 self._offer(server.w, server.version)
         elif verdict is Verdict.DIVERGED:
             raise self._diverged(push)
@@ -410,23 +394,10 @@ class PushPullRun(TrainingRun):
 
     def _diverged(self, push: Push | None) -> Diverged:
         """Say which push would have made the weights infinite, or is not finite itself."""
-        server = self.server
         worker = "" if push is None else self.worker_names.get(push.incarnation, "")
-        where = ""
-        if push is not None:
-            where = f" ({worker}, epoch {push.epoch}, partition {push.partition})"
-        what = "would make the weights overflow"
-        if push is not None and push is self._first_bad:
-            what = "has a gradient that is not finite"
-        return Diverged(
-            f"Update {server.version}{where} {what}; it was not applied. The learning rate is too "
-            "large, or the data hold NaN; try a tenth of it. The weights before it are kept "
-            "(`weights` of this error).",
-            round=server.version,
-            partitions=() if push is None else (push.partition,),
-            workers=(worker,) if worker else (),
-            weights=server.w.copy(),
-        )
+        is_gradient = push is not None and push is self._first_bad
+        server = self.server
+        return update_diverged(server.version, push, worker, server.w, is_gradient=is_gradient)
 
     def _explain(self, what: tuple[int, int], error: BaseException) -> BaseException:
         """Tell a job that failed for its gradient, on every try, from others."""

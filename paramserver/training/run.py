@@ -1,54 +1,41 @@
-"""What the drivers of both training modes share: jobs without futures, a service, and who waits.
+"""What the drivers of both training modes share: an owner of jobs, and a service that they call.
 
 Rule 1: everything but `start`, `stop`, `wait` and `close` happens on the master's I/O thread.
 Rule 2: no error of a training may end the I/O thread: it ends the training, and whoever waits is
         told.
-Rule 3: no thread is woken for a round or a push: the user's thread gets a copy of the weights when
-        it has nothing to do, and the end.
 """
 
 from __future__ import annotations
 
 import shutil
-import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from paramserver.core.commands import AnnounceWorker, CallService, SettleJob
-from paramserver.core.events import JobsSubmitted, PhaseDropped, PhaseOpened, ServiceReplied
-from paramserver.core.jobs import JobOptions, JobSpec, PhaseSpec, Verdict
+from paramserver.core.events import ServiceReplied
+from paramserver.core.jobs import Verdict
 from paramserver.core.master import MasterMachine
-from paramserver.errors import (
-    ClusterClosed,
-    ConfigError,
-    ProtocolError,
-    RemoteProtocolError,
-    TrainingError,
-)
+from paramserver.errors import ClusterClosed, ConfigError, ProtocolError
 from paramserver.protocol import calls
-from paramserver.protocol.arrays import unpack_plain
 from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.futures import job_error
 from paramserver.runtime.internals import Internals
+from paramserver.training.agreement import Agreement
 from paramserver.training.arithmetic import Arithmetic
 from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.far_rows import METHODS, RowsDesk
 from paramserver.training.jobs_panel import JobsPanel
+from paramserver.training.lookout import Lookout
 from paramserver.training.measures import Measures, Snapshot
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.timeline import Timeline
+from paramserver.training.training_jobs import SETUP, TrainingJobs
 from paramserver.training.vector import FloatVector
 from paramserver.training.work import make_ready
-
-MAX_STRIKES: Final = 3
-"""Results and calls of workers that may be other than agreed before the training ends."""
-SETUP: Final = -1
-"""Stands for the number of a round or epoch while the workers make themselves ready."""
 
 
 class TrainingRun:
@@ -77,8 +64,6 @@ class TrainingRun:
         the training began to run.
     worker_names : dict of int to str
         By incarnation.
-    timeline : Timeline
-        Of the jobs, since this master began or resumed the training.
 
     Raises
     ------
@@ -96,7 +81,6 @@ class TrainingRun:
         self.setup_s = 0.0
         self.examples = 0
         self.began_at = 0.0
-        self.ended_at = 0.0
         self.is_sound = True
         self._room: dict[str, FloatVector] = {}
         """Where `capture` copies to."""
@@ -105,29 +89,16 @@ class TrainingRun:
         """By the masters that had this training before."""
         self._internals = internals
         self._master = internals.master
-        self._phase = internals.next_phase()
-        self._setup_phase = internals.next_phase()
-        """Apart, for how long a setup takes says nothing of how long a round or epoch does."""
-        self._options = JobOptions(max_failures=4, pure=pure)
-        self.timeline = Timeline()
+        self._lookout = Lookout(self._master.clock, in_step=in_step)
+        self._jobs = TrainingJobs(internals, plan, pure=pure)
         self._panel = JobsPanel(self)
-        self._jobs: dict[int, tuple[int, int]] = {}
-        """What each unsettled job is: (round or epoch, partition)."""
         self._n_ready = 0
         """Partitions that a worker is ready to train on."""
         told = plan if internals.trusted else plan.describe()
         self._plan_payload = calls.encode_value(told, trusted=internals.trusted)
-        self._arithmetic: Arithmetic | None = None
+        self._agreement = Agreement(self.counters, trusted=internals.trusted)
         self._rows_desk = RowsDesk(plan.rows, self._master.post, self._master.clock)
         self.worker_names: dict[int, str] = {}
-        self._changed = threading.Condition()
-        self._snapshot: Snapshot | None = None
-        self._wants_snapshot = False
-        self._in_step = in_step
-        self._error: BaseException | None = None
-        self._has_ended = False
-        self._final: Snapshot | None = None
-        self._snapshot_at = 0.0
 
     # --- the user's thread ------------------------------------------------------------------------
 
@@ -136,11 +107,8 @@ class TrainingRun:
         master = self._master
         master.services[self.plan.service] = self
         self._show()
-        now = master.clock()
-        self.began_at = now - self._wall_s_before  # as if it had run in one piece
-        setup = PhaseSpec(self._setup_phase, "setup", replace(self._options, pure=True))
-        for spec in (setup, PhaseSpec(self._phase, self.plan.service, self._options)):
-            master.post(PhaseOpened(now, spec))
+        self.began_at = master.clock() - self._wall_s_before  # as if it had run in one piece
+        self._jobs.open()
         master.ask(lambda machine: self._guard(self._enter, machine))
 
     def stop(self) -> None:
@@ -171,14 +139,7 @@ class TrainingRun:
         ParamServerError
             What ended the training before its time.
         """
-        with self._changed:
-            self._snapshot_at = self._master.clock() + not_before_s
-            self._wants_snapshot = look
-            self._changed.wait_for(lambda: self._snapshot or self._has_ended, timeout_s)
-            if self._error is not None:
-                raise self._error
-            snapshot, self._snapshot = self._snapshot, None
-            return snapshot
+        return self._lookout.wait(timeout_s, look=look, not_before_s=not_before_s)
 
     def capture(self, timeout_s: float = 30.0) -> TrainingState:
         """Copy all that the rest of the training follows from, between two steps.
@@ -211,7 +172,8 @@ class TrainingRun:
         self._wall_s_before = state.meta["wall_s"]
         self._measured_before = Measures(**state.meta["measures"])
         arithmetic = state.meta["arithmetic"]
-        self._arithmetic = None if arithmetic is None else Arithmetic.from_plain(arithmetic)
+        if arithmetic is not None:
+            self._agreement.arithmetic = Arithmetic.from_plain(arithmetic)
         self._restore(state)
 
     def measures(self) -> Measures:
@@ -245,19 +207,27 @@ class TrainingRun:
             self._master.ask(lambda _: self._tell_to_stop(), timeout_s)
         except (ClusterClosed, TimeoutError):
             return
-        with self._changed:
-            self._changed.wait_for(lambda: not self._jobs, timeout_s)
+        self._lookout.wait_until(lambda: not self._jobs.unsettled, timeout_s)
 
     @property
     def final(self) -> Snapshot | None:
         """The weights at the end; None while it runs."""
-        return self._final
+        return self._lookout.final
+
+    @property
+    def ended_at(self) -> float:
+        """When it ended, by the clock of the master; 0 while it runs."""
+        return self._lookout.ended_at
+
+    @property
+    def timeline(self) -> Timeline:
+        """When which job was where, since this master began or resumed the training."""
+        return self._jobs.timeline
 
     def close(self) -> None:
         """Give back everything; what still runs is stopped."""
         master = self._master
-        for phase in (self._setup_phase, self._phase):
-            master.post(PhaseDropped(master.clock(), phase))
+        self._jobs.drop()
         master.services.pop(self.plan.service, None)
         self._panel.freeze()
         try:
@@ -284,11 +254,10 @@ class TrainingRun:
 
     def settle(self, ended: SettleJob) -> None:
         """Take in how a job ended."""
-        what = self._jobs.pop(ended.job, None)
-        if what is None or self._has_ended:
-            if not self._jobs:
-                with self._changed:
-                    self._changed.notify_all()
+        what = self._jobs.unsettled.pop(ended.job, None)
+        if what is None or self._lookout.has_ended:
+            if not self._jobs.unsettled:
+                self._lookout.look_again()
             return
         if ended.verdict is not Verdict.SUCCEEDED:
             error = job_error(ended, trusted=self._internals.trusted)
@@ -303,13 +272,13 @@ class TrainingRun:
 
     def break_off(self, job: int, error: BaseException) -> None:
         """Take in that the master is gone."""
-        self._fail(error)
+        self._lookout.fail(error)
 
     def call(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
         """Answer a job."""
         try:
             if command.method == "plan":
-                self._agree(command.body)
+                self._agreement.compare(command.body)
                 return (self._reply(command, now, self._plan_payload),)
             if command.method in METHODS:
                 self._rows_desk.ask(command)
@@ -321,7 +290,7 @@ class TrainingRun:
             return (ServiceReplied(now, command.incarnation, command.call, False, payload),)
         except Exception as error:  # noqa: BLE001 - it ends the training, not the master
             self.is_sound = False
-            self._fail(error)
+            self._lookout.fail(error)
             payload = calls.encode_error(error, trusted=self._internals.trusted)
             return (ServiceReplied(now, command.incarnation, command.call, False, payload),)
 
@@ -354,7 +323,7 @@ class TrainingRun:
         raise NotImplementedError
 
     def _job_failed(self, what: tuple[int, int], error: BaseException) -> None:
-        self._fail(self._explain(what, error))
+        self._lookout.fail(self._explain(what, error))
 
     def _explain(self, what: tuple[int, int], error: BaseException) -> BaseException:
         """Say what is behind the failure of a job, where more is known than its worker knows."""
@@ -414,56 +383,14 @@ class TrainingRun:
             self.began_at += self.setup_s
             self._begin()
 
-    def _agree(self, told: Payload) -> None:
-        """See that a worker computes as the others do; the first one says how that is."""
-        arithmetic = Arithmetic.from_plain(unpack_plain(told.data))
-        if self._arithmetic is None:
-            self._arithmetic = arithmetic
-        self._arithmetic.require(arithmetic)
-
-    def _result_of(self, payload: Payload, worker_id: str) -> Any:
-        """Return what a job has returned; None if it is nothing plain. Vectors are not copied."""
-        if self._internals.trusted:
-            return calls.decode_value(payload, trusted=True)
-        try:
-            return unpack_plain(payload.data, payload.buffers)
-        except RemoteProtocolError:
-            return None
-
-    def _strike(self, worker_id: str, what: str) -> None:
-        """Count a result that is not as agreed; too many end the training."""
-        self.counters["mismatched"] += 1
-        if self.counters["mismatched"] >= MAX_STRIKES:
-            raise TrainingError(
-                f"Worker {worker_id} has {what}, and it is the {MAX_STRIKES}rd time in this "
-                "training that something of a worker is not as agreed. Stop that worker, and look "
-                "whether it has the same release of paramserver and of the learner."
-            )
-
     def _refuse(self, command: CallService, now: float) -> ServiceReplied:
         """Tell a job that it does not count any more."""
         nothing = Payload(PayloadKind.ERROR, b"")
         return ServiceReplied(now, command.incarnation, command.call, False, nothing)
 
-    def _submit(self, fn: Any, number: int, partitions: Sequence[int], *args: Any) -> None:
+    def _submit(self, fn: Callable[..., object], number: int, partitions: Sequence[int]) -> None:
         """Hand in the jobs of one round or epoch."""
-        master, plan = self._master, self.plan
-        specs = []
-        now = master.clock()
-        for partition in partitions:
-            job = self._internals.next_job()
-            self._jobs[job] = (number, partition)
-            if number != SETUP:
-                self.timeline.hand_in(job, now - self.began_at)
-            payload = calls.encode_call(
-                fn,
-                (plan.service, plan.folder, number, partition, *args),
-                trusted=self._internals.trusted,
-            )
-            specs.append(JobSpec(job, payload, (plan.service, partition)))
-            master.own_one(job, self)
-        phase = self._setup_phase if number == SETUP else self._phase
-        master.post(JobsSubmitted(now, phase, tuple(specs)))
+        self._jobs.submit(fn, number, partitions, owner=self, began_at=self.began_at)
 
     def _reply(self, command: CallService, now: float, body: Payload) -> ServiceReplied:
         return ServiceReplied(now, command.incarnation, command.call, True, body)
@@ -473,50 +400,31 @@ class TrainingRun:
             step(*args)
         except Exception as error:  # noqa: BLE001 - it ends the training, not the master
             self.is_sound = False
-            self._fail(error)
+            self._lookout.fail(error)
+
+    def _offer(self, w: FloatVector, unit: int, *, is_last: bool = False) -> None:
+        """Show the weights to the user's thread if it looks; the last ones in any case."""
+        if is_last:
+            self._lookout.finish(self._snapshot(w, unit))
+        else:
+            self._lookout.offer(lambda: self._snapshot(w, unit))
+
+    def _snapshot(self, w: FloatVector, unit: int) -> Snapshot:
+        now = self._master.clock()
+        return Snapshot(w.copy(), unit, self.examples, now, self._divergence())
 
     def _tell_to_stop(self) -> None:
-        if not self._has_ended:
-            with self._changed:
-                self._end()
+        self._lookout.break_off()
         self._guard(self._give_up)
 
     def _capture(self) -> TrainingState:
         for name, vector in self._vectors().items():
             np.copyto(self._room[name], vector)
+        arithmetic = self._agreement.arithmetic
         facts = self._facts() | {
             "examples": self.examples,
             "wall_s": (self.ended_at or self._master.clock()) - self.began_at,
             "measures": self.measures()._asdict(),
-            "arithmetic": None if self._arithmetic is None else self._arithmetic.as_plain(),
+            "arithmetic": None if arithmetic is None else arithmetic.as_plain(),
         }
         return TrainingState(facts, dict(self._room))
-
-    def _fail(self, error: BaseException) -> None:
-        with self._changed:
-            if not self._has_ended:
-                self._error = error
-                self._end()
-
-    def _offer(self, w: FloatVector, unit: int, *, is_last: bool = False) -> None:
-        """Give the user's thread a copy of the weights if it is waiting for one."""
-        if is_last:
-            with self._changed:
-                now = self._master.clock()
-                self._final = self._snapshot_of(w, unit, now)
-                self._end()
-        elif self._wants_snapshot or self._in_step:
-            now = self._master.clock()
-            if now >= self._snapshot_at or self._in_step:
-                with self._changed:
-                    self._wants_snapshot = False
-                    self._snapshot = self._snapshot_of(w, unit, now)
-                    self._changed.notify_all()
-
-    def _snapshot_of(self, w: FloatVector, unit: int, now: float) -> Snapshot:
-        return Snapshot(w.copy(), unit, self.examples, now, self._divergence())
-
-    def _end(self) -> None:
-        self._has_ended = True
-        self.ended_at = self._master.clock()
-        self._changed.notify_all()

@@ -16,11 +16,15 @@ class Run(Protocol):
 
     plan: TrainingPlan
     is_sound: bool
-    timeline: Timeline
-    """Empty where there are no jobs."""
     began_at: float
-    ended_at: float
     setup_s: float
+
+    @property
+    def timeline(self) -> Timeline:
+        """When which job was where; empty where there are no jobs."""
+
+    @property
+    def ended_at(self) -> float: ...
 
     @property
     def final(self) -> Snapshot | None: ...

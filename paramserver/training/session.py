@@ -20,6 +20,7 @@ from paramserver.errors import ClusterClosed, ConfigError
 from paramserver.runtime.internals import Internals
 from paramserver.training.callbacks import Callbacks
 from paramserver.training.checkpoint import Checkpoints
+from paramserver.training.inline import refuse_checkpoints
 from paramserver.training.intake import (
     as_rows,
     check_mode,
@@ -158,33 +159,16 @@ def fit(
     array([ 1., -2.,  3.,  4.], dtype=float32)
     """
     if cluster is None and checkpoints is not None:
-        raise ConfigError(
-            "Checkpoints keep a training across the death of its master, and there is none without "
-            "a cluster: give one (cluster=LocalCluster(...)), or leave the checkpoints out.",
-            field="checkpoints",
-            value=str(checkpoints.folder),
-        )
+        refuse_checkpoints(str(checkpoints.folder))
     check_mode(learner, mode)
     internals = None if cluster is None else _internals(cluster)
     rows = as_rows(learner, data, "data", sample_weight=sample_weight, class_weight=class_weight)
     held_out = None if test is None else as_rows(learner, test, "test")
     check_rows(learner, rows, held_out)
-    if seed < 0:
-        raise ConfigError(f"seed must be 0 or more, not {seed}.", field="seed", value=seed)
-    if batch_size < 1:
-        raise ConfigError(
-            f"batch_size must be 1 or more, not {batch_size}.", field="batch_size", value=batch_size
-        )
+    _check_numbers(seed, batch_size)
     with nullcontext() if checkpoints is None else checkpoints:
         keeper = Keeper(checkpoints, resume=resume)
-        # What was chosen by itself stays what it was, also where it would be chosen otherwise now.
-        if isinstance(lr, str):
-            if lr != "auto":
-                raise ConfigError(f"lr is a number or 'auto', not {lr!r}.", field="lr", value=lr)
-            optimizer = "sgd" if isinstance(mode, Averaging) else mode.optimizer
-            lr = keeper.recorded_constant("lr") or choose_lr(learner, rows, seed, optimizer)
-        step = float(lr)
-        make_optimizer("sgd", step)  # refuses what is no learning rate, before anything is started
+        step = _choose_step(learner, rows, mode, lr, seed, keeper)
         p = mode.n_partitions or keeper.recorded_constant("n_partitions")
         n_workers = 1 if cluster is None else cluster.n_workers
         parts, stored = deal_out(data, rows, p, n_workers, partition, seed)
@@ -215,6 +199,29 @@ def fit(
     result = _result(run, final, history, task, lost)
     result.counters = keeper.counters()
     return result
+
+
+def _check_numbers(seed: int, batch_size: int) -> None:
+    if seed < 0:
+        raise ConfigError(f"seed must be 0 or more, not {seed}.", field="seed", value=seed)
+    if batch_size < 1:
+        raise ConfigError(
+            f"batch_size must be 1 or more, not {batch_size}.", field="batch_size", value=batch_size
+        )
+
+
+def _choose_step(
+    learner: Learner, rows: Batch, mode: Mode, lr: float | str, seed: int, keeper: Keeper
+) -> float:
+    """Return the learning rate; one that was chosen by itself stays what it was when resumed."""
+    if isinstance(lr, str):
+        if lr != "auto":
+            raise ConfigError(f"lr is a number or 'auto', not {lr!r}.", field="lr", value=lr)
+        optimizer = "sgd" if isinstance(mode, Averaging) else mode.optimizer
+        lr = keeper.recorded_constant("lr") or choose_lr(learner, rows, seed, optimizer)
+    step = float(lr)
+    make_optimizer("sgd", step)  # refuses what is no learning rate, before anything is started
+    return step
 
 
 def _internals(cluster: Cluster) -> Internals:

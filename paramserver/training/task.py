@@ -20,7 +20,9 @@ from paramserver.training.averaging import Averaging as AveragingMachine
 from paramserver.training.averaging_run import AveragingRun
 from paramserver.training.checked import check_finite
 from paramserver.training.folder import make_folder, proof_of
-from paramserver.training.inline import InlineAveraging, InlinePushing, InlineRows, InlineRun
+from paramserver.training.inline import InlineRows, InlineRun
+from paramserver.training.inline_averaging import InlineAveraging
+from paramserver.training.inline_pushing import InlinePushing
 from paramserver.training.learner import Batch, Learner
 from paramserver.training.modes import Averaging, Mode
 from paramserver.training.optimizers import make_optimizer

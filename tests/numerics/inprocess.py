@@ -8,7 +8,8 @@ import numpy as np
 
 from paramserver.training.aggregation import Aggregation, TailMean
 from paramserver.training.averaging import Averaging
-from paramserver.training.inline import InlineAveraging, InlinePushing
+from paramserver.training.inline_averaging import InlineAveraging
+from paramserver.training.inline_pushing import InlinePushing
 from paramserver.training.learner import Batch, Learner
 from paramserver.training.local import take_steps
 from paramserver.training.optimizers import Optimizer
