@@ -6,7 +6,8 @@ Clusters
     `LocalCluster`, `Cluster`: executors of the standard library's kind that survive lost workers.
     `register_joblib` lets scikit-learn run what it runs in parallel on one.
 Map-reduce
-    `MapReduce` runs a mapper and a reducer over files or items, and returns a `MapReduceResult`.
+    `MapReduce` runs a mapper and a reducer over files or items, and returns a `MapReduceResult`;
+    `count_words` and `count_letters` are fast mappers for text.
 Models
     `Linear`, `Softmax` and `MLP`; `SklearnLearner` makes a learner of an estimator of
     scikit-learn, `FunctionLearner` of a function.
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from paramserver.local_cluster import LocalCluster as LocalCluster
     from paramserver.mapreduce.result import MapReduceResult as MapReduceResult
     from paramserver.mapreduce.run import MapReduce as MapReduce
+    from paramserver.mapreduce.tokens import count_letters as count_letters
+    from paramserver.mapreduce.tokens import count_words as count_words
     from paramserver.models.adapter import SklearnLearner as SklearnLearner
     from paramserver.models.function import FunctionLearner as FunctionLearner
     from paramserver.models.linear import Linear as Linear
@@ -63,6 +66,8 @@ _HOMES = {
     "register_joblib": "paramserver.joblib_backend",
     "MapReduce": "paramserver.mapreduce.run",
     "MapReduceResult": "paramserver.mapreduce.result",
+    "count_words": "paramserver.mapreduce.tokens",
+    "count_letters": "paramserver.mapreduce.tokens",
     "Linear": "paramserver.models.linear",
     "Softmax": "paramserver.models.softmax",
     "MLP": "paramserver.models.mlp",

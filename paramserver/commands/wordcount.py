@@ -14,11 +14,9 @@ import argparse
 import heapq
 import json
 import os
-import re
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -27,18 +25,11 @@ from paramserver.cluster import Cluster
 from paramserver.errors import ConfigError, DataError, ParamServerError
 from paramserver.local_cluster import LocalCluster
 from paramserver.mapreduce.run import MapReduce
+from paramserver.mapreduce.tokens import count_letters, count_words
 
 BAD_INPUT: Final = 77
-
-
-def count_words(block: bytes) -> Counter[bytes]:
-    """Count runs without white space."""
-    return Counter(block.lower().split())
-
-
-def count_letters(block: bytes) -> Counter[bytes]:
-    """Count runs of letters."""
-    return Counter(re.findall(rb"[a-z]+", block.lower()))
+BLOCK_BYTES: Final = 1 << 20
+"""Long blocks have fewer pairs in all: a word that comes again in its block is one pair."""
 
 
 def word_count(letters: bool = False) -> MapReduce:
@@ -109,7 +100,7 @@ def report(args: argparse.Namespace, program: MapReduce) -> None:
         with progress() as show:
             result = program.run(
                 args.files, cluster, n_map=args.map_jobs, n_reduce=args.reduce_jobs,
-                out_dir=args.out, on_progress=both(show, killer),
+                out_dir=args.out, block_bytes=BLOCK_BYTES, on_progress=both(show, killer),
             )  # fmt: skip
         seconds = time.perf_counter() - ready
     if killer is not None and not killer.victim:

@@ -22,6 +22,7 @@ from paramserver.mapreduce.folding import (
     iterate_groups,
 )
 from paramserver.mapreduce.pairs import Batch, by_lane, group, into_lanes, size_of
+from paramserver.mapreduce.tokens import WordCounts
 
 STRETCH: Final = 8192
 """Pairs that are handed on together, at least: they fit into the L2 cache, and the fixed cost of
@@ -68,6 +69,11 @@ class PairSink:
         """
         if given is None:
             return
+        if isinstance(given, WordCounts):
+            self.flush()
+            self.n_pairs += len(given)
+            self._pass_on(given.batches, are_different=True)
+            return
         if isinstance(given, Mapping):
             if self._keys:
                 self._are_different = False
@@ -105,9 +111,12 @@ class PairSink:
         self._adapt(keys, values)
         self._keys, self._values = [], []
         batches = into_lanes(keys, values, ints_will_do=self._combiner == "sum")
-        if self._combiner is not None and not (self._are_different and self._combiner in _NEUTRAL):
+        are_different, self._are_different = self._are_different, True
+        self._pass_on(batches, are_different=are_different)
+
+    def _pass_on(self, batches: list[Batch], *, are_different: bool) -> None:
+        if self._combiner is not None and not (are_different and self._combiner in _NEUTRAL):
             batches = combine(self._combiner, batches)
-        self._are_different = True
         self._hand_on(batches)
 
     def _adapt(self, keys: list[Any], values: list[Any]) -> None:

@@ -139,14 +139,30 @@ def pack(keys: list[Any]) -> Packed | None:
     if not is_word.all():
         places = np.flatnonzero(is_word)
         starts, ends = starts.take(places), ends.take(places)
-    return Packed(Words(*_columns(data, starts, ends - starts), text), places)
+    return Packed(Words(*columns_at(data, starts, ends - starts), text), places)
 
 
-def _columns(data: bytes, starts: Indices, lengths: Indices) -> tuple[UInts, UInts]:
+def columns_at(
+    data: bytes, starts: Indices, lengths: Indices, *, with_tails: bool = True
+) -> tuple[UInts, UInts]:
+    """Return the heads and the tails of words that lie in one byte string.
+
+    Parameters
+    ----------
+    data : bytes
+        At least 16 bytes longer than the last word.
+    starts, lengths : ndarray of int
+        Of each word; lengths are 1 to 16.
+    with_tails : bool, default True
+        Without, no word is longer than 8, and the second array is empty.
+    """
     # One unaligned integer for every byte of the data; only those at the starts are read. (`take`
     # would copy all of them first.)
     windows = np.ndarray((len(data) - 7,), ">u8", data, 0, (1,))
     head = windows[starts].astype(np.uint64)
+    if not with_tails:
+        head &= _KEEP.take(lengths)
+        return head, np.zeros(0, np.uint64)
     head &= _KEEP.take(np.minimum(lengths, 8))
     tail = np.zeros(len(head), np.uint64)
     longer = np.flatnonzero(lengths > 8)

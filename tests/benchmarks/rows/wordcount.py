@@ -59,6 +59,18 @@ def _count_with_ours(text: str, out: str) -> float:
     return float(json.loads(done.stdout.splitlines()[-1])["seconds"])
 
 
+def _count_with_own_mapper(text: str, out: str) -> float:
+    import paramserver as ps
+
+    with ps.LocalCluster(N_WORKERS) as cluster:
+        start = time.perf_counter()
+        program = ps.MapReduce(jobs.count_block, sum, unit="words")
+        program.run(
+            text, cluster, n_map=jobs.N_MAP, n_reduce=jobs.N_REDUCE, out_dir=Path(out, "counts")
+        )
+        return time.perf_counter() - start
+
+
 def _count_in_one_process(text: str, out: str) -> float:
     start = time.perf_counter()
     with open(text, "rb") as file:
@@ -202,6 +214,7 @@ def _peak_memory() -> Iterator[list[int]]:
 
 COUNTERS: dict[str, Callable[[str, str], float]] = {
     "paramserver": _count_with_ours,
+    "paramserver, a Counter as mapper": _count_with_own_mapper,
     "one process, Counter": _count_in_one_process,
     "tr | sort | uniq -c": _count_with_sort,
     "multiprocessing.Pool": _count_with_pool,

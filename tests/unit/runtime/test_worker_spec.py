@@ -40,6 +40,15 @@ def test_numeric_libraries_get_one_thread(monkeypatch: pytest.MonkeyPatch) -> No
     assert own.environment()["OPENBLAS_NUM_THREADS"] == "1"
 
 
+def test_freed_memory_is_kept_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    assert SPEC.environment()["MALLOC_TRIM_THRESHOLD_"] == str(64 << 20)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "0")
+    assert SPEC.environment()["MALLOC_TRIM_THRESHOLD_"] == "0"
+
+
 def test_the_child_finds_this_package_and_takes_the_addition_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
