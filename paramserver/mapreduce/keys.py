@@ -115,7 +115,7 @@ def _hash_number(key: Any) -> int:
         return zlib.crc32(value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True))
     if isinstance(value, float):
         return zlib.crc32(struct.pack("<d", value), 2)
-    return zlib.crc32(struct.pack("<dd", value.real, value.imag), 3)
+    return zlib.crc32(struct.pack("<dd", value.real + 0.0, value.imag), 3)  # -0.0 equals 0.0
 
 
 def _as_number(key: Any) -> int | float | complex:
@@ -206,7 +206,7 @@ def _encode_real(value: float) -> bytes:
     """Encode sign, position of the highest bit, and all bits from there on."""
     if value == 0:
         return b"\x01"
-    if math.isinf(value):
+    if isinstance(value, float) and math.isinf(value):  # an int may be too large to ask
         return b"\x02\xff" if value > 0 else b"\x00\x00"
     digits, scale = abs(value).as_integer_ratio()  # scale is a power of two
     exponent = (digits.bit_length() - scale.bit_length() + (1 << 62)).to_bytes(8, "big")

@@ -18,6 +18,7 @@ from paramserver.mapreduce.keys import encode, order_key, stable_hash, stable_ha
 
 NUMBERS = st.one_of(
     st.booleans(), st.integers(), st.integers(-(1 << 70), 1 << 70), st.integers(-3, 3),
+    st.sampled_from([1 << 2000, -(1 << 2000)]),  # larger than any float but infinity
     st.floats(allow_nan=False), st.integers(-3, 3).map(float),
 )  # fmt: skip
 COMPLEX = st.complex_numbers(allow_nan=False, allow_infinity=False)
@@ -44,6 +45,7 @@ def test_keys_are_equal_exactly_if_their_codes_are(one: Any, other: Any) -> None
         (1, 1.0), (1, True), (0, -0.0), (0, False), (1, 1 + 0j), (2**80, float(2**80)),
         ((1, b"a"), (1.0, b"a")), (frozenset({1, "x"}), frozenset({True, "x"})), (5, np.int64(5)),
         (0.5, np.float32(0.5)), ("a", np.str_("a")), (b"a", np.bytes_(b"a")), (-7, np.int8(-7)),
+        (complex(0.0, 1.0), complex(-0.0, 1.0)), (complex(1.0, 0.0), complex(1.0, -0.0)),
     ],
 )  # fmt: skip
 def test_keys_that_python_takes_for_one_are_one(one: Any, other: Any) -> None:
