@@ -11,16 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import replace
 from itertools import count, islice
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from paramserver.core.events import CancelRequested, JobsSubmitted, PhaseOpened
 from paramserver.core.jobs import JobOptions, JobSpec, PhaseSpec
-from paramserver.errors import ClusterClosed, ConfigError
+from paramserver.errors import ClusterClosed
 from paramserver.protocol import calls
-from paramserver.protocol.limits import check_size
 from paramserver.protocol.messages import Payload
+from paramserver.runtime.arguments import whole_number
 from paramserver.runtime.context import run_chunk, run_chunk_until_error
 from paramserver.runtime.futures import FutureOwner, JobFuture, results_in_order
 from paramserver.runtime.master import Master
@@ -101,7 +100,7 @@ class JobExecutor(Executor):
         self._ship_code = ship_code
         self._buffersize = buffersize
         self._n_workers = n_workers
-        self._owner = FutureOwner(trusted=trusted)
+        self._owner = FutureOwner(trusted=trusted, is_settling_thread=lambda: master.is_own_thread)
         self._shutdown_lock = threading.Lock()
         self._is_shut_down = False
         self._phase = numbers.phase_for(
@@ -154,10 +153,12 @@ class JobExecutor(Executor):
         -----
         An exception of `fn` is raised when its item is reached; items before it are not lost.
         """
-        if chunksize is not None and chunksize < 1:
-            raise ConfigError("chunksize must be 1 or more.", field="chunksize", value=chunksize)
-        buffersize = self._buffersize if buffersize is None else buffersize
-        _check_buffersize(buffersize)
+        if chunksize is not None:
+            chunksize = whole_number(chunksize, "chunksize", 1)
+        if buffersize is None:
+            buffersize = self._buffersize
+        else:
+            buffersize = whole_number(buffersize, "buffersize", 1)
         end_at = None if timeout is None else time.monotonic() + timeout
         rows: Iterable[tuple[Any, ...]] = zip(*iterables, strict=False)
         if buffersize is None:
@@ -243,7 +244,6 @@ class JobExecutor(Executor):
             payload = calls.encode_call(
                 fn, args, kwargs, trusted=self._trusted, ship_code=self._ship_code
             ).snapshot()  # the caller may change an array, and another try must send the same
-            check_size(payload, "call")
         except Exception as error:  # noqa: BLE001 - like the standard pools: it is the future's
             future.set_running_or_notify_cancel()
             future.set_exception(error)
@@ -299,43 +299,6 @@ class JobExecutor(Executor):
 
     def _chunk_size(self, n_items: int) -> int:
         return max(1, min(CHUNK_MAX, n_items // (CHUNKS_PER_WORKER * self._n_workers())))
-
-
-def job_options(
-    *,
-    max_failures: int,
-    timeout_s: float | None,
-    priority: int,
-    pure: bool,
-    buffersize: int | None,
-) -> JobOptions:
-    """Return how the jobs of an executor are treated; see `Cluster.with_options`.
-
-    Raises
-    ------
-    ConfigError
-        If one of them cannot be; `buffersize`, which is none of a job, is looked at, too.
-    """
-    if max_failures < 1:
-        raise ConfigError(
-            "max_failures must be 1 or more.", field="max_failures", value=max_failures
-        )
-    _check_buffersize(buffersize)
-    if timeout_s is not None and not timeout_s > 0:
-        raise ConfigError("timeout_s must be above 0.", field="timeout_s", value=timeout_s)
-    return replace(
-        JobOptions(),
-        max_failures=max_failures,
-        max_timeouts=max(2, max_failures),
-        timeout_s=timeout_s,
-        priority=priority,
-        pure=pure,
-    )
-
-
-def _check_buffersize(buffersize: int | None) -> None:
-    if buffersize is not None and buffersize < 1:
-        raise ConfigError("buffersize must be 1 or more.", field="buffersize", value=buffersize)
 
 
 def _chunked(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:

@@ -19,6 +19,7 @@ from paramserver.protocol import pickling
 from paramserver.protocol.arrays import pack_plain, unpack_plain
 from paramserver.protocol.failures import RemoteTraceback, decode_error, encode_error
 from paramserver.protocol.functions import find_function, name_of, refusal
+from paramserver.protocol.limits import check_size
 from paramserver.protocol.messages import Buffer, Payload, PayloadKind
 from paramserver.protocol.text import bounded_text
 
@@ -75,8 +76,26 @@ def encode_call(
     ------
     LocalProtocolError
         If the call cannot be written; the error says what to do.
+    MessageTooLarge
+        If no message can carry it.
+    TypeError
+        If `fn` cannot be called.
     """
-    args, kwargs = tuple(args), kwargs or {}
+    if not callable(fn):
+        raise TypeError(f"{fn!r:.80} cannot be called")
+    payload = _encode_call(fn, tuple(args), kwargs or {}, trusted, ship_code, wants_inputs)
+    check_size(payload, "call")
+    return payload
+
+
+def _encode_call(
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    trusted: bool,
+    ship_code: bool,
+    wants_inputs: bool,
+) -> Payload:
     call = (fn, args, kwargs, True) if wants_inputs else (fn, args, kwargs)
     if trusted:
         return Payload(_PICKLE, *pickling.dumps(call, what="a call"))

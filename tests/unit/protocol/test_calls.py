@@ -15,9 +15,15 @@ import msgpack
 import numpy as np
 import pytest
 
-from paramserver.errors import JobFailed, LocalProtocolError, RemoteProtocolError
+from paramserver.errors import (
+    JobFailed,
+    LocalProtocolError,
+    MessageTooLarge,
+    RemoteProtocolError,
+)
 from paramserver.protocol import calls
 from paramserver.protocol.arrays import pack_plain
+from paramserver.protocol.limits import DEFAULT_LIMITS
 from paramserver.protocol.messages import Payload, PayloadKind
 
 CANARY = {"untouched": True}
@@ -199,6 +205,13 @@ def test_a_name_that_is_not_allowed_is_refused(name: str) -> None:
 
 
 # --- code ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"trusted": True}, {"trusted": False}])
+def test_a_call_that_no_message_can_carry_is_refused(options: dict[str, bool]) -> None:
+    pages = np.zeros(DEFAULT_LIMITS.message_bytes + 1, np.uint8)  # nobody touches them
+    with pytest.raises(MessageTooLarge, match="a call would take"):
+        calls.encode_call(json.dumps, (pages,), **options)
 
 
 def test_code_crosses_where_both_sides_asked_for_it() -> None:
