@@ -20,7 +20,8 @@ from paramserver.core.jobs import JobOptions
 from paramserver.core.master import MasterMachine
 from paramserver.dashboard.live_page import LivePage
 from paramserver.errors import ClusterClosed, ClusterError
-from paramserver.executor import JobCounter, JobExecutor, job_options
+from paramserver.executor import JobCounter, JobExecutor
+from paramserver.runtime.arguments import job_options, seconds, whole_number
 from paramserver.runtime.futures import JobFuture, job_error
 from paramserver.runtime.internals import Internals
 from paramserver.runtime.invitation import room_for_members, worker_command
@@ -82,6 +83,8 @@ class Cluster(JobExecutor):
         from paramserver.transport.security import load_master_keys
         from paramserver.transport.zmq_master import ZmqMasterTransport
 
+        no_workers_timeout_s = seconds(no_workers_timeout_s, "no_workers_timeout_s")
+        grace_s = seconds(grace_s, "grace_s")
         master_keys = None if keys is None else load_master_keys(keys)
         self._keys, self._verbose = keys, verbose
         scratch = Scratch.create()
@@ -181,14 +184,19 @@ class Cluster(JobExecutor):
         LaunchFailed
             If local workers cannot be started; with the last lines of their standard error.
         """
+        n, timeout_s = whole_number(n, "n", 0), seconds(timeout_s, "timeout_s")
         self._check_open()
-        if self._master.is_own_thread:
-            raise ClusterError(
-                "wait_for_workers cannot be called in a callback of a future: that runs on the "
-                "very thread that greets the workers. Call it from another thread."
-            )
+        self._check_may_wait("wait_for_workers")
         parts = self._parts
         parts.membership.wait_for(n, timeout_s, parts.failure, self._tell_wait)
+
+    def _check_may_wait(self, call: str) -> None:
+        if self._master.is_own_thread:
+            raise ClusterError(
+                f"{call} cannot be called in a callback of a future: that runs on the very thread "
+                "that speaks with the workers, so this would wait for ever. Call it from another "
+                "thread."
+            )
 
     def _tell_wait(self, n_there: int, n: int) -> None:
         """Say, now and then, what `wait_for_workers` is waiting for."""
@@ -282,7 +290,11 @@ class Cluster(JobExecutor):
         ------
         Exception
             What the first failed job ended with; the rest is cancelled then.
+        ClusterError
+            In a callback of a future, where it would wait for ever.
         """
+        self._check_open()
+        self._check_may_wait("run_plan (a map-reduce, say)")
         run = PlanRun(
             self._master,
             self._numbers.next_job,
@@ -332,17 +344,14 @@ class Cluster(JobExecutor):
         buffersize : int, optional
             For `map`: how many items may be in flight.
         """
-        options = job_options(
-            max_failures=max_failures,
-            timeout_s=timeout_s,
-            priority=priority,
-            pure=pure,
-            buffersize=buffersize,
-        )
+        if buffersize is not None:
+            buffersize = whole_number(buffersize, "buffersize", 1)
         view = JobExecutor(
             self._master,
             self._numbers,
-            options,
+            job_options(
+                max_failures=max_failures, timeout_s=timeout_s, priority=priority, pure=pure
+            ),
             trusted=self._trusted,
             ship_code=self._ship_code,
             buffersize=buffersize,

@@ -6,7 +6,6 @@ Rule 2: nobody else can reach it: its master listens in a folder that is this us
 
 from __future__ import annotations
 
-import operator
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from itertools import count
 
 from paramserver.cluster import START_S, Cluster
 from paramserver.errors import ConfigError
+from paramserver.runtime.arguments import seconds, whole_number
 from paramserver.runtime.scratch import Scratch
 from paramserver.runtime.worker_spec import WorkerSpec
 from paramserver.transport.base import MasterTransport
@@ -71,7 +71,13 @@ class LocalCluster(Cluster):
         bind = _binder(transport)
         if n_workers is None:
             n_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        n_workers = _whole_number(n_workers, least=1)
+        n_workers = whole_number(n_workers, "n_workers", 1)
+        if blas_threads is not None:
+            blas_threads = whole_number(blas_threads, "blas_threads", 1)
+        if memory_limit_bytes is not None:
+            memory_limit_bytes = whole_number(memory_limit_bytes, "memory_limit_bytes", 1)
+        no_workers_timeout_s = seconds(no_workers_timeout_s, "no_workers_timeout_s")
+        start_timeout_s = seconds(start_timeout_s, "start_timeout_s")
         scratch = Scratch.create()
         try:
             end = bind(str(scratch.socket_path("master")))
@@ -107,7 +113,7 @@ class LocalCluster(Cluster):
         ClusterClosed
             After `shutdown`.
         """
-        n_workers = _whole_number(n_workers, least=0)
+        n_workers = whole_number(n_workers, "n_workers", 0)
         self._check_open()
         self._parts.scale(n_workers)
 
@@ -129,17 +135,3 @@ def _binder(transport: str) -> Callable[[str], MasterTransport]:
         field="transport",
         value=transport,
     )
-
-
-def _whole_number(n_workers: int, least: int) -> int:
-    try:
-        n = operator.index(n_workers)
-    except TypeError:
-        n = least - 1
-    if n < least:
-        raise ConfigError(
-            f"n_workers must be a whole number, {least} or more, not {n_workers!r}.",
-            field="n_workers",
-            value=n_workers,
-        )
-    return n

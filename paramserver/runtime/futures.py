@@ -5,6 +5,7 @@ Rule 1: a future is settled on the master's I/O thread; nothing here keeps a ref
 Rule 2: a future belongs to whoever holds it: they may cancel it, or even fill it, at any moment,
         and the job's own end is dropped then.
 Rule 3: who waits for a cancelled future is told.
+Rule 4: the I/O thread, on which callbacks run, waits for no future: it is who would settle it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 from paramserver.core.commands import SettleJob
 from paramserver.core.jobs import Verdict
-from paramserver.errors import JobError, JobTimeout, NoWorkers, PoisonJob
+from paramserver.errors import ClusterError, JobError, JobTimeout, NoWorkers, PoisonJob
 from paramserver.protocol import calls
 
 T = TypeVar("T")
@@ -50,13 +51,44 @@ class JobFuture(Future[T]):
         """Whether its job has been granted, and nothing else has become of it."""
         return self._state is RUNNING
 
+    # Both let go of `self` at the end: the traceback of what they raise leads to their frame.
+
+    def result(self, timeout: float | None = None) -> T:
+        """Return the result, as of any future; `ClusterError` where that would wait for ever."""
+        try:
+            self._refuse_to_wait_for_itself()
+            return Future.result(self, timeout)
+        finally:
+            del self
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the error, as of any future; `ClusterError` where that would wait for ever."""
+        try:
+            self._refuse_to_wait_for_itself()
+            return Future.exception(self, timeout)
+        finally:
+            del self
+
+    def _refuse_to_wait_for_itself(self) -> None:
+        if (self.is_pending or self.is_running) and self.owner.is_settling_thread():
+            raise ClusterError(
+                "A callback of a future has asked for the result of another one that is not "
+                "settled yet: callbacks run on the very thread that settles futures, so this would "
+                "wait for ever. Give that future a callback of its own, or wait for it in another "
+                "thread."
+            )
+
 
 class FutureOwner:
     """The futures of the jobs that were handed in one by one. See `runtime.master.JobOwner`."""
 
-    def __init__(self, *, trusted: bool) -> None:
+    def __init__(
+        self, *, trusted: bool, is_settling_thread: Callable[[], bool] = lambda: False
+    ) -> None:
         self._futures: dict[int, JobFuture[Any]] = {}
         self._trusted = trusted
+        self.is_settling_thread = is_settling_thread
+        """Whether the caller runs on the thread that settles the futures."""
         self._idle = threading.Condition()
         self._n_waiting = 0
 

@@ -150,9 +150,12 @@ class PlanRun:
     def _wait(self, on_progress: OnProgress | None) -> None:
         shown: list[int] = [-1] * len(self._runs)
         while True:
+            is_over = self._master.has_ended  # before the look: nothing is settled afterwards
             with self._changed:
-                self._changed.wait_for(self._has_ended, PROGRESS_S)
+                self._changed.wait_for(self._has_ended, 0.0 if is_over else PROGRESS_S)
                 ended = self._has_ended()
+            if is_over and not ended:
+                raise ClusterClosed("the master has ended") from self._master.failure
             for index, run in enumerate(self._runs):
                 n_done = len(run.results)
                 if on_progress is not None and n_done != shown[index]:

@@ -78,8 +78,11 @@ class End:
 
 
 def as_ms(timeout_s: float | None) -> int:
-    """Round up to milliseconds, as poll(2) counts time; -1 for no end."""
+    """Round up to milliseconds, as poll(2) counts time; -1 for no end.
+
+    More than fits, infinity included, is cut to what fits: some weeks.
+    """
     if timeout_s is None:
         return -1
-    ms = math.ceil(timeout_s * 1000.0)
-    return 0 if ms < 0 else ms if ms < _MAX_MS else _MAX_MS
+    ms = timeout_s * 1000.0
+    return 0 if ms < 0 else math.ceil(ms) if ms < _MAX_MS else _MAX_MS

@@ -96,6 +96,8 @@ def test_submit_passes_all_arguments(cluster: ps.LocalCluster) -> None:
     assert future.result(PATIENCE_S) == ((1,), {"self": 2, "fn": 3})
     with pytest.raises(TypeError):
         cluster.submit(fn=jobs.capture, arg=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="None cannot be called"):
+        cluster.submit(None, 1).result(PATIENCE_S)  # type: ignore[arg-type]
 
 
 def test_methods_lambdas_closures_and_local_classes_travel(cluster: ps.LocalCluster) -> None:
@@ -257,7 +259,8 @@ def test_map_of_nothing_is_nothing(cluster: ps.LocalCluster) -> None:
 
 
 def test_map_refuses_sizes_below_one(cluster: ps.LocalCluster) -> None:
-    for bad in (0, -1):
+    bad: Any
+    for bad in (0, -1, 1.5, "2"):
         with pytest.raises(ValueError, match="chunksize"):
             cluster.map(abs, [1], chunksize=bad)
         with pytest.raises(ValueError, match="buffersize"):
@@ -467,20 +470,33 @@ def test_a_callback_that_exits_ends_neither_the_job_nor_the_cluster(
     assert cluster.status().counters["owner_errors"] == 1
 
 
-def test_waiting_for_workers_in_a_callback_is_refused(cluster: ps.LocalCluster) -> None:
-    told: list[BaseException] = []
+def test_waiting_in_a_callback_for_what_only_its_thread_can_do_is_refused(
+    cluster: ps.LocalCluster,
+) -> None:
+    told: list[str] = []
     done = threading.Event()
+    waits: list[Callable[[], Any]] = [
+        lambda: cluster.wait_for_workers(3, timeout_s=60),
+        lambda: ps.MapReduce(jobs.identity, sum, unit="item").run([{"a": 1}], cluster),
+        lambda: cluster.submit(abs, -1).result(),
+        lambda: cluster.submit(abs, -1).exception(60),
+        lambda: next(cluster.map(abs, [-1])),
+    ]
 
-    def callback(_: Future[Any]) -> None:
-        try:
-            cluster.wait_for_workers(3, timeout_s=60)
-        except ps.errors.ClusterError as error:
-            told.append(error)
+    def callback(ended: Future[Any]) -> None:
+        assert ended.result() is None  # what is there may be looked at
+        for wait_for_it in waits:
+            try:
+                wait_for_it()
+            except ps.errors.ClusterError as error:
+                told.append(str(error))
         done.set()
 
     cluster.submit(time.sleep, 0.02).add_done_callback(callback)
     assert done.wait(PATIENCE_S)
-    assert "another thread" in str(told[0])
+    assert len(told) == len(waits)
+    assert all("thread" in words and "for ever" in words for words in told)
+    assert cluster.submit(abs, -1).result(PATIENCE_S) == 1
 
 
 def test_a_cancelled_future_never_runs_and_who_waits_is_told(
@@ -650,11 +666,30 @@ def test_a_thousand_views_leave_nothing_in_the_master(cluster: ps.LocalCluster) 
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_failures": 0}, {"timeout_s": 0}, {"timeout_s": -1.0}, {"buffersize": 0}]
+    "options",
+    [
+        {"max_failures": 0},
+        {"max_failures": 1.5},
+        {"timeout_s": 0},
+        {"timeout_s": -1.0},
+        {"timeout_s": "3"},
+        {"timeout_s": float("nan")},
+        {"priority": None},
+        {"priority": "high"},
+        {"buffersize": 0},
+        {"buffersize": 2.5},
+    ],
 )
 def test_options_out_of_range_are_refused(cluster: ps.LocalCluster, options: Any) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         cluster.with_options(**options)
+    assert cluster.submit(abs, -1).result(PATIENCE_S) == 1
+
+
+def test_a_deadline_may_be_as_far_away_as_one_likes(cluster: ps.LocalCluster) -> None:
+    for timeout_s in (1e9, 1e300, float("inf")):
+        view = cluster.with_options(timeout_s=timeout_s)
+        assert view.submit(abs, -1).result(PATIENCE_S) == 1
 
 
 # --- memory ---------------------------------------------------------------------------------------

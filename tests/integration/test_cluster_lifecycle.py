@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import wait
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,6 +17,8 @@ from zmq.utils import garbage
 
 import paramserver as ps
 from paramserver.errors import ClusterClosed, ConfigError, NoWorkers
+from paramserver.runtime.plan import Call, PhaseCalls
+from paramserver.runtime.plan_run import PlanRun
 from paramserver.runtime.scratch import sweep
 from tests.conformance import executor_jobs as jobs
 from tests.integration import scripts
@@ -500,12 +503,60 @@ def test_jobs_without_workers_wait_and_then_say_so() -> None:
         with pytest.raises(NoWorkers, match="0 of 1"):
             cluster.wait_for_workers(1, timeout_s=0.1)
         # From here on a worker has to come in time, on a busy machine, too.
-        cluster._master.ask(lambda machine: setattr(machine, "no_workers_timeout_s", PATIENCE_S))
+        cluster._master.ask(lambda machine: setattr(machine._loneliness, "_timeout_s", PATIENCE_S))
         future = cluster.submit(abs, -1)
         cluster.scale(1)
         assert future.result(PATIENCE_S) == 1
         cluster.submit(abs, -1).cancel()
         cluster.scale(0)
+
+
+def test_patience_without_end_is_allowed() -> None:
+    with ps.LocalCluster(1, no_workers_timeout_s=float("inf"), transport="zeromq") as cluster:
+        cluster.scale(0)
+        until(lambda: cluster.n_workers == 0, "the worker has left")
+        future = cluster.submit(abs, -1)
+        until(lambda: cluster.status().jobs["ready"] == 1, "the job waits")
+        cluster.scale(1)
+        assert future.result(PATIENCE_S) == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"no_workers_timeout_s": "long"},
+        {"no_workers_timeout_s": None},
+        {"no_workers_timeout_s": float("nan")},
+        {"start_timeout_s": -1},
+        {"blas_threads": 0},
+        {"memory_limit_bytes": 1.5e9},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_before_anything_is_started(
+    settings: dict[str, Any],
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{next(iter(settings))} must be a"):
+        ps.LocalCluster(1, **settings)
+
+
+def test_a_plan_for_a_closed_cluster_is_refused() -> None:
+    with ps.LocalCluster(1) as cluster:
+        pass
+    with pytest.raises(ClusterClosed):
+        cluster.run_plan([PhaseCalls("late", [Call(abs, (-1,))])])
+
+
+def test_a_plan_that_is_handed_to_a_master_that_ends_is_told_so() -> None:
+    with ps.LocalCluster(1) as cluster:
+        run = PlanRun(
+            cluster._master,
+            cluster.internals().next_job,
+            cluster.internals().next_phase,
+            trusted=True,
+            make_error=lambda ended: AssertionError(ended),
+        )
+    with pytest.raises(ClusterClosed):
+        run.run([PhaseCalls("late", [Call(abs, (-1,))])])
 
 
 def test_a_local_cluster_goes_over_zeromq_where_asked() -> None:
