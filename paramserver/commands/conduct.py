@@ -219,6 +219,7 @@ def _train(
     *,
     resumes: bool,
 ) -> TrainingResult:
+    from paramserver.commands.report import command_of
     from paramserver.observe.watch import Watch
     from paramserver.training.checkpoint import Checkpoints
     from paramserver.training.session import fit
@@ -235,7 +236,9 @@ def _train(
     if settings.dashboard:
         _open_dashboard(cluster, display)
     started = _started(prepared, resumed=resumes)
-    with Watch(cluster, started, display, folder) as watch:
+    config = settings.to_keep()
+    command = command_of(config)
+    with Watch(cluster, started, display, folder, config=config, command=command) as watch:
         return fit(
             prepared.learner,
             dataset,
@@ -317,7 +320,6 @@ def _keep(
 
     write_model(folder, prepared.learner, result.weights, prepared.dataset, prepared.settings.model)
     folder.write_history(result.history)
-    folder.write_timeline(result.timeline)
     folder.write_summary(summary)
     write_stock_estimator(folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TypeAlias
 
 from paramserver.core.jobs import Verdict
@@ -60,6 +61,39 @@ class AnnounceWorker:
     reason: str = ""
 
 
+class AttemptEnd(Enum):
+    """How an attempt ended."""
+
+    DONE = "done"
+    """Its result is that of the job."""
+    UNNEEDED = "unneeded"
+    """It ended well or not; another one was first, or the job was cancelled."""
+    FAILED = "failed"
+    """Its function raised."""
+    LOST = "lost"
+    """Its worker was lost, or ended by us, under it."""
+
+
+@value
+class AnnounceAttempt:
+    """Tell whoever watches how an attempt ended that was running."""
+
+    phase: str
+    """The name of its phase."""
+    job: int
+    number: int
+    worker_id: str
+    begun: float
+    """When it came to the head of its worker's queue; the clock of the events."""
+    ended: float
+    end: AttemptEnd
+    is_backup: bool = False
+    error: Payload | None = None
+    """What its function raised."""
+    told_by_owner: bool = False
+    """The owner of its phase shows it itself."""
+
+
 @value
 class CallService:
     """Pass a call of a running job to a service."""
@@ -73,7 +107,9 @@ class CallService:
     body: Payload
 
 
-MasterCommand: TypeAlias = Send | KillWorker | SettleJob | AnnounceWorker | CallService
+MasterCommand: TypeAlias = (
+    Send | KillWorker | SettleJob | AnnounceWorker | AnnounceAttempt | CallService
+)
 
 # --- of the machines of a worker and an agent ----------------------------------------------------
 

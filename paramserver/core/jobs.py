@@ -147,6 +147,8 @@ class PhaseSpec:
     keep : bool
         Keep jobs and results after they are settled, until the phase is dropped: needed by a phase
         that another waits for.
+    told_by_owner : bool
+        Its owner shows its jobs itself: a page of all jobs leaves them out.
     """
 
     phase: int
@@ -154,6 +156,7 @@ class PhaseSpec:
     options: JobOptions = JobOptions()
     after: int | None = None
     keep: bool = False
+    told_by_owner: bool = False
 
 
 class Attempt:

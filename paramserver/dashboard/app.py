@@ -125,11 +125,15 @@ class Application:
     async def _stream(self) -> AsyncIterator[str]:
         """Yield what has changed, each second, until the server ends or the browser has gone."""
         seen: dict[str, str] = {}
+        order: list[str] = []
         while not self._has_ended():
             parts = self._board.parts()
             changed = {name: text for name, text in parts.items() if seen.get(name) != text}
             seen = dict(parts)
-            yield f"data: {json.dumps(changed)}\n\n" if changed else ": nothing new\n\n"
+            told = {"order": list(parts), "changed": changed}
+            is_news = bool(changed) or list(parts) != order
+            yield f"data: {json.dumps(told)}\n\n" if is_news else ": nothing new\n\n"
+            order = list(parts)
             waited = 0.0
             while waited < UPDATE_S and not self._has_ended():
                 await asyncio.sleep(STEP_S)

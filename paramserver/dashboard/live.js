@@ -3,20 +3,32 @@
 const panels = document.getElementById("panels");
 const state = document.getElementById("live");
 const source = new EventSource("events" + location.search);
+const SCROLLED = ".scroll, .trace, figure";
+function panelOf(name) {
+  let panel = document.getElementById("panel-" + name);
+  if (panel === null) {
+    panel = document.createElement("div");
+    panel.id = "panel-" + name;
+  }
+  return panel;
+}
+function fill(panel, html) {
+  const at = [...panel.querySelectorAll(SCROLLED)].map((each) => [each.scrollLeft, each.scrollTop]);
+  panel.innerHTML = html;
+  panel.querySelectorAll(SCROLLED).forEach((each, i) => {
+    [each.scrollLeft, each.scrollTop] = at[i] || [0, 0];
+  });
+}
 source.onmessage = (message) => {
+  const { order, changed } = JSON.parse(message.data);
   state.textContent = "live";
   state.className = "badge ok";
-  for (const [name, html] of Object.entries(JSON.parse(message.data))) {
-    let panel = document.getElementById("panel-" + name);
-    if (panel === null) {
-      panel = document.createElement("div");
-      panel.id = "panel-" + name;
-      panels.append(panel);
-    }
-    const at = [...panel.querySelectorAll(".scroll")].map((each) => each.scrollLeft);
-    panel.innerHTML = html;
-    panel.querySelectorAll(".scroll").forEach((each, i) => { each.scrollLeft = at[i] || 0; });
-  }
+  order.forEach((name, i) => {
+    const panel = panelOf(name);
+    if (panels.children[i] !== panel) panels.insertBefore(panel, panels.children[i] || null);
+    if (name in changed) fill(panel, changed[name]);
+  });
+  while (panels.children.length > order.length) panels.lastElementChild.remove();
 };
 source.onerror = () => {
   state.textContent = "not connected";

@@ -50,13 +50,17 @@ class LivePage:
         """
         with self._lock:
             if self._server is None:
+                from paramserver.dashboard.attempts_panel import AttemptsPanel
                 from paramserver.dashboard.cluster_panel import ClusterPanel
                 from paramserver.dashboard.server import DashboardServer
 
                 parts = self._parts
                 server = DashboardServer(parts.panels, title=self._title, host=host, port=port)
-                parts.panels.append(ClusterPanel(self._status))
                 parts.at_close.append(server.close)
+                attempts = AttemptsPanel()
+                parts.master.ask(lambda _: parts.master.watch_attempts(attempts.note))
+                parts.panels.append(attempts)
+                parts.panels.append(ClusterPanel(self._status, others=parts.panels))
                 self._server = server
             return self._server.link
 

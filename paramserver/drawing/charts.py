@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import ceil, isfinite
-from typing import Final
+from typing import Final, NamedTuple
 
 from paramserver.drawing.scales import Scale, scale_for, short
 
@@ -36,6 +36,23 @@ class Mark:
     colour: str = "c2"
 
 
+class Line(NamedTuple):
+    """One of several lines of a chart.
+
+    Attributes
+    ----------
+    name : str
+    points : sequence of (x, y)
+        In order of x; those that are not finite are left out.
+    colour : str
+        Class of `page.css`.
+    """
+
+    name: str
+    points: Sequence[Point]
+    colour: str
+
+
 def line_chart(
     points: Sequence[Point],
     *,
@@ -43,10 +60,11 @@ def line_chart(
     y_title: str,
     colour: str = "c1",
     is_log: bool = False,
+    from_zero: bool = False,
     marks: Sequence[Mark] = (),
     label: str = "",
 ) -> str:
-    """Draw one line, its last value written at its end.
+    """Draw one line, with a dot at its end.
 
     Parameters
     ----------
@@ -56,29 +74,84 @@ def line_chart(
         With units.
     colour : str
         Class of `page.css`.
-    is_log : bool
+    is_log, from_zero : bool
         The axis of y.
     marks : sequence of Mark
     label : str
         What the picture shows, for those who cannot see it.
     """
-    drawn = _thinned([(x, y) for x, y in points if isfinite(x) and isfinite(y)])
-    x_scale = scale_for([x for x, _ in drawn] + [m.x for m in marks], from_zero=True, room=0.02)
-    y_scale = scale_for([y for _, y in drawn] + [m.y for m in marks], is_log=is_log, room=0.06)
-    parts = [_axes(x_scale, y_scale, x_title, y_title)]
-    if len(drawn) > 1:
-        path = " ".join(f"{_x(x_scale, x):.1f},{_y(y_scale, y):.1f}" for x, y in drawn)
-        parts.append(f'<polyline class="line {colour}" points="{path}"/>')
-    if drawn:
-        x, y = drawn[-1]
-        parts.append(
-            f'<circle class="dot {colour}" cx="{_x(x_scale, x):.1f}" cy="{_y(y_scale, y):.1f}" '
-            f'r="3.5"><title>{escape(y_title)}: {short(y)}</title></circle>'
+    return line_charts(
+        [Line(y_title, points, colour)],
+        x_title=x_title,
+        y_title=y_title,
+        is_log=is_log,
+        from_zero=from_zero,
+        marks=marks,
+        label=label,
+    )
+
+
+def line_charts(
+    lines: Sequence[Line],
+    *,
+    x_title: str,
+    y_title: str,
+    is_log: bool = False,
+    from_zero: bool = False,
+    marks: Sequence[Mark] = (),
+    label: str = "",
+) -> str:
+    """Draw several lines over the same axes, with a legend where there are more than one.
+
+    The parameters are those of `line_chart`.
+    """
+    drawn = [
+        line._replace(
+            points=_thinned([(x, y) for x, y in line.points if isfinite(x) and isfinite(y)])
         )
+        for line in lines
+    ]
+    xs = [x for line in drawn for x, _ in line.points] + [m.x for m in marks]
+    ys = [y for line in drawn for _, y in line.points] + [m.y for m in marks]
+    x_scale = scale_for(xs, from_zero=True, room=0.02)
+    y_scale = scale_for(ys, is_log=is_log, from_zero=from_zero, room=0.06)
+    parts = [_axes(x_scale, y_scale, x_title, y_title)]
+    parts += [_line(line, x_scale, y_scale) for line in drawn]
     parts += [_mark(mark, x_scale, y_scale) for mark in marks]
-    if not drawn:
+    if not xs:
         parts.append(_nothing())
-    return _svg("".join(parts), label or f"{y_title} against {x_title}")
+    keys = [(line.name, line.colour) for line in lines] if len(lines) > 1 else []
+    return _svg("".join(parts), label or f"{y_title} against {x_title}") + legend(keys)
+
+
+def _line(line: Line, x_scale: Scale, y_scale: Scale) -> str:
+    places = [(_x(x_scale, x), _y(y_scale, y)) for x, y in line.points]
+    if not places:
+        return ""
+    path = ""
+    if len(places) > 1:
+        corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        path = f'<polyline class="line {line.colour}" points="{corners}"/>'
+    x, y = places[-1]
+    return path + (
+        f'<circle class="dot {line.colour}" cx="{x:.1f}" cy="{y:.1f}" r="3.5">'
+        f"<title>{escape(line.name)}: {short(line.points[-1][1])}</title></circle>"
+    )
+
+
+def legend(keys: Sequence[tuple[str, str]]) -> str:
+    """Say which colour is what; nothing for no keys.
+
+    Parameters
+    ----------
+    keys : sequence of (name, classes of `page.css`)
+    """
+    if not keys:
+        return ""
+    items = "".join(
+        f'<li><i class="key {classes}"></i>{escape(name)}</li>' for name, classes in keys
+    )
+    return f'<ul class="legend">{items}</ul>'
 
 
 def bar_chart(
@@ -168,6 +241,27 @@ def shares_bar(shares: Sequence[tuple[str, float, str]], label: str) -> str:
     return (
         f'<svg class="shares" role="img" aria-label="{escape(label)}">{"".join(segments)}</svg>'
         f'<ul class="legend">{"".join(legend)}</ul>'
+    )
+
+
+def small_shares(shares: Sequence[tuple[str, float, str]]) -> str:
+    """Draw parts of a whole as a small bar without a legend, for a cell of a table.
+
+    Parameters
+    ----------
+    shares : sequence of (name, part of 1, colour)
+    """
+    label = ", ".join(f"{name} {_percent(share)}" for name, share, _ in shares)
+    segments, at = [], 0.0
+    for _, share, colour in shares:
+        segments.append(
+            f'<rect class="bar {colour}" x="{at * 100:.1f}%" y="0" width="{share * 100:.1f}%" '
+            'height="100%"/>'
+        )
+        at += share
+    return (
+        f'<svg class="shares small" role="img" aria-label="{escape(label)}">'
+        f"<title>{escape(label)}</title>{''.join(segments)}</svg>"
     )
 
 

@@ -1,6 +1,8 @@
 """Who did what when, as inline SVG: a row for each worker, a bar for each job. Pure.
 
 Rule 1: what is shown is the latest window of time; what lies before it is left out.
+Rule 2: what came to nothing, or was done twice, differs in shape as well as in colour, and a legend
+        names the shapes that occur.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final, NamedTuple
 
+from paramserver.drawing.charts import legend
 from paramserver.drawing.scales import Scale, by_number
 
 WIDTH: Final = 960
@@ -16,6 +19,19 @@ LEFT, RIGHT, BOTTOM, ROW = 110, 16, 36, 22
 COLOURS: Final = ("c1", "c5", "c3", "c4", "c6", "c2", "c7")
 BARS_MAX: Final = 240
 ROWS_MAX: Final = 32
+APART: Final = 1 / 600
+"""Bars of a row that are less than this part of the width apart are one bar of an overview."""
+MARKS_MAX: Final = 60
+NAME_MAX: Final = 15
+"""Characters of a row's name; the middle of a longer one is left out."""
+
+KINDS: Final = {
+    "": "",
+    "backup": "backup copy",
+    "unneeded": "ended when another copy had been first",
+    "failed": "raised an error",
+    "lost": "lost with its worker",
+}
 
 
 class Bar(NamedTuple):
@@ -28,6 +44,8 @@ class Bar(NamedTuple):
     colour : int
         Bars of the same number have the same colour.
     name : str
+    kind : str
+        One of `KINDS`; empty for what is as it should be.
     """
 
     row: str
@@ -35,6 +53,7 @@ class Bar(NamedTuple):
     ended_s: float
     colour: int
     name: str
+    kind: str = ""
 
 
 def gantt(bars: Sequence[Bar], *, x_title: str, label: str) -> str:
@@ -47,19 +66,74 @@ def gantt(bars: Sequence[Bar], *, x_title: str, label: str) -> str:
     x_title, label : str
     """
     shown = bars[-BARS_MAX:]
-    rows = sorted({bar.row for bar in shown}, key=by_number)[:ROWS_MAX]
-    places = {row: i for i, row in enumerate(rows)}
     begin = min((bar.begun_s for bar in shown), default=0.0)
-    end = max((bar.ended_s for bar in shown), default=1.0)
+    return _drawn(shown, shown, begin, x_title, label)
+
+
+def overview(bars: Sequence[Bar], *, x_title: str, label: str) -> str:
+    """Draw when each row was busy, from 0 on, and what came to nothing; any number of bars.
+
+    Parameters
+    ----------
+    bars : sequence of Bar
+        In the order of their ends.
+    x_title, label : str
+    """
+    end = max((bar.ended_s for bar in bars), default=1.0)
+    begin = min(0.0, min((bar.begun_s for bar in bars), default=0.0))
+    busy: dict[str, list[Bar]] = {}
+    for bar in bars:
+        mine = busy.setdefault(bar.row, [])
+        if mine and bar.begun_s - mine[-1].ended_s < APART * (end - begin):
+            mine[-1] = mine[-1]._replace(
+                begun_s=min(mine[-1].begun_s, bar.begun_s), ended_s=bar.ended_s
+            )
+        else:
+            mine.append(bar._replace(name=f"{bar.row}: at work", colour=0, kind=""))
+    merged = [bar for mine in busy.values() for bar in mine]
+    marked = [bar for bar in bars if bar.kind in ("failed", "lost")][-MARKS_MAX:]
+    return _drawn(merged, marked, begin, x_title, label, is_overview=True)
+
+
+def _drawn(
+    bars: Sequence[Bar],
+    marked: Sequence[Bar],
+    begin: float,
+    x_title: str,
+    label: str,
+    *,
+    is_overview: bool = False,
+) -> str:
+    rows = sorted({bar.row for bar in bars}, key=by_number)[:ROWS_MAX]
+    places = {row: i for i, row in enumerate(rows)}
+    end = max((bar.ended_s for bar in bars), default=1.0)
     scale = Scale(begin, end if end > begin else begin + 1.0)
     height = ROW * max(1, len(rows)) + BOTTOM
-    parts = [
-        f'<text class="note" x="{LEFT - 10}" y="{ROW * i + 15}" text-anchor="end">'
-        f"{escape(row)}</text>"
-        for row, i in places.items()
-    ]
-    parts += [_bar(bar, places[bar.row], scale) for bar in shown if bar.row in places]
+    parts = [_row_name(row, i) for row, i in places.items()]
+    parts += [_bar(bar, places[bar.row], scale) for bar in bars if bar.row in places]
+    parts += [_cross(bar, places[bar.row], scale) for bar in marked if bar.row in places]
+    parts.append(_axis(scale, height, x_title))
+    kinds = {bar.kind for bar in marked} if is_overview else {bar.kind for bar in bars}
+    keys = [(name, kind) for kind, name in KINDS.items() if kind and kind in kinds]
+    return (
+        f'<svg class="chart wide" viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'aria-label="{escape(label)}">{"".join(parts)}</svg>{legend(keys)}'
+    )
+
+
+def _row_name(row: str, place: int) -> str:
+    half = (NAME_MAX - 1) // 2
+    short = row if len(row) <= NAME_MAX else f"{row[:half]}…{row[-half:]}"
+    title = "" if short == row else f"<title>{escape(row)}</title>"
+    return (
+        f'<text class="note" x="{LEFT - 10}" y="{ROW * place + 15}" text-anchor="end">{title}'
+        f"{escape(short)}</text>"
+    )
+
+
+def _axis(scale: Scale, height: int, x_title: str) -> str:
     base = height - BOTTOM + 2
+    parts = []
     for value, text in scale.ticks():
         x = _x(scale, value)
         parts.append(
@@ -71,19 +145,31 @@ def gantt(bars: Sequence[Bar], *, x_title: str, label: str) -> str:
         f'<text class="title" x="{WIDTH - RIGHT}" y="{height - 3}" text-anchor="end">'
         f"{escape(x_title)}</text>"
     )
-    return (
-        f'<svg class="chart wide" viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
-    )
+    return "".join(parts)
 
 
 def _bar(bar: Bar, place: int, scale: Scale) -> str:
     left, right = _x(scale, bar.begun_s), _x(scale, bar.ended_s)
     colour = COLOURS[bar.colour % len(COLOURS)]
+    classes = f"bar {colour} {bar.kind}".rstrip()
+    said = f"{bar.name}, {bar.ended_s - bar.begun_s:.3f} s"
+    if bar.kind:
+        said += f" ({KINDS[bar.kind]})"
     return (
-        f'<rect class="bar {colour}" x="{left:.1f}" y="{ROW * place + 3}" '
+        f'<rect class="{classes}" x="{left:.1f}" y="{ROW * place + 3}" '
         f'width="{max(0.6, right - left - 0.6):.1f}" height="{ROW - 6}" rx="1.5">'
-        f"<title>{escape(bar.name)}, {bar.ended_s - bar.begun_s:.3f} s</title></rect>"
+        f"<title>{escape(said)}</title></rect>"
+    )
+
+
+def _cross(bar: Bar, place: int, scale: Scale) -> str:
+    """Mark the end of what came to nothing."""
+    if bar.kind not in ("failed", "lost"):
+        return ""
+    x, y = _x(scale, bar.ended_s), ROW * place + ROW / 2
+    return (
+        f'<path class="cross {bar.kind}" d="M{x - 5:.1f} {y - 5}l10 10m0 -10l-10 10">'
+        f"<title>{escape(bar.name)}: {KINDS[bar.kind]}</title></path>"
     )
 
 

@@ -6,8 +6,10 @@ Rule 1: a panel is asked from the thread of the page, at any moment: it only rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from paramserver.drawing.page import Html
 
 
 class Reading(NamedTuple):
@@ -51,3 +53,19 @@ class Panel(Protocol):
 
     def readings(self) -> Iterable[Reading]:
         """Return the numbers as they are now."""
+
+
+@runtime_checkable
+class WorkerColumn(Protocol):
+    """A panel that has something to say of each worker, in the table of workers.
+
+    Attributes
+    ----------
+    column : str
+        The name of its column.
+    """
+
+    column: str
+
+    def cells(self) -> Mapping[str, Html]:
+        """Return what stands in it now, by worker."""

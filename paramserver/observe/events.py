@@ -3,7 +3,9 @@
 Rule 1: one line is one event: a JSON object with its name (``event``), the seconds since the epoch
         (``at``), and the fields below. What shows a run (table, report, dashboard) reads these.
 Rule 2: a field may be added; none changes its meaning or its unit. A reader passes over events and
-        fields that it does not know.
+        fields that it does not know. What is more than that is another `SCHEMA`.
+
+``docs/events.md`` tells it to those who read the file with other tools.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
+
+SCHEMA: Final = 1
+"""Which of the schemas a line is of; there is one so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,8 @@ class RunStarted:
     host : str
     pid : int
     resumed : bool
+    schema : int
+        Of the lines from here on: `SCHEMA`.
     """
 
     version: str
@@ -48,6 +55,7 @@ class RunStarted:
     host: str
     pid: int
     resumed: bool = False
+    schema: int = SCHEMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +73,11 @@ class Progressed:
         Mean over all updates so far (async).
     divergence : float or None
         Mean distance of the learners of the round from the mean of their weights (averaging).
+    pushed_bytes, pulled_bytes : int or None
+        Of results or gradients to the master so far, and of weights from it; None where nothing
+        is sent (a training in this process).
+    n_queued : int or None
+        Jobs that wait for a worker.
     """
 
     unit: int
@@ -75,6 +88,9 @@ class Progressed:
     n_workers: int
     staleness: float | None = None
     divergence: float | None = None
+    pushed_bytes: int | None = None
+    pulled_bytes: int | None = None
+    n_queued: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +119,54 @@ class WorkersCounted:
     ----------
     workers : list of dict
         `worker_id`, `incarnation`, `host`, `pid`, and `n_ended`: attempts it has ended, also those
-        of trainings before.
+        of trainings before; `memory_bytes`: what its process holds in memory, where it is on the
+        master's machine.
     """
 
     workers: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorRaised:
+    """Jobs have raised an error; told when it is first seen, and at the end how often it was.
+
+    Attributes
+    ----------
+    number : int
+        Of the error in this run, from 0 on; a later event of the same number replaces this one.
+    error : str
+        Type and message.
+    traceback : str
+    worker_id : str
+        Where it was raised last.
+    n : int
+        How often so far.
+    """
+
+    number: int
+    error: str
+    traceback: str = ""
+    worker_id: str = ""
+    n: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkDone:
+    """Who has done what, when the training is over, however it ended.
+
+    Attributes
+    ----------
+    workers : list of dict
+        `worker_id`, `n_jobs`, `n_failed`, `n_unneeded`: attempts that ended well, that failed or
+        were lost, that came second; `compute_s`, `wire_s`, `wait_s`, `lost_s`: what its time went
+        to, up to the end of its last job.
+    partitions : list of dict
+        `partition`, `n_examples`, `owner`: the worker that had it last; `epochs`: how often its
+        examples were seen. The first 1,000.
+    """
+
+    workers: list[dict[str, Any]]
+    partitions: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +188,21 @@ class RunEnded:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-Event: TypeAlias = RunStarted | Progressed | WorkerChanged | WorkersCounted | RunEnded
+Event: TypeAlias = (
+    RunStarted | Progressed | WorkerChanged | WorkersCounted | ErrorRaised | WorkDone | RunEnded
+)
 
 EVENTS: dict[str, type[Event]] = {
     kind.__name__: kind
-    for kind in (RunStarted, Progressed, WorkerChanged, WorkersCounted, RunEnded)
+    for kind in (
+        RunStarted,
+        Progressed,
+        WorkerChanged,
+        WorkersCounted,
+        ErrorRaised,
+        WorkDone,
+        RunEnded,
+    )
 }
 
 

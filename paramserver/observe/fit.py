@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -73,7 +74,11 @@ def fit(
     if display is None:
         return session.fit(learner, data, callbacks=callbacks, **options)
     started = _started(learner, data, mode, cluster, resumed=resume)
-    with Watch(cluster, started, display) as watch:
+    dealt = partition if isinstance(partition, str) else "as given"
+    given = {"partition": dealt, "batch_size": batch_size, "lr": lr, "seed": seed}
+    config = {f.name: getattr(mode, f.name) for f in fields(mode)} | given
+    command = f"ps.fit({type(learner).__name__}(...), data, mode={mode!r}, cluster=cluster, ...)"
+    with Watch(cluster, started, display, config=config, command=command) as watch:
         return session.fit(learner, data, callbacks=[*callbacks, watch], **options)
 
 

@@ -1,4 +1,4 @@
-"""The panel of a run: how far it is, and how it converges.
+"""The panel of a run: how far it is, how it converges, what goes over the wire.
 
 Rule 1: events come in on the user's thread, the page asks from its own: what is shown is copied.
 Rule 2: it does not grow with the run: of more than `MOMENTS_MAX` moments every second one goes.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from time import time
+from time import monotonic, time
 from typing import Final
 
 from paramserver.drawing.page import figures, html, section
@@ -17,6 +17,8 @@ from paramserver.observe.display import part_done, rate_of, seconds_left
 from paramserver.observe.events import Event, Progressed, RunStarted
 from paramserver.observe.record import RunRecord
 from paramserver.observe.report import convergence_charts
+from paramserver.observe.wire import wire_section
+from paramserver.observe.words import duration
 
 MOMENTS_MAX: Final = 2_000
 
@@ -27,6 +29,8 @@ class ProgressPanel:
     Parameters
     ----------
     started : RunStarted
+    run : str
+        Its name; empty where it has none.
 
     Attributes
     ----------
@@ -37,47 +41,68 @@ class ProgressPanel:
     name = "progress"
     rank = 10
 
-    def __init__(self, started: RunStarted) -> None:
+    def __init__(self, started: RunStarted, run: str = "") -> None:
         self._started = started
+        self._run = run
         self._record = RunRecord(started, time())
         self._progress: Progressed | None = None
-        self._best: float | None = None
-        self.has_ended = False
+        self._best_loss: float | None = None
+        self._best_score: float | None = None
+        self._told_at = 0.0
+        self._end: tuple[str, str] | None = None
+        """Mood and words of its end."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the training is over."""
+        return self._end is not None
 
     def take(self, event: Event) -> None:
         """Take in what has happened."""
         record = self._record
         if not isinstance(event, Progressed):
             return
-        self._progress = event
+        self._progress, self._told_at = event, monotonic()
         record.take(time(), event)
-        if event.train_loss is not None:
-            self._best = min(event.train_loss, self._best or event.train_loss)
-        if len(record.moments) > MOMENTS_MAX:
-            del record.moments[1:-1:2]
+        loss, score = event.train_loss, event.test_score
+        if loss is not None:
+            self._best_loss = loss if self._best_loss is None else min(loss, self._best_loss)
+        if score is not None:
+            self._best_score = score if self._best_score is None else max(score, self._best_score)
+        for kept in (record.moments, record.wire):
+            if len(kept) > MOMENTS_MAX:
+                del kept[1:-1:2]
 
-    def end(self) -> None:
-        """Take in that the training is over."""
-        self.has_ended = True
+    def end(self, error: BaseException | None = None) -> None:
+        """Take in that the training is over, and what has ended it before its time."""
+        if error is None:
+            self._end = ("ok", "done")
+        elif isinstance(error, KeyboardInterrupt):
+            self._end = ("odd", "interrupted")
+        else:
+            self._end = ("bad", "failed")
 
     def html(self) -> str:
         """Return figures and curves."""
-        started, progress = self._started, self._progress
-        n_workers = started.n_workers if progress is None else progress.n_workers
-        mode = "iterative averaging" if started.mode == "avg" else "asynchronous SGD"
-        head = (
-            f"<header><h1>{html(started.model)} on {html(started.data)}</h1>"
-            f'<p class="lede">{mode}: {started.n_parameters:,} weights, {started.n_examples:,} '
-            f"examples in {started.n_partitions} partitions, {n_workers} workers</p>"
-        )
+        progress = self._progress
         if progress is None:
-            return f'{head}<p class="about">Waiting for the first evaluation.</p></header>'
-        part = 1.0 if self.has_ended else part_done(started, progress)
+            waiting = (
+                "No evaluation yet." if self.has_ended else "Waiting for the first evaluation."
+            )
+            return f'{self._head(progress)}<p class="about">{waiting}</p></header>'
+        part = part_done(self._started, progress)
+        if self._end is not None and self._end[1] == "done":
+            part = 1.0  # a callback may have ended it early
         bar = f'<div class="part"><i style="width:{part:.1%}"></i></div>'
-        record = replace(self._record, moments=list(self._record.moments))
+        record = replace(
+            self._record, moments=list(self._record.moments), wire=list(self._record.wire)
+        )
         about = "Training loss on a sample of the rows; held-out rows are never trained on."
-        return f"{head}{bar}{figures(self._figures(progress))}</header>\n" + section(
-            "Convergence", about, convergence_charts(record)
+        unit = "round" if self._started.mode == "avg" else "update"
+        return (
+            f"{self._head(progress)}{bar}{figures(self._figures(progress))}</header>\n"
+            + section("Convergence", about, convergence_charts(record))
+            + wire_section(record.wire, unit)
         )
 
     def readings(self) -> Iterable[Reading]:
@@ -96,17 +121,37 @@ class ProgressPanel:
         yield Reading(f"training_{unit}_total", f"{unit.capitalize()} so far.", progress.unit)
         yield Reading("training_duration_seconds", "Time of training.", progress.wall_s)
 
+    def _head(self, progress: Progressed | None) -> str:
+        started = self._started
+        mood, state = self._end or (
+            ("ok", "making ready") if progress is None else ("ok", "training")
+        )
+        n_workers = started.n_workers if progress is None else progress.n_workers
+        mode = "iterative averaging" if started.mode == "avg" else "asynchronous SGD"
+        run = f"<span>run {html(self._run)}</span>" if self._run else ""
+        return (
+            f'<header><div class="eyebrow">{run}<span>{mode}</span>'
+            f'<span class="badge {mood}">{state}</span></div>'
+            f"<h1>{html(started.model)} on {html(started.data)}</h1>"
+            f'<p class="lede">{started.n_parameters:,} weights, {started.n_examples:,} '
+            f"examples in {started.n_partitions} partitions, {n_workers} workers</p>"
+        )
+
     def _figures(self, progress: Progressed) -> Iterator[tuple[str, object, str]]:
         started = self._started
-        left_s = seconds_left(started, progress, progress.wall_s)
-        left = "" if left_s is None or self.has_ended else f"about {left_s:.0f} s left"
-        yield "elapsed", f"{progress.wall_s:.1f} s", "at the end" if self.has_ended else left
+        now_s = progress.wall_s
+        if not self.has_ended:
+            now_s += monotonic() - self._told_at
+        left_s = seconds_left(started, progress, now_s)
+        left = "" if left_s is None or self.has_ended else f"about {duration(left_s)} left"
+        yield "elapsed", duration(now_s), "in all" if self.has_ended else left
         unit = "rounds" if started.mode == "avg" else "updates"
-        yield unit, f"{progress.unit:,}", f"{progress.epochs:.1f} epochs"
-        best = "" if self._best is None else f"best {self._best:.4g}"
+        yield unit, f"{progress.unit:,}", f"{progress.epochs:,.1f} epochs"
+        best = "" if self._best_loss is None else f"best {self._best_loss:.4g}"
         yield "training loss", f"{progress.train_loss:.4g}", best
         if progress.test_score is not None:
-            yield "held-out score", f"{progress.test_score:.4f}", ""
+            best = "" if self._best_score is None else f"best {self._best_score:.4f}"
+            yield "held-out score", f"{progress.test_score:.4f}", best
         yield "speed", f"{rate_of(started, progress):,.0f}", "examples a second"
         if progress.staleness is not None:
             yield "mean staleness", f"{progress.staleness:.2f}", "of all updates"

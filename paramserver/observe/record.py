@@ -11,21 +11,26 @@ import csv
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from paramserver.errors import DataError
 from paramserver.observe.events import (
+    ErrorRaised,
     Event,
     Progressed,
     RunEnded,
     RunStarted,
+    WorkDone,
     WorkerChanged,
     WorkersCounted,
     from_lines,
 )
 from paramserver.observe.run_folder import CONFIG, EVENTS, HISTORY, SUMMARY, TIMELINE, check_is_run
+from paramserver.observe.wire import WireMoment, wire_moment
+from paramserver.training.tally import PartitionState, WorkerTime
 from paramserver.training.timeline import JobSpan
 
 
@@ -56,6 +61,8 @@ class WorkerRecord:
         Attempts it had ended when it was last counted.
     joined_s, gone_s : float or None
         Seconds after the beginning of the run; None for what was not seen.
+    memory_bytes : int or None
+        What its process held when it was last counted.
     end : str
         How it went ("lost: killed by SIGKILL"); empty if it was there to the end.
     """
@@ -68,6 +75,7 @@ class WorkerRecord:
     joined_s: float | None = None
     gone_s: float | None = None
     end: str = ""
+    memory_bytes: int | None = None
 
 
 @dataclass(slots=True)
@@ -94,6 +102,13 @@ class RunRecord:
         As in ``config.toml``.
     timeline : list of JobSpan
         As in ``timeline.csv``.
+    wire : list of WireMoment
+        In order of time.
+    errors : dict
+        What jobs have raised: `ErrorRaised` by how often the run was resumed, and their numbers.
+    times : dict of str to WorkerTime
+        Where the time of each worker went.
+    partitions : list of PartitionState
     """
 
     started: RunStarted
@@ -106,6 +121,10 @@ class RunRecord:
     summary: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     timeline: list[JobSpan] = field(default_factory=list)
+    wire: list[WireMoment] = field(default_factory=list)
+    errors: dict[tuple[int, int], ErrorRaised] = field(default_factory=dict)
+    times: dict[str, WorkerTime] = field(default_factory=dict)
+    partitions: list[PartitionState] = field(default_factory=list)
 
     @property
     def outcome(self) -> str:
@@ -132,11 +151,17 @@ class RunRecord:
                 self.ended = self.ended_at = None
             case Progressed():
                 self.add_moment(_moment_of(event))
+                self._add_wire(wire_moment(event))
             case WorkerChanged():
                 self._change(at - self.started_at, event)
             case WorkersCounted(workers=workers):
                 for facts in workers:
                     self._count(facts)
+            case ErrorRaised(number=number):
+                self.errors[len(self.resumed_at), number] = event
+            case WorkDone():
+                self.times = {str(told["worker_id"]): _time(told) for told in event.workers}
+                self.partitions = [_partition(told) for told in event.partitions]
             case RunEnded():
                 self.ended, self.ended_at = event, at
                 self.summary = event.summary or self.summary
@@ -146,6 +171,12 @@ class RunRecord:
         while self.moments and self.moments[-1].wall_s >= moment.wall_s:
             self.moments.pop()
         self.moments.append(moment)
+
+    def _add_wire(self, moment: WireMoment | None) -> None:
+        while moment is not None and self.wire and self.wire[-1].wall_s >= moment.wall_s:
+            self.wire.pop()
+        if moment is not None:
+            self.wire.append(moment)
 
     def _life(self, worker_id: str, incarnation: int) -> WorkerRecord:
         for worker in reversed(self.workers):
@@ -165,7 +196,7 @@ class RunRecord:
     def _count(self, facts: Mapping[str, Any]) -> None:
         life = self._life(str(facts["worker_id"]), int(facts["incarnation"]))
         life.host, life.pid = str(facts.get("host", "")), facts.get("pid")
-        life.n_ended = facts.get("n_ended")
+        life.n_ended, life.memory_bytes = facts.get("n_ended"), facts.get("memory_bytes")
 
 
 def read_run(path: Path) -> RunRecord:
@@ -206,7 +237,8 @@ def record_of(events: Iterable[tuple[float, Event]]) -> RunRecord | None:
     record: RunRecord | None = None
     for at, event in events:
         if record is not None:
-            record.take(at, event)
+            with suppress(KeyError, TypeError, ValueError):  # of another version
+                record.take(at, event)
         elif isinstance(event, RunStarted):
             record = RunRecord(event, at)
     return record
@@ -246,6 +278,8 @@ def _spans(text: str) -> list[JobSpan]:
             int(row["partition"]),
             float(row["begun_s"]),
             float(row["ended_s"]),
+            row.get("end") or "done",
+            row.get("is_backup") == "True",
         )
         for row in csv.DictReader(text.splitlines())
     ]
@@ -260,4 +294,25 @@ def _moment_of(event: Progressed) -> Moment:
         event.test_score,
         event.staleness,
         event.divergence,
+    )
+
+
+def _time(told: Mapping[str, Any]) -> WorkerTime:
+    return WorkerTime(
+        n_jobs=int(told.get("n_jobs", 0)),
+        n_failed=int(told.get("n_failed", 0)),
+        n_unneeded=int(told.get("n_unneeded", 0)),
+        compute_s=float(told.get("compute_s", 0.0)),
+        wire_s=float(told.get("wire_s", 0.0)),
+        wait_s=float(told.get("wait_s", 0.0)),
+        lost_s=float(told.get("lost_s", 0.0)),
+    )
+
+
+def _partition(told: Mapping[str, Any]) -> PartitionState:
+    return PartitionState(
+        int(told["partition"]),
+        int(told["n_examples"]),
+        str(told.get("owner", "")),
+        float(told.get("epochs", 0.0)),
     )

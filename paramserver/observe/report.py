@@ -6,22 +6,32 @@ Rule 2: it says what is so, also where one process was faster; what was not meas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from paramserver.drawing.charts import (
     Mark,
-    bar_chart,
     binned,
     line_chart,
     shares_bar,
     spark_bars,
 )
-from paramserver.drawing.page import Html, figure, figures, html, page, section, settings, table
+from paramserver.drawing.page import Html, figure, figures, html, page, section, table
 from paramserver.drawing.scales import by_number
+from paramserver.drawing.troubles import errors_section
 from paramserver.observe.record import Moment, RunRecord, WorkerRecord
-from paramserver.training.jobs_panel import timeline_section
+from paramserver.observe.settings import settings_section
+from paramserver.observe.wire import wire_section
+from paramserver.observe.words import amount, count, duration
+from paramserver.training.sections import (
+    barrier_figure,
+    partitions_section,
+    staleness_section,
+    time_figure,
+    time_table,
+    timeline_section,
+)
 
 REPORT: Final = "report.html"
 WORKERS_MAX: Final = 100
@@ -52,13 +62,16 @@ def report_html(run: RunRecord, command: str) -> str:
     body = "".join(
         [
             _header(run),
+            _errors(run),
             _convergence(run),
             _time(run),
             _timeline(run),
             _staleness(run),
+            wire_section(run.wire, "round" if run.is_averaging else "update"),
             _workers(run),
+            partitions_section(run.partitions),
             _rejected(run),
-            _configuration(run, command),
+            settings_section(run.started, run.config, command, run.summary.get("kernel") or ""),
             _footer(run),
         ]
     )
@@ -90,8 +103,8 @@ def _lede(run: RunRecord) -> str:
     """Say in a sentence or two what was done, and how it ended."""
     started = run.started
     work = (
-        f"{_count(started.n_workers, 'worker')} trained {started.n_parameters:,} weights on "
-        f"{started.n_examples:,} examples in {_count(started.n_partitions, 'partition')}"
+        f"{count(started.n_workers, 'worker')} trained {started.n_parameters:,} weights on "
+        f"{started.n_examples:,} examples in {count(started.n_partitions, 'partition')}"
     )
     reason = html(run.ended.reason.rstrip(".")) if run.ended is not None else ""
     if run.outcome == "failed":
@@ -111,12 +124,12 @@ def _against(run: RunRecord) -> str:
     name = f"<b>{html(baseline['name'])}</b> of scikit-learn, in one process,"
     if speedup is None:
         return (
-            f"{name} came to {baseline['score']:.4f} at best in {_seconds(baseline['wall_s'])} and "
+            f"{name} came to {baseline['score']:.4f} at best in {duration(baseline['wall_s'])} and "
             "did not reach the score of this run."
         )
     times = f"{speedup:.1f} times faster" if speedup >= 1 else f"{1 / speedup:.1f} times slower"
     return (
-        f"{name} took {_seconds(baseline['wall_s'])} to the same score: this run was "
+        f"{name} took {duration(baseline['wall_s'])} to the same score: this run was "
         f"<b>{times}</b>, training time alone on both sides."
     )
 
@@ -131,16 +144,17 @@ def _figures(run: RunRecord) -> Iterator[tuple[str, object, str]]:
     if score is not None:
         yield f"held-out {summary.get('metric') or 'score'}", f"{score:.4f}", "at the end"
     if loss is not None:
-        yield "training loss", f"{loss:.4g}", "at the end"
+        losses = [moment.train_loss for moment in run.moments if moment.train_loss is not None]
+        yield "training loss", f"{loss:.4g}", f"best {min([loss, *losses]):.4g}"
     if wall_s is not None:
-        yield "training time", _seconds(wall_s), f"by {_count(run.started.n_workers, 'worker')}"
+        yield "training time", duration(wall_s), f"by {count(run.started.n_workers, 'worker')}"
     if last is not None and epochs is not None:
         unit = "rounds" if run.is_averaging else "updates"
         yield unit, f"{summary.get(unit) or last.unit:,}", f"{epochs:,.4g} epochs"
     if wall_s and epochs:
         yield "speed", f"{epochs * run.started.n_examples / wall_s:,.0f}", "examples a second"
     if summary.get("speedup") and summary.get("baseline"):
-        yield "scikit-learn", _seconds(summary["baseline"]["wall_s"]), "to the same score"
+        yield "scikit-learn", duration(summary["baseline"]["wall_s"]), "to the same score"
 
 
 # --- how it went ----------------------------------------------------------------------------------
@@ -174,7 +188,24 @@ def convergence_charts(run: RunRecord) -> str:
                 marks=_marks(run) if i == 0 else (),
             )
             drawn.append(figure(f"Held-out {metric}", what, picture))
+    drawn += [_divergence(run, what, x_title, x_of) for what, x_title, x_of in against[:1]]
     return f'<div class="charts">{"".join(drawn)}</div>\n'
+
+
+def _divergence(run: RunRecord, what: str, x_title: str, x_of: Callable[[Moment], float]) -> str:
+    """Draw how far the learners of a round were from each other; nothing where there is no such."""
+    points = [(x_of(m), m.divergence) for m in run.moments if m.divergence is not None]
+    if not points:
+        return ""
+    picture = line_chart(
+        points,
+        x_title=x_title,
+        y_title="distance from the mean of the weights",
+        colour="c7",
+        from_zero=True,
+    )
+    caption = "Euclidean, of the learners of a round, on average. They begin each round together."
+    return figure("Divergence of the learners", what, picture, caption)
 
 
 def _marks(run: RunRecord) -> Sequence[Mark]:
@@ -193,6 +224,23 @@ def _convergence(run: RunRecord) -> str:
 
 
 def _time(run: RunRecord) -> str:
+    """Show where the time of the workers went, and what the barrier of a round cost."""
+    drawn = _measured_time(run) or time_figure(run.times)
+    if run.is_averaging:
+        drawn += barrier_figure(run.timeline)
+    if not drawn:
+        return ""
+    about = (
+        "What the workers did while the training ran. On the wire: jobs, weights and gradients on "
+        "their way, and the turn of a processor that others have. Idle: nothing to do, or not "
+        "there."
+    )
+    by_worker = f'<div class="below">{time_table(run.times)}</div>' if run.times else ""
+    return section("Where the time went", about, f'<div class="charts">{drawn}</div>{by_worker}')
+
+
+def _measured_time(run: RunRecord) -> str:
+    """Draw what the whole training has measured; nothing for a run that was broken off."""
     summary = run.summary
     if not summary.get("wall_s") or any(summary.get(name) is None for name in MEASURED):
         return ""
@@ -204,18 +252,13 @@ def _time(run: RunRecord) -> str:
     shares.append(("idle", max(0.0, 1.0 - sum(share for _, share, _ in shares)), "c8"))
     verb = "averaged" if run.is_averaging else "applied gradients"
     caption = (
-        f"{n} × {_seconds(wall_s)} of the workers. The master {verb} for "
-        f"{_seconds(apply_s)} ({min(1.0, apply_s / wall_s):.1%} of its time); "
-        f"{_bytes(summary['pushed_bytes'])} went to it, {_bytes(summary['pulled_bytes'])} came "
+        f"{n} × {duration(wall_s)} of the workers. The master {verb} for "
+        f"{duration(apply_s)} ({min(1.0, apply_s / wall_s):.1%} of its time); "
+        f"{amount(summary['pushed_bytes'])} went to it, {amount(summary['pulled_bytes'])} came "
         "from it."
     )
     bar = shares_bar(shares, "where the time of the workers went")
-    about = (
-        "What the workers did while the training ran. On the wire: jobs, weights and gradients on "
-        "their way, and the turn of a processor that others have. Idle: nothing to do, or not "
-        "there."
-    )
-    return section("Where the time went", about, figure("Workers' time", "", bar, caption))
+    return figure("Workers' time", "", bar, caption)
 
 
 def _timeline(run: RunRecord) -> str:
@@ -228,50 +271,50 @@ def _staleness(run: RunRecord) -> str:
     staleness = run.summary.get("staleness")
     if not staleness or not staleness.get("histogram"):
         return ""
-    counts = _counts(staleness)
-    picture = bar_chart(
-        counts, x_title="staleness (updates by others in between)", y_title="updates", colour="c1"
-    )
     late = [(m.unit, m.staleness) for m in run.moments if m.staleness is not None]
     way = line_chart(late, x_title="updates", y_title="mean staleness so far", colour="c7")
-    about = (
-        "How often the weights had changed between the moment a worker read them and the moment "
-        f"its gradient was applied: {staleness['mean']:.2f} times on average, at most "
-        f"{staleness['p95']} times for 95 of 100 updates, {staleness['max']} times at worst."
-    )
-    charts = figure("Staleness", "of all updates", picture) + figure(
-        "Mean staleness", "of all updates so far", way
-    )
-    return section("Staleness", about, f'<div class="charts">{charts}</div>\n')
+    more = figure("Mean staleness", "of all updates so far", way)
+    by_worker = _staleness_table(staleness.get("by_worker") or {})
+    return staleness_section(_counts(staleness), staleness, more) + by_worker
+
+
+def _staleness_table(by_worker: Mapping[str, Any]) -> str:
+    """Return the table of the staleness of each worker's updates; nothing for none."""
+    counts = {name: _counts(by_worker[name]) for name in sorted(by_worker, key=by_number)}
+    bins, width = binned({value: 1 for of_one in counts.values() for value in of_one})
+    n_bins = max(bins, default=0) + 1
+    rows: list[Sequence[object]] = [
+        (
+            name,
+            f"{sum(of_one.values()):,}",
+            f"{by_worker[name]['mean']:.2f}",
+            by_worker[name]["p95"],
+            Html(spark_bars(of_one, n_bins, width)),
+        )
+        for name, of_one in list(counts.items())[:WORKERS_MAX]
+    ]
+    if len(counts) > WORKERS_MAX:
+        rows.append((f"and {len(counts) - WORKERS_MAX} more", "", "", "", ""))
+    names = ("worker", "updates", "mean", "p95", "staleness")
+    return f'<div class="below">{table(names, rows, left=(0, 4))}</div>' if rows else ""
+
+
+def _errors(run: RunRecord) -> str:
+    return errors_section(list(run.errors.values()))
 
 
 # --- who worked -----------------------------------------------------------------------------------
 
 
 def _workers(run: RunRecord) -> str:
-    by_worker = (run.summary.get("staleness") or {}).get("by_worker") or {}
     lives = sorted(run.workers, key=lambda life: (by_number(life.worker_id), life.incarnation))
-    known = {life.worker_id for life in lives}
-    lives += [WorkerRecord(name, 0) for name in by_worker if name not in known]
     if not lives:
         return ""
-    names = ["worker", "host", "pid", "jobs ended", "from", "to"]
-    if by_worker:
-        names += ["updates", "mean", "p95", "staleness"]
-    all_counts = {value: 1 for stale in by_worker.values() for value in _counts(stale)}
-    bins, width = binned(all_counts)
-    seen: set[str] = set()
-    rows = []
-    for life in lives[:WORKERS_MAX]:
-        row = _life_cells(life)
-        if by_worker:
-            stale = by_worker.get(life.worker_id) if life.worker_id not in seen else None
-            row += _staleness_cells(stale, max(bins, default=0) + 1, width)
-            seen.add(life.worker_id)
-        rows.append(row)
+    names = ("worker", "host", "pid", "memory", "attempts", "from", "to")
+    rows = [_life_cells(life) for life in lives[:WORKERS_MAX]]
     if len(lives) > WORKERS_MAX:
         rows.append([f"and {len(lives) - WORKERS_MAX} more", *[""] * (len(names) - 1)])
-    return section("Workers", _about_lives(lives), table(names, rows, left=(0, 1, 9)))
+    return section("Workers", _about_lives(lives), table(names, rows, left=(0, 1, 6)))
 
 
 def _about_lives(lives: Sequence[WorkerRecord]) -> str:
@@ -284,32 +327,25 @@ def _about_lives(lives: Sequence[WorkerRecord]) -> str:
         "from the start of the run, with what came before the training."
     )
     if lost:
-        about += f" {_count(lost, 'life', 'lives')} ended by a loss; others did that work again."
+        about += f" {count(lost, 'life', 'lives')} ended by a loss; others did that work again."
     return about
 
 
 def _life_cells(life: WorkerRecord) -> list[object]:
-    begin = "start" if life.joined_s is None else _seconds(life.joined_s)
+    begin = "start" if life.joined_s is None else duration(life.joined_s)
     end: object = "end"
     if life.gone_s is not None:
         mood = "bad" if life.end.startswith("lost") else "soft"
-        end = Html(f'{_seconds(life.gone_s)} <span class="{mood}">{html(life.end)}</span>')
+        end = Html(f'{duration(life.gone_s)} <span class="{mood}">{html(life.end)}</span>')
     return [
         life.worker_id,
         life.host,
         "" if life.pid is None else life.pid,
+        "" if life.memory_bytes is None else amount(life.memory_bytes),
         "" if life.n_ended is None or life.gone_s is not None else f"{life.n_ended:,}",
         begin,
         end,
     ]
-
-
-def _staleness_cells(stale: Any, n_bins: int, width: int) -> list[object]:
-    if stale is None:
-        return ["", "", "", ""]
-    counts = _counts(stale)
-    picture = Html(spark_bars(counts, n_bins, width))
-    return [f"{sum(counts.values()):,}", f"{stale['mean']:.2f}", stale["p95"], picture]
 
 
 def _rejected(run: RunRecord) -> str:
@@ -321,28 +357,10 @@ def _rejected(run: RunRecord) -> str:
     return section("Refused", about, table(("reason", "how many"), rows))
 
 
-# --- how to do it again ---------------------------------------------------------------------------
-
-
-def _configuration(run: RunRecord, command: str) -> str:
-    started = run.started
-    facts = {
-        "examples": f"{started.n_examples:,}",
-        "features": f"{started.n_features:,}",
-        "weights": f"{started.n_parameters:,}",
-        "host": started.host,
-    }
-    if run.summary.get("kernel"):
-        facts["kernel chosen"] = run.summary["kernel"]
-    pairs = [*facts.items(), *((name, _value(value)) for name, value in run.config.items())]
-    body = f"<pre>{html(command)}</pre>\n{settings(pairs)}"
-    return section("Configuration", "This repeats the run:", body)
-
-
 def _footer(run: RunRecord) -> str:
     parts = [f"paramserver {html(run.started.version)}"]
     if run.resumed_at:
-        parts.append(f"resumed {_count(len(run.resumed_at), 'time')}")
+        parts.append(f"resumed {count(len(run.resumed_at), 'time')}")
     if run.summary.get("weights_sha256"):
         parts.append(f"SHA-256 of the weights <code>{html(run.summary['weights_sha256'])}</code>")
     return f"<footer>{' · '.join(parts)}</footer>"
@@ -353,35 +371,3 @@ def _footer(run: RunRecord) -> str:
 
 def _counts(staleness: Any) -> dict[int, int]:
     return {int(value): n for value, n in staleness["histogram"].items()}
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _count(n: int, noun: str, plural: str = "") -> str:
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
-
-
-def _seconds(seconds: float) -> str:
-    """Say how long something took.
-
-    Examples
-    --------
-    >>> [_seconds(s) for s in (0.0123, 1.4, 95.0, 7300.0)]
-    ['12.3 ms', '1.40 s', '1.6 min', '2.0 h']
-    """
-    if seconds < 0.1:
-        return f"{seconds * 1e3:.1f} ms"
-    if seconds < 60:
-        return f"{seconds:.2f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
-
-
-def _bytes(n: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n >= size:
-            return f"{n / size:.1f} {unit}"
-    return f"{n:.0f} B"

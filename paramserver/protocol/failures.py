@@ -44,8 +44,11 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
-class _Text(NamedTuple):
+class ErrorText(NamedTuple):
+    """What can be read of an exception."""
+
     error_type: str
+    """Its name; empty for a refusal, which is words alone."""
     message: str
     traceback: str
 
@@ -67,7 +70,7 @@ def encode_error(error: BaseException, *, trusted: bool) -> Payload:
     """
     pickled = None
     if type(error) is JobFailed and error.fields.get("error_type") == "":
-        text = _Text("", str(error), error.traceback)  # a refusal: words, not an exception
+        text = ErrorText("", str(error), error.traceback)  # a refusal: words, not an exception
     else:
         text = _describe(error)
         if trusted:
@@ -130,7 +133,18 @@ def decode_error(
     return error
 
 
-def _job_failed(text: _Text, worker_id: str, attempts: int) -> JobFailed:
+def error_text(payload: Payload) -> ErrorText:
+    """Read the text of an exception, and nothing else of it.
+
+    Raises
+    ------
+    RemoteProtocolError
+        If the payload is not an error.
+    """
+    return _read(payload.data)
+
+
+def _job_failed(text: ErrorText, worker_id: str, attempts: int) -> JobFailed:
     tries = "1 try" if attempts == 1 else f"{attempts} tries"
     where = f"(worker {worker_id}, {tries})"
     if text.error_type:
@@ -152,7 +166,7 @@ def _job_failed(text: _Text, worker_id: str, attempts: int) -> JobFailed:
 # --- the exception as text -----------------------------------------------------------------------
 
 
-def _describe(error: BaseException) -> _Text:
+def _describe(error: BaseException) -> ErrorText:
     kind = type(error)
     builtin = kind.__module__ == "builtins"
     name = kind.__qualname__ if builtin else f"{kind.__module__}.{kind.__qualname__}"
@@ -160,7 +174,7 @@ def _describe(error: BaseException) -> _Text:
         lines = traceback_module.format_exception(error)
     except Exception as trouble:  # noqa: BLE001 - code of the exception's class; said in the text
         lines = [f"(no traceback: formatting it raised {type(trouble).__name__})"]
-    return _Text(name, _message_of(error), "".join(lines))
+    return ErrorText(name, _message_of(error), "".join(lines))
 
 
 def _message_of(error: BaseException) -> str:
@@ -170,7 +184,7 @@ def _message_of(error: BaseException) -> str:
         return f"(no message: its __str__ raised {type(trouble).__name__})"
 
 
-def _read(data: Buffer) -> _Text:
+def _read(data: Buffer) -> ErrorText:
     limit = 2 * (TYPE_BYTES + MESSAGE_BYTES + TRACEBACK_BYTES)
     try:
         if len(data) > limit:
@@ -182,7 +196,7 @@ def _read(data: Buffer) -> _Text:
         raise RemoteProtocolError(
             f"a payload is not the text of an error: {str(error) or type(error).__name__}", peer=""
         ) from error
-    return _Text(*fields)
+    return ErrorText(*fields)
 
 
 # --- the exception itself ------------------------------------------------------------------------

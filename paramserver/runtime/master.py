@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from paramserver.core.commands import (
+    AnnounceAttempt,
     AnnounceWorker,
     CallService,
     KillWorker,
@@ -117,6 +118,7 @@ class Master:
         self.services: dict[str, Service] = {}
         self.on_worker: list[Callable[[AnnounceWorker], None]] = []
         """Told of every change of a worker, on the I/O thread."""
+        self._attempt_watchers: list[Callable[[AnnounceAttempt], None]] = []
         self._machine = machine
         self._transport = transport
         self._kill_worker = kill_worker
@@ -185,6 +187,24 @@ class Master:
     def unwatch(self, fd: int) -> None:
         """Undo `watch`. Called on the I/O thread."""
         self._transport.unwatch(fd)
+
+    def watch_attempts(self, on_end: Callable[[AnnounceAttempt], None]) -> None:
+        """Call `on_end` on the I/O thread with the end of each attempt; it must not raise.
+
+        Called on the I/O thread itself.
+        """
+        self._attempt_watchers.append(on_end)
+        self._machine.scheduler.news.is_wanted = True
+
+    def unwatch_attempts(self, on_end: Callable[[AnnounceAttempt], None]) -> None:
+        """Undo `watch_attempts`. Called on the I/O thread, or when it has ended."""
+        self._attempt_watchers.remove(on_end)
+        self._machine.scheduler.news.is_wanted = bool(self._attempt_watchers)
+
+    @property
+    def n_queued(self) -> int:
+        """How many jobs wait for a worker; any thread may ask what it was a moment ago."""
+        return self._machine.backlog.n_ready
 
     @property
     def failure(self) -> BaseException | None:
@@ -338,6 +358,9 @@ class Master:
                     self._call_service(command)
                 case AnnounceWorker():
                     self._announce(command)
+                case AnnounceAttempt():
+                    for on_end in self._attempt_watchers:
+                        on_end(command)
                 case KillWorker():
                     self._kill_worker(command)
 

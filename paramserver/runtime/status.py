@@ -41,6 +41,26 @@ class WorkerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PhaseStatus:
+    """The jobs of one phase.
+
+    Attributes
+    ----------
+    name : str
+    jobs : dict of str to int
+        How many are in each state.
+    """
+
+    name: str
+    jobs: dict[str, int]
+
+    @property
+    def n_jobs(self) -> int:
+        """How many jobs it has."""
+        return sum(self.jobs.values())
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterStatus:
     """What `Cluster.status` returns.
 
@@ -52,12 +72,15 @@ class ClusterStatus:
         How many jobs are in each state, of all phases that are not dropped.
     counters : dict of str to int
         What has happened and what was discarded, by reason, since the start.
+    phases : tuple of PhaseStatus
+        Those that are not dropped and have jobs, the oldest first.
     """
 
     address: str
     workers: tuple[WorkerStatus, ...]
     jobs: dict[str, int]
     counters: dict[str, int]
+    phases: tuple[PhaseStatus, ...] = ()
 
     def _repr_html_(self) -> str:
         return status_html(self)
@@ -79,5 +102,13 @@ def take_status(machine: MasterMachine, now: float, address: str) -> ClusterStat
         )
         for worker in machine.roster.workers.values()
     )
-    jobs = count_states(machine.backlog.phases.values())
-    return ClusterStatus(address, workers, jobs, dict(sorted(machine.counters.items())))
+    phases = list(machine.backlog.phases.values())
+    return ClusterStatus(
+        address,
+        workers,
+        count_states(phases),
+        dict(sorted(machine.counters.items())),
+        tuple(
+            PhaseStatus(phase.spec.name, count_states([phase])) for phase in phases if phase.n_jobs
+        ),
+    )

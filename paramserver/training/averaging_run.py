@@ -83,18 +83,27 @@ class AveragingRun(TrainingRun):
         """Result of each partition in the open round."""
         self._whose: dict[int, str] = {}
         """Worker that has computed it."""
-        self._began: dict[int, float] = {}
-        """When each partition was handed in."""
         self._folded: tuple[Sequence[FloatVector], Sequence[float]] = ((), ())
         """Results and coefficients of the latest round, until the next one begins."""
         self._done_at: list[float] = []
         """When the results of the open round came."""
-        self._wait_s = self._wire_s = 0.0
+        self._n_folded = [0] * len(plan.n_batches)
+        """How many results of each partition were averaged."""
+        self._wait_s = 0.0
         self._pushed_bytes = self._pulled_bytes = 0
         self._slots: dict[str, SharedVector] = {}
         self._dead: set[str] = set()
         """Workers that were lost since the round was opened."""
         np.copyto(self._weights[machine.round % 2].array, w)
+
+    @property
+    def unit(self) -> int:
+        """Rounds so far."""
+        return self.machine.round
+
+    def _epochs_of(self, partition: int) -> float:
+        seen = self._n_folded[partition] * self.plan.examples_a_round(partition)
+        return seen / self.plan.rows.n_examples[partition]
 
     def refused(self) -> dict[str, int]:
         """Return what was not averaged, by reason."""
@@ -104,7 +113,7 @@ class AveragingRun(TrainingRun):
         return Measures(
             self.compute_s,
             self._wait_s,
-            self._wire_s,
+            sum(worker.wire_s for worker in list(self.tally.workers.values())),
             self.apply_s,
             self._pushed_bytes,
             self._pulled_bytes,
@@ -120,6 +129,8 @@ class AveragingRun(TrainingRun):
         machine, arrays = self.machine, state.arrays
         machine.round = state.meta["round"]
         machine.counters.update(state.meta["counters"])
+        p = len(self._n_folded)  # checkpoints of earlier releases have no such list
+        self._n_folded = list(state.meta.get("n_folded", [machine.round] * p))
         self._round.array[0] = machine.round
         np.copyto(self._weights[machine.round % 2].array, arrays["w"])
         n_vectors = sum(name.startswith("outer.") for name in arrays)
@@ -144,6 +155,7 @@ class AveragingRun(TrainingRun):
             "unit": machine.round,
             "outer_steps": self._aggregation.state()[0],
             "tail_rounds": self._tail.state()[0],
+            "n_folded": list(self._n_folded),
             "counters": dict(machine.counters),
         }
 
@@ -177,7 +189,7 @@ class AveragingRun(TrainingRun):
             self._submit(train_round, number, (partition,))  # once more, by whomever
             return
         self.compute_s += compute_s
-        self._wire_s += max(0.0, perf_counter() - self._began[partition] - compute_s)
+        self.tally.work(worker_id, compute_s)
         self._perform(self.machine.done(number, partition))
 
     def _take_in(self, result: Any, number: int, partition: int, worker_id: str) -> str:
@@ -209,7 +221,6 @@ class AveragingRun(TrainingRun):
                 case StartRound(number, partitions):
                     self._round.array[0] = number
                     self._folded = ((), ())
-                    self._began |= dict.fromkeys(partitions, perf_counter())
                     self._pulled_bytes += len(partitions) * self._weights[0].array.nbytes
                     self._submit(train_round, number, partitions)
                 case Fold():
@@ -240,7 +251,9 @@ class AveragingRun(TrainingRun):
             raise round_diverged(fold.round, bad, [self._whose[k] for k in bad], old)
         self._tail.add(fold.round, new)
         self._folded = (slots, fold.coefficients)
-        self.examples += sum(self.plan.examples_a_round(k) for k in fold.partitions)
+        for partition in fold.partitions:
+            self._n_folded[partition] += 1
+            self.examples += self.plan.examples_a_round(partition)
         self.apply_s += perf_counter() - began
         self._offer(new, fold.round + 1)
 

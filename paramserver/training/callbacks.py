@@ -4,6 +4,8 @@ Rule 1: a callback is called on the user's thread with each `Progress`; when it 
         training ends at the next good moment.
 Rule 2: one that remembers has a method `begin`, called first, with what an earlier part of the
         same training has told, so that one that is resumed ends where an uninterrupted one would.
+Rule 3: one that looks deeper has a method `attach`, called before all others with the run itself
+        (`runs.Run`), of which it only reads.
 """
 
 from __future__ import annotations

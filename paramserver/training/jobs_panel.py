@@ -1,21 +1,35 @@
-"""The panel of a training's jobs: who had which when, and how stale gradients were.
+"""The panel of a training's jobs: who had which when, where the time goes, how stale gradients are.
 
 Rule 1: it only reads what the I/O thread writes, and copies it first: one step of the interpreter.
-Rule 2: after `freeze` it holds what was seen last, and nothing of the training.
+Rule 2: after `freeze` it holds values, and nothing that maps memory; a training that nobody looks
+        at is never drawn.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-from paramserver.drawing.charts import bar_chart
-from paramserver.drawing.gantt import BARS_MAX, Bar, gantt
-from paramserver.drawing.page import figure, section
+from paramserver.drawing.page import Html, section
 from paramserver.drawing.panel import Reading
+from paramserver.drawing.troubles import errors_section
+from paramserver.runtime.troubles import Troubles
+from paramserver.training.measures import Measures
+from paramserver.training.sections import (
+    barrier_figure,
+    partitions_section,
+    shares_cell,
+    staleness_section,
+    time_figure,
+    timeline_section,
+)
 from paramserver.training.staleness import summarise
-from paramserver.training.timeline import JobSpan, Timeline
+from paramserver.training.tally import PartitionState, Tally
+from paramserver.training.timeline import Timeline
+
+ACTIVITIES: Final = ("compute", "wire", "wait", "lost")
 
 
 class Source(Protocol):
@@ -25,8 +39,40 @@ class Source(Protocol):
     def timeline(self) -> Timeline: ...
 
     @property
+    def tally(self) -> Tally: ...
+
+    @property
+    def troubles(self) -> Troubles: ...
+
+    @property
     def staleness(self) -> Counter[int] | None:
         """How many updates had which staleness; None for averaging."""
+
+    def partitions(self) -> list[PartitionState]:
+        """Return how far it is with each partition."""
+
+    def measures(self) -> Measures:
+        """Return where the time went, and how much went round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """A training as it was at its end, without the training. See `Source`."""
+
+    timeline: Timeline
+    tally: Tally
+    troubles: Troubles
+    staleness: Counter[int] | None
+    states: list[PartitionState]
+    measured: Measures
+
+    def partitions(self) -> list[PartitionState]:
+        """Return how far it was with each partition."""
+        return self.states
+
+    def measures(self) -> Measures:
+        """Return where the time went, and how much went round."""
+        return self.measured
 
 
 class JobsPanel:
@@ -39,81 +85,85 @@ class JobsPanel:
 
     name = "training"
     rank = 20
+    column = "time computing"
+    """Of the table of workers; see `drawing.panel.WorkerColumn`."""
 
     def __init__(self, source: Source) -> None:
-        self._source: Source | None = source
-        self._last = ""
+        self._source: Source | Still = source
+        self._last: str | None = None
 
     @property
     def is_frozen(self) -> bool:
         """Whether the training is over."""
-        return self._source is None
+        return isinstance(self._source, Still)
 
     def freeze(self) -> None:
-        """Keep the picture as it is, and let the training go."""
+        """Keep what there is to see, undrawn, and let the training go."""
         source = self._source
-        if source is not None:
-            self._last, self._source = _drawn(source), None
+        if not isinstance(source, Still):
+            self._source = Still(
+                source.timeline,
+                source.tally,
+                source.troubles,
+                source.staleness,
+                source.partitions(),
+                source.measures(),
+            )
 
     def html(self) -> str:
-        """Return the jobs as a Gantt chart, and the staleness as a histogram."""
+        """Return where the time goes, the jobs as a Gantt chart, staleness, partitions, errors."""
         source = self._source
-        return self._last if source is None else _drawn(source)
+        if not isinstance(source, Still):
+            return _drawn(source)
+        if self._last is None:
+            self._last = _drawn(source)
+        return self._last
+
+    def cells(self) -> Mapping[str, Html]:
+        """Return the shares of the time of each worker."""
+        return _cells(self._source)
 
     def readings(self) -> Iterable[Reading]:
-        """Return the mean staleness."""
-        source = self._source
-        if source is None or source.staleness is None:
-            return
-        mean = summarise(dict(source.staleness))["mean"]
-        yield Reading("training_staleness_mean", "Mean staleness of all updates so far.", mean)
+        """Return staleness, bytes and seconds; those of the end after it."""
+        return _readings(self._source)
 
 
-def _drawn(source: Source) -> str:
+def _cells(source: Source | Still) -> dict[str, Html]:
+    return {name: shares_cell(time) for name, time in list(source.tally.workers.items())}
+
+
+def _drawn(source: Source | Still) -> str:
     staleness = source.staleness
     counts = None if staleness is None else dict(staleness)
-    unit = "round" if counts is None else "epoch"
-    drawn = timeline_section(list(source.timeline.spans), unit)
+    spans = list(source.timeline.spans)
+    figures = time_figure(dict(source.tally.workers))
     if counts is None:
-        return drawn
-    found = summarise(counts)
-    picture = bar_chart(counts, x_title="staleness (updates by others)", y_title="updates")
-    about = (
-        f"{found['mean']:.2f} updates by others on average between reading the weights and "
-        f"changing them, at most {found['p95']} for 95 of 100, {found['max']} at worst."
-    )
-    charts = f'<div class="charts">{figure("Staleness", "of all updates", picture)}</div>'
-    return drawn + section("Staleness", about, charts)
+        figures += barrier_figure(spans)
+    parts = [errors_section(list(source.troubles), source.troubles.n_others)]
+    if figures:
+        charts = f'<div class="charts">{figures}</div>'
+        parts.append(section("Where the time goes", "", charts))
+    parts.append(timeline_section(spans, "round" if counts is None else "epoch"))
+    if counts is not None:
+        parts.append(staleness_section(counts, summarise(counts)))
+    parts.append(partitions_section(source.partitions()))
+    return "".join(parts)
 
 
-def timeline_section(spans: Sequence[JobSpan], unit: str) -> str:
-    """Return the picture of the latest jobs, with how to read it.
-
-    Parameters
-    ----------
-    spans : sequence of JobSpan
-    unit : str
-        "round" or "epoch".
-    """
-    about = (
-        f"One bar is a job on its worker, one colour is one {unit}. In a gap the worker had no job "
-        "of this training."
-    )
-    bars = gantt(
-        _bars(spans[-BARS_MAX:], unit), x_title="seconds of training", label="jobs of each worker"
-    )
-    what = "of each worker" if len(spans) <= BARS_MAX else f"of each worker, the latest {BARS_MAX}"
-    return section("Timeline", about, figure("Jobs", what, bars))
-
-
-def _bars(spans: Sequence[JobSpan], unit: str) -> list[Bar]:
-    return [
-        Bar(
-            span.worker_id,
-            span.begun_s,
-            span.ended_s,
-            span.number,
-            f"{span.worker_id}: {unit} {span.number}, partition {span.partition}",
-        )
-        for span in spans
-    ]
+def _readings(source: Source | Still) -> Iterable[Reading]:
+    measures = source.measures()
+    about = "Bytes of results or gradients to the master, and of weights from it."
+    for way, n in (("pushed", measures.pushed_bytes), ("pulled", measures.pulled_bytes)):
+        yield Reading("training_wire_bytes_total", about, n, (("way", way),))
+    times = list(source.tally.workers.values())
+    about = "What the time of the workers went to, up to the end of their last jobs."
+    for what in ACTIVITIES:
+        seconds = sum(getattr(time, f"{what}_s") for time in times)
+        yield Reading("training_worker_seconds_total", about, seconds, (("activity", what),))
+    about = "Time of the master in averaging or applying gradients."
+    yield Reading("training_apply_seconds_total", about, measures.apply_s)
+    about = "Attempts at jobs of the training that raised an error or were lost with their worker."
+    yield Reading("training_failed_attempts_total", about, sum(time.n_failed for time in times))
+    if source.staleness is not None:
+        mean = summarise(dict(source.staleness))["mean"]
+        yield Reading("training_staleness_mean", "Mean staleness of all updates so far.", mean)

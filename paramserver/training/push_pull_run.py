@@ -35,6 +35,7 @@ from paramserver.training.push_pull import ParameterServer
 from paramserver.training.pushes import Push, PushPullRules, Verdict
 from paramserver.training.run import TrainingRun
 from paramserver.training.seats import Seats
+from paramserver.training.tally import PartitionState
 from paramserver.training.training_jobs import SETUP
 from paramserver.training.vector import FloatVector
 from paramserver.training.work import train_partition
@@ -104,6 +105,8 @@ class PushPullRun(TrainingRun):
         """From questions to their answers, all workers together."""
         self._asked_s = 0.0
         """The same as the workers have seen it."""
+        self._answer_s_of: dict[int, float] = {}
+        """From questions to their answers in the job that each incarnation is at."""
         self._exchange: Exchange | None = None
         self._is_bulk = rules.staleness_bound == 0
         self._version_at_nudge = -1
@@ -123,6 +126,26 @@ class PushPullRun(TrainingRun):
             name: Counter({int(staleness): n for staleness, n in counts.items()})
             for name, counts in state.meta["staleness_by_worker"].items()
         }
+
+    @property
+    def unit(self) -> int:
+        """Updates so far."""
+        return self.server.version
+
+    def partitions(self) -> list[PartitionState]:
+        """Return how far the training is with each partition, and who is at it now."""
+        seats = dict(self.server.seats)
+        names = self.worker_names
+        return [
+            state._replace(owner=names.get(seats[state.partition].incarnation, state.owner))
+            if state.partition in seats
+            else state
+            for state in super().partitions()
+        ]
+
+    def _epochs_of(self, partition: int) -> float:
+        server = self.server
+        return server.epoch + server.cursors[partition] / server.n_batches[partition]
 
     def nudge(self) -> None:
         """Go on without those who have not joined, if nothing has moved since the last nudge."""
@@ -228,6 +251,7 @@ class PushPullRun(TrainingRun):
             case (int(), float(compute_s), float(asked_s)) if 0 <= compute_s + asked_s < inf:
                 self.compute_s += compute_s
                 self._asked_s += asked_s
+                self.tally.work(worker_id, compute_s, self._take_answer_s(worker_id))
             case _:
                 self._agreement.strike(worker_id, "given back what is no result")
         _, partition = what
@@ -242,6 +266,11 @@ class PushPullRun(TrainingRun):
                 self._offer(server.w, server.version)
             else:
                 self._go_on()
+
+    def _take_answer_s(self, worker_id: str) -> float:
+        """Return how long the answers took that a worker has waited for, since it was asked."""
+        mine = [n for n in self._answer_s_of if self.worker_names.get(n) == worker_id]
+        return sum(self._answer_s_of.pop(incarnation) for incarnation in mine)
 
     def _answer(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
         what = self._jobs.unsettled.get(command.job)
@@ -279,6 +308,7 @@ class PushPullRun(TrainingRun):
         self.server.capacity = self._internals.n_workers()
         self._desk.lose(incarnation)
         self._asked.pop(incarnation, None)
+        self._answer_s_of.pop(incarnation, None)
         line = self._seats.clear(incarnation)
         if line is not None and self._exchange is not None:
             self._exchange.hang_up(line)
@@ -390,7 +420,9 @@ class PushPullRun(TrainingRun):
         asked = self._asked.pop(incarnation, None)
         if asked is not None:
             self._send_to(asked.to, incarnation, verdict, asked.want)
-            self._answer_s += perf_counter() - asked.since
+            took_s = perf_counter() - asked.since
+            self._answer_s += took_s
+            self._answer_s_of[incarnation] = self._answer_s_of.get(incarnation, 0.0) + took_s
 
     def _diverged(self, push: Push | None) -> Diverged:
         """Say which push would have made the weights infinite, or is not finite itself."""

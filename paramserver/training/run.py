@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from paramserver.core.commands import AnnounceWorker, CallService, SettleJob
+from paramserver.core.commands import AnnounceAttempt, AnnounceWorker, CallService, SettleJob
 from paramserver.core.events import ServiceReplied
 from paramserver.core.jobs import Verdict
 from paramserver.core.master import MasterMachine
@@ -24,6 +24,7 @@ from paramserver.protocol import calls
 from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.futures import job_error
 from paramserver.runtime.internals import Internals
+from paramserver.runtime.troubles import Troubles
 from paramserver.training.agreement import Agreement
 from paramserver.training.arithmetic import Arithmetic
 from paramserver.training.checkpoint_file import TrainingState
@@ -32,6 +33,7 @@ from paramserver.training.jobs_panel import JobsPanel
 from paramserver.training.lookout import Lookout
 from paramserver.training.measures import Measures, Snapshot
 from paramserver.training.plan import TrainingPlan
+from paramserver.training.tally import PartitionState, Tally
 from paramserver.training.timeline import Timeline
 from paramserver.training.training_jobs import SETUP, TrainingJobs
 from paramserver.training.vector import FloatVector
@@ -194,6 +196,19 @@ class TrainingRun:
         """How many updates of each worker had which staleness (async)."""
         return {}
 
+    @property
+    def unit(self) -> int:
+        """Rounds (averaging) or updates (async) so far."""
+        raise NotImplementedError
+
+    def partitions(self) -> list[PartitionState]:
+        """Return how far the training is with each partition; any thread may ask."""
+        owners = self.tally.owners
+        return [
+            PartitionState(k, n, owners.get(k, ""), self._epochs_of(k))
+            for k, n in enumerate(self.plan.rows.n_examples)
+        ]
+
     def nudge(self) -> None:
         """Look whether the run is stuck; called now and then while nothing is heard of it."""
 
@@ -223,6 +238,16 @@ class TrainingRun:
     def timeline(self) -> Timeline:
         """When which job was where, since this master began or resumed the training."""
         return self._jobs.timeline
+
+    @property
+    def tally(self) -> Tally:
+        """What workers have done since then."""
+        return self._jobs.tally
+
+    @property
+    def troubles(self) -> Troubles:
+        """What jobs have raised since then, those that make ready included."""
+        return self._jobs.troubles
 
     def close(self) -> None:
         """Give back everything; what still runs is stopped."""
@@ -267,7 +292,6 @@ class TrainingRun:
             self._guard(self._one_ready)
             return
         assert ended.payload is not None
-        self.timeline.end(ended.job, *what, ended.worker_id, self._master.clock() - self.began_at)
         self._guard(self._job_done, what, ended.payload, ended.worker_id)
 
     def break_off(self, job: int, error: BaseException) -> None:
@@ -325,6 +349,10 @@ class TrainingRun:
     def _job_failed(self, what: tuple[int, int], error: BaseException) -> None:
         self._lookout.fail(self._explain(what, error))
 
+    def _epochs_of(self, partition: int) -> float:
+        """Return how often the examples of a partition were seen."""
+        raise NotImplementedError
+
     def _explain(self, what: tuple[int, int], error: BaseException) -> BaseException:
         """Say what is behind the failure of a job, where more is known than its worker knows."""
         return error
@@ -359,6 +387,7 @@ class TrainingRun:
         """Let go of what the I/O thread watches."""
         with suppress(ValueError):  # it has not been begun
             self._master.on_worker.remove(self._worker_changed)
+            self._master.unwatch_attempts(self._attempt_ended)
 
     def _release(self) -> None:
         """Drop what maps shared memory."""
@@ -366,6 +395,12 @@ class TrainingRun:
     def _worker_changed(self, change: AnnounceWorker) -> None:
         """Take in that a worker came or went."""
         self.worker_names[change.incarnation] = change.worker_id
+        if change.change == "joined":
+            self.tally.join(change.worker_id, self._master.clock() - self.began_at)
+
+    def _attempt_ended(self, attempt: AnnounceAttempt) -> None:
+        """Take down how an attempt ended; its job may go on with another one."""
+        self._jobs.note(attempt, self.began_at)
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -373,6 +408,7 @@ class TrainingRun:
         roster = machine.roster
         self.worker_names |= {n: w.worker_id for n, w in roster.by_incarnation.items()}
         self._master.on_worker.append(self._worker_changed)
+        self._master.watch_attempts(self._attempt_ended)
         self._submit(make_ready, SETUP, range(len(self.plan.n_batches)))
 
     def _one_ready(self) -> None:
@@ -381,6 +417,7 @@ class TrainingRun:
         if self._n_ready == self._n_wanted():
             self.setup_s = self._master.clock() - self.began_at - self._wall_s_before
             self.began_at += self.setup_s
+            self.tally.begin(self._master.clock() - self.began_at)
             self._begin()
 
     def _refuse(self, command: CallService, now: float) -> ServiceReplied:
@@ -390,7 +427,7 @@ class TrainingRun:
 
     def _submit(self, fn: Callable[..., object], number: int, partitions: Sequence[int]) -> None:
         """Hand in the jobs of one round or epoch."""
-        self._jobs.submit(fn, number, partitions, owner=self, began_at=self.began_at)
+        self._jobs.submit(fn, number, partitions, owner=self)
 
     def _reply(self, command: CallService, now: float, body: Payload) -> ServiceReplied:
         return ServiceReplied(now, command.incarnation, command.call, True, body)

@@ -254,6 +254,9 @@ def _watch(
         return -learner.loss(w, sample) if held_out is None else learner.score(w, held_out)
 
     for callback in told:
+        attach = getattr(callback, "attach", None)
+        if attach is not None:
+            attach(run)
         begin = getattr(callback, "begin", None)
         if begin is not None:
             begin(history)

@@ -1,6 +1,7 @@
-"""Which worker had which job of a training, and when. Values only; no clock of its own.
+"""Which worker had which job of a training, when, and how that ended. Values only; no clock.
 
-Rule 1: what is kept does not grow with the training: the latest `SPANS_MAX` jobs.
+Rule 1: what is kept does not grow with the training: the latest `SPANS_MAX` attempts.
+Rule 2: an attempt that was lost, failed or came second is kept as well: that is what one looks for.
 """
 
 from __future__ import annotations
@@ -8,11 +9,15 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
+from paramserver.core.commands import AnnounceAttempt
+
 SPANS_MAX: Final = 10_000
+KNOWN_MAX: Final = 10_000
+"""Jobs whose attempts are recognized: the last attempt of a job may end long after the job."""
 
 
 class JobSpan(NamedTuple):
-    """A job that a worker has ended.
+    """An attempt at a job, that has ended.
 
     Attributes
     ----------
@@ -21,10 +26,15 @@ class JobSpan(NamedTuple):
         Of the round (averaging) or the epoch (async).
     partition : int
     begun_s : float
-        When it was handed in, or when the worker had ended its job before, if that was later;
-        seconds since the training began. What jobs and results took on their way is in it.
+        When it was its worker's turn to run it, as the master knows it; seconds since the training
+        began. What the job and its result took on their way is in it.
     ended_s : float
-        When the master had its result.
+        When the master had its result, or knew that there will be none.
+    end : str
+        "done", "failed" (its function raised), "lost" (with its worker) or "unneeded" (another
+        attempt was first).
+    is_backup : bool
+        Whether it was a second copy of a job that took long.
     """
 
     worker_id: str
@@ -32,10 +42,12 @@ class JobSpan(NamedTuple):
     partition: int
     begun_s: float
     ended_s: float
+    end: str = "done"
+    is_backup: bool = False
 
 
 class Timeline:
-    """Takes down when jobs were handed in and when they ended.
+    """Takes down which attempts there were.
 
     Attributes
     ----------
@@ -45,15 +57,35 @@ class Timeline:
 
     def __init__(self) -> None:
         self.spans: deque[JobSpan] = deque(maxlen=SPANS_MAX)
-        self._handed_in: dict[int, float] = {}
-        self._free_since: dict[str, float] = {}
+        self._known: dict[int, tuple[int, int]] = {}
 
-    def hand_in(self, job: int, at_s: float) -> None:
-        """Note that a job was handed in."""
-        self._handed_in[job] = at_s
+    def hand_in(self, job: int, number: int, partition: int) -> None:
+        """Note what a job is."""
+        known = self._known
+        known[job] = (number, partition)
+        if len(known) > KNOWN_MAX:
+            del known[next(iter(known))]
 
-    def end(self, job: int, number: int, partition: int, worker_id: str, at_s: float) -> None:
-        """Note that a job has ended, on a worker."""
-        begun_s = max(self._handed_in.pop(job, at_s), self._free_since.get(worker_id, 0.0))
-        self.spans.append(JobSpan(worker_id, number, partition, begun_s, at_s))
-        self._free_since[worker_id] = at_s
+    def end(self, attempt: AnnounceAttempt, began_at: float) -> JobSpan | None:
+        """Note how an attempt ended; return what is kept of it.
+
+        Parameters
+        ----------
+        attempt : AnnounceAttempt
+            None is kept of what is no job of this training.
+        began_at : float
+            When the training began, on the clock of the attempt.
+        """
+        what = self._known.get(attempt.job)
+        if what is None:
+            return None
+        span = JobSpan(
+            attempt.worker_id,
+            *what,
+            attempt.begun - began_at,
+            attempt.ended - began_at,
+            attempt.end.value,
+            attempt.is_backup,
+        )
+        self.spans.append(span)
+        return span

@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from paramserver.core.commands import AnnounceAttempt
 from paramserver.core.events import JobsSubmitted, PhaseDropped, PhaseOpened
 from paramserver.core.jobs import JobOptions, JobSpec, PhaseSpec
 from paramserver.protocol import calls
 from paramserver.runtime.internals import Internals
 from paramserver.runtime.master import JobOwner
+from paramserver.runtime.troubles import Troubles
 from paramserver.training.plan import TrainingPlan
+from paramserver.training.tally import Tally
 from paramserver.training.timeline import Timeline
 
 SETUP: Final = -1
@@ -41,17 +44,25 @@ class TrainingJobs:
         ready.
     timeline : Timeline
         Of the jobs of rounds and epochs, since this master began or resumed the training.
+    tally : Tally
+        What workers have done since then.
+    troubles : Troubles
+        What jobs have raised since then, those that make ready included.
     """
 
     def __init__(self, internals: Internals, plan: TrainingPlan, *, pure: bool) -> None:
         self.unsettled: dict[int, tuple[int, int]] = {}
         self.timeline = Timeline()
+        self.tally = Tally()
+        self.troubles = Troubles()
         self._internals = internals
         self._master = internals.master
         self._plan = plan
         options = JobOptions(max_failures=4, pure=pure)
-        self._setup = PhaseSpec(internals.next_phase(), "setup", replace(options, pure=True))
-        self._steps = PhaseSpec(internals.next_phase(), plan.service, options)
+        self._setup = PhaseSpec(
+            internals.next_phase(), "setup", replace(options, pure=True), told_by_owner=True
+        )
+        self._steps = PhaseSpec(internals.next_phase(), plan.service, options, told_by_owner=True)
 
     def open(self) -> None:
         """Open both phases."""
@@ -64,6 +75,22 @@ class TrainingJobs:
         for spec in (self._setup, self._steps):
             self._master.post(PhaseDropped(self._master.clock(), spec.phase))
 
+    def note(self, attempt: AnnounceAttempt, began_at: float) -> None:
+        """Take down how an attempt ended; its job may go on with another one.
+
+        Parameters
+        ----------
+        attempt : AnnounceAttempt
+            Of any job of the cluster.
+        began_at : float
+            When the clock of the training began.
+        """
+        if attempt.job in self.unsettled:
+            self.troubles.note(attempt)
+        span = self.timeline.end(attempt, began_at)
+        if span is not None:
+            self.tally.end(span)
+
     def submit(
         self,
         fn: Callable[..., object],
@@ -71,7 +98,6 @@ class TrainingJobs:
         partitions: Sequence[int],
         *,
         owner: JobOwner,
-        began_at: float,
     ) -> None:
         """Hand in the jobs of one round or epoch, or (`SETUP`) those that make ready.
 
@@ -83,8 +109,6 @@ class TrainingJobs:
         partitions : sequence of int
         owner : JobOwner
             Is told how they end.
-        began_at : float
-            When the clock of the training began, for its timeline.
         """
         master, plan = self._master, self._plan
         now = master.clock()
@@ -93,7 +117,7 @@ class TrainingJobs:
             job = self._internals.next_job()
             self.unsettled[job] = (number, partition)
             if number != SETUP:
-                self.timeline.hand_in(job, now - began_at)
+                self.timeline.hand_in(job, number, partition)
             call = (plan.service, plan.folder, number, partition)
             payload = calls.encode_call(fn, call, trusted=self._internals.trusted)
             specs.append(JobSpec(job, payload, (plan.service, partition)))

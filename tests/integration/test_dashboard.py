@@ -62,7 +62,9 @@ class Events:
             line = self.answer.readline().decode()
             assert line, "the stream has ended"
             if line.startswith("data: "):
-                found: dict[str, str] = json.loads(line.removeprefix("data: "))
+                told = json.loads(line.removeprefix("data: "))
+                found: dict[str, str] = told["changed"]
+                assert found.keys() <= set(told["order"])
                 return found
 
     def rest(self) -> bytes:
@@ -154,11 +156,16 @@ def test_a_training_is_seen_while_it_goes_on_and_after_it(cluster: ps.LocalClust
 
     train(cluster, look)
     assert "LeastSquares on arrays" in seen[-1]["progress"]
-    while "at the end" not in seen[-1].get("progress", ""):
+    while ">done</span>" not in seen[-1].get("progress", ""):
         seen.append(events.next())
     events.close()
     text = get(cluster.dashboard_link)[2]
     assert f"<dd>{plain.units:,}" in text
+    for words in (
+        "Where the time goes", "120 rows in 2 partitions", "On the wire", "time computing",
+        "ps.fit(LeastSquares(...), data, mode=AsyncSGD(epochs=3,", "<td>3.00</td>",
+    ):  # fmt: skip
+        assert words in text, words
     assert "epoch 2, partition 1" in text
     assert "updates by others on average" in text
     assert "paramserver_training_epochs_total 3.0" in get(cluster.dashboard_link, "metrics")[2]
@@ -231,9 +238,13 @@ def test_a_real_browser_shows_what_happens_while_it_happens(
         browser.open(cluster.dashboard_link)
         browser.wait_for("document.getElementById('live').textContent === 'live'")
         train(cluster, lambda _: None)
-        browser.wait_for("document.body.textContent.includes('at the end')")
+        browser.wait_for("document.body.textContent.includes('in all')")
         words = browser.evaluate("document.body.textContent")
         for heading in ("LeastSquares", "Convergence", "Timeline", "Staleness", "Workers"):
             assert heading in words, heading
-        assert browser.evaluate("document.querySelectorAll('svg').length") == 4
+        order = "[...document.getElementById('panels').children].map((each) => each.id)"
+        assert browser.evaluate(order) == [
+            "panel-progress", "panel-training", "panel-jobs", "panel-cluster", "panel-configuration"
+        ]  # fmt: skip
+        assert browser.evaluate("document.querySelectorAll('svg').length") > 6
         assert browser.complaints == []

@@ -62,9 +62,9 @@ def test_averaging_ends_with_the_same_bits_when_workers_are_killed(
     assert result.workers_lost == 2
     assert result.sha256 == calm.sha256
     assert result.examples == calm.examples == 40 * 203
-    assert sorted((span.number, span.partition) for span in result.timeline) == [
-        (number, partition) for number in range(40) for partition in range(3)
-    ]
+    done = [(span.number, span.partition) for span in result.timeline if span.end == "done"]
+    assert sorted(done) == [(number, partition) for number in range(40) for partition in range(3)]
+    assert {span.end for span in result.timeline} <= {"done", "lost", "unneeded"}
     for worker in {span.worker_id for span in result.timeline}:
         mine = [span for span in result.timeline if span.worker_id == worker]
         assert all(a.ended_s <= b.begun_s for a, b in pairwise(mine))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from paramserver.dashboard.board import FRESH_S, Board
+from paramserver.dashboard.board import FRESH_S, SELDOM_S, SPARING, Board
 from paramserver.dashboard.metrics import exposition
 from paramserver.drawing.panel import Reading
 
@@ -58,6 +58,37 @@ def test_panels_are_asked_once_however_many_look() -> None:
     panel.text = "A later"
     assert board.parts() == {"a": "A later"}
     assert panel.n_asked == 2
+
+
+def test_a_panel_that_costs_much_is_asked_seldom_and_not_too_seldom() -> None:
+    clock, cost = Clock(), Clock()
+
+    class Costly(Said):
+        price = 4 * FRESH_S / SPARING
+
+        def html(self) -> str:
+            cost.now += self.price
+            return super().html()
+
+    panel = Costly("a", 1, "A")
+    board = Board([panel], clock, cost)
+    for _ in range(8):
+        board.parts()
+        clock.now += FRESH_S
+    assert panel.n_asked == 2
+    panel.price = 1000.0
+    for after_s, n_asked in ((4 * FRESH_S, 3), (SELDOM_S - 0.1, 3), (0.1, 4)):
+        clock.now += after_s
+        board.parts()
+        assert panel.n_asked == n_asked
+
+
+def test_a_panel_that_takes_the_place_of_another_is_asked_at_once() -> None:
+    clock, panels = Clock(), [Said("a", 1, "A")]
+    board = Board(panels, clock)
+    board.parts()
+    panels[0] = Said("a", 1, "another")
+    assert board.parts() == {"a": "another"}
 
 
 def test_panels_that_come_later_are_seen() -> None:

@@ -35,7 +35,7 @@ def test_workers_jobs_and_counters_are_shown() -> None:
     for words in (
         "unix:///tmp/&lt;here&gt;", "<td>50%</td><td>42 MB</td>", "<td></td><td>1 MB</td>",
         '<span class="ok">ready</span>', '<span class="odd">suspect</span>', "&lt;elsewhere&gt;",
-        "<td>1,234</td>", "idle", "2.0 s ago", '<td class="left">attempts</td>',
+        "<td>1,234</td>", "none", "2.0 s ago", '<td class="left">attempts</td>',
     ):  # fmt: skip
         assert words in text, words
     assert "oversize" not in text

@@ -23,14 +23,37 @@ def test_figures_and_curves_are_those_of_the_last_moment() -> None:
     panel.take(progressed(5, 2.0, loss=0.5))
     text = panel.html()
     for words in (
-        "<dd>2.0 s <small>about 6 s left</small></dd>", "<dd>5 <small>5.0 epochs</small></dd>",
-        "<dd>0.5 <small>best 0.25</small></dd>", "<dd>0.8750</dd>", "width:25.0%",
+        "<dt>elapsed</dt><dd>2.0", "about 6.0", ">training</span>",
+        "<dd>5 <small>5.0 epochs</small></dd>",
+        "<dd>0.5 <small>best 0.25</small></dd>",
+        "<dd>0.8750 <small>best 0.8750</small></dd>",
+        "width:25.0%",
         "<dd>2,500 <small>examples a second</small></dd>", "2 workers", "Held-out score",
     ):  # fmt: skip
         assert words in text, words
     panel.end()
     assert "width:100.0%" in panel.html()
     assert "left</small>" not in panel.html()
+    assert "<dd>2.00 s <small>in all</small></dd>" in panel.html()
+    assert '<span class="badge ok">done</span>' in panel.html()
+
+
+def test_a_run_that_ended_before_its_time_says_so() -> None:
+    failed, interrupted = ProgressPanel(STARTED, "<run>"), ProgressPanel(STARTED)
+    failed.take(progressed(5, 2.0))
+    failed.end(ValueError("no"))
+    interrupted.end(KeyboardInterrupt())
+    assert "width:25.0%" in failed.html()
+    assert '<span class="badge bad">failed</span>' in failed.html()
+    assert "run &lt;run&gt;" in failed.html()
+    assert '<span class="badge odd">interrupted</span>' in interrupted.html()
+    assert "No evaluation yet." in interrupted.html()
+
+
+def test_what_goes_over_the_wire_is_shown_where_it_is_known() -> None:
+    panel = ProgressPanel(STARTED)
+    panel.take(replace(progressed(4, 2.0), pushed_bytes=8_000, pulled_bytes=0, n_queued=1))
+    assert "pushed, each update</dt><dd>2.0 kB" in panel.html()
 
 
 def test_the_readings_are_those_of_the_last_moment() -> None:

@@ -64,7 +64,7 @@ def test_the_report_tells_all_there_is() -> None:
         "2 workers trained 650 weights on 1,000 examples in 2 partitions.",
         "of scikit-learn, in one process, took 4.00 s to the same score: this run was",
         "2.0 times faster", "0.9375", "held-out accuracy", "1,500", "computing 25%",
-        "1.00 times on average", "lost: killed by SIGKILL", "nonfinite",
+        "1.00 updates by others on average", "lost: killed by SIGKILL", "nonfinite",
         "python -m paramserver.train --mode async", "c0ffee",
     ):  # fmt: skip
         assert words in page.text, words
@@ -149,5 +149,5 @@ def test_of_many_workers_the_first_are_shown_and_the_rest_counted() -> None:
     run = record()
     run.workers = [replace(run.workers[0], worker_id=f"w{i}") for i in range(150)]
     page = read(run)
-    assert "and 52 more" in page.text  # those of the staleness are two more
+    assert "and 50 more" in page.text
     assert page.text.index(" w2 ") < page.text.index(" w10 ")

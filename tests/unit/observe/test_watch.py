@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from paramserver.core.commands import AnnounceWorker
-from paramserver.errors import ClusterClosed
+from paramserver.core.commands import AnnounceAttempt, AnnounceWorker, AttemptEnd
+from paramserver.errors import ClusterClosed, DataError
 from paramserver.observe.events import (
+    ErrorRaised,
     Event,
     Progressed,
     RunStarted,
+    WorkDone,
     WorkerChanged,
     WorkersCounted,
 )
 from paramserver.observe.watch import Watch
+from paramserver.protocol.calls import encode_error
+from paramserver.runtime.troubles import Troubles
+from paramserver.training.measures import Measures
 from paramserver.training.result import Progress
+from paramserver.training.tally import PartitionState, Tally
+from paramserver.training.timeline import Timeline
 
 STARTED = RunStarted(
     version="1", mode="avg", model="softmax", data="digits", n_workers=2, n_partitions=2,
@@ -45,7 +54,7 @@ class FakeCluster:
         return SimpleNamespace(workers=(worker,))
 
     def internals(self) -> Any:
-        master = SimpleNamespace(on_worker=self.on_worker)
+        master = SimpleNamespace(on_worker=self.on_worker, n_queued=4)
         return SimpleNamespace(master=master, panels=self.panels)
 
 
@@ -72,6 +81,15 @@ class Recorder:
     def close(self) -> None:
         self.told.append("closed")
 
+    @property
+    def path(self) -> Path:
+        return Path("runs/mine")
+
+    def write_timeline(self, spans: Any) -> None:
+        if self.is_full:
+            raise DataError("timeline.csv cannot be written.", path="timeline.csv")
+        self.timeline = list(spans)
+
     def note(self, event: Event) -> None:
         if self.is_full:
             raise OSError(28, "No space left on device")
@@ -84,7 +102,8 @@ def recorder() -> Recorder:
 
 
 def watch(cluster: FakeCluster, recorder: Recorder) -> Watch:
-    return Watch(cluster, STARTED, recorder, recorder)  # type: ignore[arg-type]
+    told = "python -m paramserver.train --mode avg"
+    return Watch(cluster, STARTED, recorder, recorder, command=told)  # type: ignore[arg-type]
 
 
 def counted(n_ended: int) -> WorkersCounted:
@@ -152,12 +171,90 @@ def test_a_full_disk_costs_the_events_and_not_the_training(recorder: Recorder) -
 def test_the_dashboard_shows_the_newest_run_and_keeps_it_until_the_next(recorder: Recorder) -> None:
     cluster = FakeCluster()
     with watch(cluster, recorder) as watching:
-        (panel,) = cluster.panels
+        panel, settings = cluster.panels
         watching(Progress(1, 1.0, 0.5, 0.5, None))
     assert "width:100.0%" in panel.html()
+    assert "run mine" in panel.html()
+    assert "--mode avg" in settings.html()
     with watch(cluster, recorder):
-        (other,) = cluster.panels
+        other, _ = cluster.panels
         assert other is not panel
         with watch(cluster, recorder):
-            assert len(cluster.panels) == 2
+            assert len(cluster.panels) == 4
             assert cluster.panels[0] is other  # it goes on, and keeps its own
+
+
+def test_what_ends_a_training_before_its_time_is_seen(recorder: Recorder) -> None:
+    cluster = FakeCluster()
+    for error, word in ((KeyboardInterrupt(), "interrupted"), (ValueError(), "failed")):
+        with suppress(type(error)), watch(cluster, recorder):
+            raise error
+        assert f">{word}</span>" in cluster.panels[-2].html()
+
+
+class FakeRun:
+    """A training, as far as it is asked."""
+
+    def __init__(self) -> None:
+        self.troubles, self.tally, self.timeline = Troubles(), Tally(), Timeline()
+        self.timeline.hand_in(7, 2, 1)
+
+    def end(self, end: AttemptEnd, value: int = 0) -> None:
+        error = None
+        if end is AttemptEnd.FAILED:
+            error = encode_error(ValueError(f"no {value}"), trusted=False)
+        attempt = AnnounceAttempt("rounds", 7, 1, "local1-0", 1.0, 3.0, end, False, error)
+        self.troubles.note(attempt)
+        span = self.timeline.end(attempt, 0.0)
+        assert span is not None
+        self.tally.end(span)
+
+    def partitions(self) -> list[PartitionState]:
+        return [PartitionState(1, 500, "local1-0", 2.5)]
+
+    def measures(self) -> Measures:
+        return Measures(0.0, 0.0, 0.0, 0.0, 3_000, 4_000, 0)
+
+
+def test_errors_work_and_wire_of_the_training_are_noted(recorder: Recorder) -> None:
+    run = FakeRun()
+    with watch(FakeCluster(), recorder) as watching:
+        watching.attach(run)
+        for value in (1, 2):
+            run.end(AttemptEnd.FAILED, value)
+            watching(Progress(value, 1.0, 0.5 * value, 0.5, None))
+        run.end(AttemptEnd.DONE)
+    noted = [e for e in recorder.noted if isinstance(e, (ErrorRaised, WorkDone))]
+    once, twice, done = noted
+    assert isinstance(once, ErrorRaised)
+    assert (once.number, once.error, once.n) == (0, "ValueError: no 1", 1)
+    assert once.traceback.startswith("ValueError")
+    assert isinstance(twice, ErrorRaised)
+    assert (twice.number, twice.error, twice.n) == (0, "ValueError: no 2", 2)
+    assert done == WorkDone(
+        workers=[
+            {
+                "worker_id": "local1-0", "n_jobs": 1, "n_failed": 2, "n_unneeded": 0,
+                "compute_s": 0.0, "wire_s": 0.0, "wait_s": 1.0, "lost_s": 2.0,
+            }
+        ],
+        partitions=[{"partition": 1, "n_examples": 500, "owner": "local1-0", "epochs": 2.5}],
+    )  # fmt: skip
+    told = [e for e in recorder.noted if isinstance(e, Progressed)]
+    assert [(e.pushed_bytes, e.pulled_bytes, e.n_queued) for e in told] == [(3_000, 4_000, 4)] * 2
+    assert [span.end for span in recorder.timeline] == ["failed", "failed", "done"]
+    assert recorder.told.count("a job raised ValueError: no 1 on local1-0") == 1
+
+
+def test_a_timeline_that_cannot_be_written_costs_the_timeline(recorder: Recorder) -> None:
+    with watch(FakeCluster(), recorder) as watching:
+        watching.attach(FakeRun())
+        recorder.is_full = True
+    assert ("warning", "timeline.csv cannot be written.") in recorder.told
+
+
+def test_a_training_in_this_process_is_not_asked(recorder: Recorder) -> None:
+    with Watch(None, STARTED, recorder, recorder) as watching:  # type: ignore[arg-type]
+        watching.attach(object())
+        watching(Progress(1, 1.0, 0.5, 0.5, None))
+    assert [type(event) for event in recorder.noted] == [RunStarted, Progressed]

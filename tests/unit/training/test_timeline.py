@@ -1,32 +1,45 @@
-"""Which worker had which job, and when."""
+"""Which worker had which job, when, and how that ended."""
 
 from __future__ import annotations
 
-from paramserver.training.timeline import SPANS_MAX, JobSpan, Timeline
+from paramserver.core.commands import AnnounceAttempt, AttemptEnd
+from paramserver.training.timeline import KNOWN_MAX, SPANS_MAX, JobSpan, Timeline
 
 
-def test_a_job_begins_when_it_is_handed_in_or_when_its_worker_is_free() -> None:
+def attempt(
+    job: int, worker_id: str = "a", end: AttemptEnd = AttemptEnd.DONE, *, is_backup: bool = False
+) -> AnnounceAttempt:
+    return AnnounceAttempt("rounds", job, 1, worker_id, 11.0, 12.5, end, is_backup)
+
+
+def test_attempts_are_kept_in_the_order_of_their_ends_with_how_they_ended() -> None:
     timeline = Timeline()
-    for job in (1, 2, 3):
-        timeline.hand_in(job, 1.0)
-    timeline.end(1, 0, 0, "a", 2.0)
-    timeline.end(2, 0, 1, "b", 2.5)
-    timeline.end(3, 0, 2, "a", 3.0)
-    timeline.hand_in(4, 5.0)
-    timeline.end(4, 1, 0, "a", 6.0)
-    assert list(timeline.spans) == [
-        JobSpan("a", 0, 0, 1.0, 2.0),
-        JobSpan("b", 0, 1, 1.0, 2.5),
-        JobSpan("a", 0, 2, 2.0, 3.0),
-        JobSpan("a", 1, 0, 5.0, 6.0),
+    timeline.hand_in(7, 0, 3)
+    timeline.hand_in(8, 1, 3)
+    spans = [
+        timeline.end(attempt(7, "a", AttemptEnd.LOST), began_at=10.0),
+        timeline.end(attempt(7, "b", is_backup=True), began_at=10.0),
+        timeline.end(attempt(8), began_at=10.0),
     ]
+    assert spans == [
+        JobSpan("a", 0, 3, 1.0, 2.5, "lost"),
+        JobSpan("b", 0, 3, 1.0, 2.5, "done", is_backup=True),
+        JobSpan("a", 1, 3, 1.0, 2.5),
+    ]
+    assert list(timeline.spans) == spans
+
+
+def test_jobs_of_others_are_passed_over() -> None:
+    timeline = Timeline()
+    assert timeline.end(attempt(7), began_at=10.0) is None
+    assert list(timeline.spans) == []
 
 
 def test_what_is_kept_does_not_grow_with_the_training() -> None:
     timeline = Timeline()
     for job in range(SPANS_MAX + 50):
-        timeline.hand_in(job, float(job))
-        timeline.end(job, job, 0, "a", job + 1.0)
+        timeline.hand_in(job, job, 0)
+        timeline.end(attempt(job), began_at=0.0)
     assert len(timeline.spans) == SPANS_MAX
-    assert timeline.spans[0] == JobSpan("a", 50, 0, 50.0, 51.0)
-    assert timeline._handed_in == {}
+    assert timeline.spans[0].number == 50
+    assert len(timeline._known) == KNOWN_MAX

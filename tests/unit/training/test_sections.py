@@ -1,0 +1,71 @@
+"""What is shown of a training's jobs, live and in its report."""
+
+from __future__ import annotations
+
+from paramserver.drawing.gantt import BARS_MAX
+from paramserver.training.sections import (
+    PARTITIONS_MAX,
+    WORKERS_MAX,
+    barrier_figure,
+    partitions_section,
+    shares_cell,
+    time_figure,
+    time_table,
+    timeline_section,
+)
+from paramserver.training.tally import PartitionState, WorkerTime
+from paramserver.training.timeline import SPANS_MAX, JobSpan
+
+BUSY = WorkerTime(n_jobs=1_200, n_failed=1, compute_s=3.0, wire_s=0.5, wait_s=0.25, lost_s=0.25)
+
+
+def test_of_many_jobs_all_are_seen_at_a_glance_and_the_latest_in_detail() -> None:
+    spans = [JobSpan(f"w{i % 2}", i // 2, i % 2, i / 10, i / 10 + 0.1) for i in range(1_000)]
+    spans[10] = spans[10]._replace(end="lost")
+    text = timeline_section(spans, "round")
+    assert "the latest 1,000 jobs" in text
+    assert f"the latest {BARS_MAX}" in text
+    assert text.count('class="cross lost"') == 1  # it is older than those in detail
+
+
+def test_the_pictures_of_ten_thousand_jobs_are_small() -> None:
+    spans = [JobSpan(f"w{i % 10}", i, i % 10, i / 10, i / 10 + 0.5) for i in range(SPANS_MAX)]
+    assert len(timeline_section(spans, "round")) < 300_000
+
+
+def test_where_the_time_of_all_workers_went_is_one_bar() -> None:
+    text = time_figure({"a": BUSY, "b": WorkerTime(wait_s=4.0)})
+    for words in ("computing <b>38%</b>", "waiting <b>53%</b>", "2 workers together"):
+        assert words in text, words
+    assert time_figure({"a": WorkerTime()}) == ""
+
+
+def test_where_the_time_of_each_worker_went_is_a_table() -> None:
+    text = time_table({"w10": BUSY, "w2": WorkerTime(n_unneeded=3)})
+    assert text.index("w2") < text.index("w10")
+    assert "<td>1,200</td><td>1</td><td></td><td>3.00 s</td>" in text
+    assert time_table({}) == ""
+    assert time_table({f"w{i}": BUSY for i in range(500)}).count("<tr>") == WORKERS_MAX + 1
+
+
+def test_a_worker_that_has_ended_nothing_has_no_shares() -> None:
+    assert shares_cell(WorkerTime()) == ""
+    assert "<b>75%</b>" in shares_cell(BUSY)
+
+
+def test_a_barrier_needs_rounds() -> None:
+    assert barrier_figure([]) == ""
+    spans = [
+        JobSpan(f"w{i % 2}", i // 2, i % 2, i // 2, i // 2 + 0.5 * (1 + i % 2)) for i in range(8)
+    ]
+    assert "25% of the time of a round is waiting" in barrier_figure(spans)
+
+
+def test_partitions_are_told_with_their_owners() -> None:
+    states = [PartitionState(0, 1_500, "w1", 2.25), PartitionState(1, 500, "", 0.0)]
+    text = partitions_section(states)
+    for words in ("2,000 rows in 2 partitions", "<td>1,500</td><td>2.25</td>", "nobody yet"):
+        assert words in text, words
+    assert partitions_section([]) == ""
+    many = [PartitionState(i, 1, "w", 1.0) for i in range(PARTITIONS_MAX + 9)]
+    assert "and 9 more" in partitions_section(many)
