@@ -25,7 +25,7 @@ PURE_COVERAGE := --rcfile=/dev/null --data-file=.coverage-pure
 help: ## list the targets (what you read now)
 	@echo "make TARGET, where TARGET is one of:"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "Whatever a target needs is installed into $(VENV) first. Variables: PYTHON (which one to use),"
 	@echo "VENV (where to install), PYTEST_ARGS and BENCH_ARGS (options handed on)."
@@ -134,6 +134,10 @@ bench-core: $(BENCH_VENV)/.stamp ## time the job core and its peers side by side
 .PHONY: bench-training
 bench-training: $(BENCH_VENV)/.stamp ## time both training modes and their peers side by side (some 15 minutes)
 	$(BENCH_VENV)/bin/python -m tests.benchmarks.bench_training $(BENCH_ARGS)
+
+.PHONY: bench-first-minutes
+bench-first-minutes: $(VENV)/.stamp-base ## time what a new user meets first (some two minutes)
+	$(BIN)/python -m tests.benchmarks.first_minutes $(BENCH_ARGS)
 
 # --- tidy -------------------------------------------------------------------------------------------
 

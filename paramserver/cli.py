@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
+from paramserver.commands.help import HELP_SETTINGS, HelpfulCommand, examples
 from paramserver.train import add_train, run
-from paramserver.worker import make_command
+from paramserver.worker import add_worker
 
 EXIT_BAD_CONFIGURATION = 77
 
@@ -20,10 +21,12 @@ EPILOG = """\
 First steps:
 
 \b
-  paramserver doctor                    what this machine has, and what is missing
-  paramserver train --mode avg          train on scikit-learn's digits with all cores
-  paramserver train --help              everything that can be set, with examples
-  paramserver wordcount *.txt           count words by 30 map and 60 reduce jobs
+  paramserver doctor                 what this machine has, and what is missing
+  paramserver train --mode avg       train on scikit-learn's digits with all cores
+  paramserver train --help           everything that can be set, with examples
+  paramserver wordcount '*.txt'      count words by 30 map and 60 reduce jobs
+
+`paramserver COMMAND --help` shows examples of each. In Python: import paramserver as ps.
 """
 
 app = typer.Typer(
@@ -34,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train numpy and scikit-learn models on many cores and many machines.",
     epilog=EPILOG,
+    context_settings=HELP_SETTINGS,
 )
 
 
@@ -42,11 +46,32 @@ def _paramserver() -> None:
     """Make the commands below sub-commands, however few there are."""
 
 
-@app.command(short_help="Make the keys of a master and its workers.")
+add_train(app)
+
+
+@app.command(
+    cls=HelpfulCommand,
+    short_help="Make the keys of a master and its workers.",
+    context_settings=HELP_SETTINGS,
+    epilog=examples(
+        """
+paramserver keys ./keys
+scp keys/worker.secret keys/master.public MACHINE:keys/
+paramserver train --mode avg --address tcp://0.0.0.0:5555 --keys keys --workers 8
+""",
+        "Who has worker.secret may join as a worker; who has master.secret is the master. What "
+        "others can read is refused.",
+    ),
+)
 def keys(
-    folder: Annotated[Path, typer.Argument(help="A new or empty folder of your own.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of your own, new or empty.")
+    ],
 ) -> None:
-    """Make the keys of a master and its workers in a folder."""
+    """Make the keys of a master and its workers in a folder.
+
+    Traffic between machines is always encrypted, and both sides prove who they are.
+    """
     from paramserver.errors import ParamServerError
     from paramserver.transport.security import make_keys
 
@@ -66,8 +91,7 @@ def keys(
         )
 
 
-add_train(app)
-app.command("worker", short_help="Keep workers here for a master elsewhere.")(make_command())
+add_worker(app)
 
 
 @app.command(
@@ -83,28 +107,62 @@ def wordcount(context: typer.Context) -> None:
     raise typer.Exit(main(context.args))
 
 
-@app.command(short_help="Say what this machine has, and what is missing.")
+@app.command(
+    cls=HelpfulCommand,
+    short_help="Say what this machine has, and what is missing.",
+    context_settings=HELP_SETTINGS,
+    epilog=examples(
+        """
+paramserver doctor
+paramserver doctor --keys ./keys
+""",
+        "Exit codes: 0 paramserver can work here, 1 something must be mended before.",
+    ),
+)
 def doctor(
     keys: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Look at the keys in this folder, too.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Look at the keys in this folder; by default ./keys, if it is there.",
+        ),
     ] = None,
 ) -> None:
-    """Say what this machine has, how fast it is inside, and what is missing."""
+    """Say what this machine has, how fast it is inside, and what is missing.
+
+    It changes nothing, asks nobody outside this machine, and takes some two seconds.
+    """
     print("paramserver doctor: looking at this machine", flush=True)
     from paramserver.commands import doctor as examination
 
     raise typer.Exit(examination.report(examination.examine(keys), sys.stdout))
 
 
-@app.command(short_help="Make the report of a run again.")
+@app.command(
+    cls=HelpfulCommand,
+    short_help="Make the report of a run again.",
+    context_settings=HELP_SETTINGS,
+    epilog=examples(
+        """
+paramserver report runs/20261126-101500-avg
+paramserver report runs/20261126-101500-avg --to ~/first-try.html
+"""
+    ),
+)
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Of a run, such as runs/TIME-avg.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a run, such as runs/TIME-avg.")
+    ],
     to: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write it there; by default report.html in DIR."),
     ] = None,
 ) -> None:
-    """Make report.html again from what the folder of a run holds: one file, readable anywhere."""
+    """Make report.html again from what the folder of a run holds.
+
+    It is one file that loads nothing: it can be sent to others and read years later. A run that
+    was stopped or killed has one, too.
+    """
     from paramserver.commands.report import write_report
 
     print(write_report(folder, to))

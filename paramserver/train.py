@@ -20,8 +20,8 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # before `Interrupts` there is nothing to end well
 
 import typer
-from typer.core import TyperCommand
 
+from paramserver.commands.help import HELP_SETTINGS, HelpfulCommand, examples
 from paramserver.commands.setting import About, abouts, flag
 from paramserver.commands.settings import TrainSettings, check_sources, kinds
 from paramserver.config import read_settings
@@ -32,20 +32,23 @@ EXIT_FAILED = 1
 EXIT_CONFIG = 77
 EXIT_USAGE = 2
 
-EPILOG = """\
-Examples:
-
-\b
-  python -m paramserver.train --mode avg
-  python -m paramserver.train --mode async --epochs 5 --staleness-bound 4
-  python -m paramserver.train --mode avg --data mine.csv --label price --model ridge
-  python -m paramserver.train --mode avg --rounds 500 --target-score 0.97
-  python -m paramserver.train --resume runs/20261126-101500-avg
-  python -m paramserver.train --config runs/20261126-101500-avg/config.toml
-
+EPILOG = examples(
+    """
+python -m paramserver.train --mode avg
+python -m paramserver.train --mode async --epochs 5 --staleness-bound 4
+python -m paramserver.train --mode avg --data mine.csv --label price --model ridge
+python -m paramserver.train --mode avg --rounds 500 --target-score 0.97
+python -m paramserver.train --mode avg --dashboard --time-limit 60
+python -m paramserver.train --resume runs/20261126-101500-avg
+python -m paramserver.train --config runs/20261126-101500-avg/config.toml
+""",
+    """
 Each option can also be set in the file of --config (local_steps = 8) or in the environment
 (PARAMSERVER_LOCAL_STEPS=8); a flag wins over the environment, that over the file.
-"""
+
+Exit codes: 0 done, 1 failed, 75 stopped and resumable, 77 a setting that cannot be.
+""",
+)
 
 
 class Mode(StrEnum):
@@ -53,23 +56,6 @@ class Mode(StrEnum):
 
     AVG = "avg"
     ASYNC = "async"
-
-
-class GroupedCommand(TyperCommand):
-    """Lists its options by group in ``--help``, without colours and boxes."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write a section for each group, in the order in which options name them."""
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for param in self.get_params(ctx):
-            vars(param)["show_envvar"] = False  # the epilog tells the rule
-            record = param.get_help_record(ctx)
-            if record is not None:
-                name = getattr(param, "rich_help_panel", None) or "Options"
-                groups.setdefault(name, []).append(record)
-        for name, records in groups.items():
-            with formatter.section(name):
-                formatter.write_dl(records)
 
 
 def _read_config(context: typer.Context, value: Path | None) -> Path | None:
@@ -174,14 +160,10 @@ def add_train(app: typer.Typer, name: str = "train") -> None:
     """Add the command to an application."""
     app.command(
         name,
-        cls=GroupedCommand,
+        cls=HelpfulCommand,
         short_help="Train a model by averaging or asynchronous SGD.",
         epilog=EPILOG,
-        context_settings={
-            "help_option_names": ["-h", "--help"],
-            "auto_envvar_prefix": "PARAMSERVER",
-            "max_content_width": 100,
-        },
+        context_settings={**HELP_SETTINGS, "auto_envvar_prefix": "PARAMSERVER"},
     )(train)
 
 

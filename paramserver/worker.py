@@ -7,9 +7,36 @@ Rule 2: the first line is printed before anything slow is imported.
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+
+if TYPE_CHECKING:
+    from typer import Typer
 
 EXIT_INTERRUPTED = 130
+
+
+def add_worker(app: "Typer", name: str = "worker") -> None:
+    """Add the command to an application of typer's."""
+    from paramserver.commands.help import HELP_SETTINGS, HelpfulCommand, examples
+
+    epilog = examples(
+        """
+python -m paramserver.worker tcp://10.0.0.5:5555 --keys keys --n-workers 4
+python -m paramserver.worker tcp://10.0.0.5:5555 --keys keys --allow my_package
+python -m paramserver.worker tcp://10.0.0.5:5555 --keys keys --accept-code
+""",
+        """
+The master prints the line for it (ps.Cluster, paramserver train --address). Exit codes: 0 the
+cluster was closed, 75 no master answered, 77 a setting that cannot be.
+""",
+    )
+    app.command(
+        name,
+        cls=HelpfulCommand,
+        short_help="Keep workers here for a master elsewhere.",
+        epilog=epilog,
+        context_settings=HELP_SETTINGS,
+    )(make_command())
 
 
 def make_command() -> Callable[..., None]:
@@ -22,30 +49,55 @@ def make_command() -> Callable[..., None]:
         ],
         keys: Annotated[
             Path | None,
-            Option(help="Folder with worker.secret and master.public (`paramserver keys DIR`)."),
+            Option(
+                metavar="DIR",
+                help="Folder with worker.secret and master.public (`paramserver keys DIR`).",
+            ),
         ] = None,
         n_workers: Annotated[
-            int, Option(min=1, help="How many worker processes to keep alive here.")
+            int, Option(min=1, metavar="N", help="Worker processes to keep alive here.")
+        ] = 1,
+        blas_threads: Annotated[
+            int,
+            Option(
+                min=0, metavar="N", help="Threads of the numeric libraries in each; 0 is all cores."
+            ),
         ] = 1,
         allow: Annotated[
             list[str] | None,
-            Option(metavar="PACKAGE", help="Run functions of this package. May be repeated."),
+            Option(
+                metavar="PACKAGE",
+                help="Run functions of this package, too. May be repeated; by default only those "
+                "of paramserver's own trainings are run.",
+                rich_help_panel="What may be run",
+            ),
         ] = None,
         accept_code: Annotated[
             bool,
-            Option("--accept-code", help="Run functions sent as code (notebooks)."),
+            Option(
+                "--accept-code",
+                help="Run whatever code the master sends, as from a notebook.",
+                rich_help_panel="What may be run",
+            ),
         ] = False,
         give_up: Annotated[
             float,
-            Option(min=0.0, metavar="S", help="Exit with 75 when no master answered so long."),
+            Option(
+                min=0.0,
+                metavar="S",
+                help="Seconds without any master after which to leave with exit code 75.",
+                rich_help_panel="When to leave",
+            ),
         ] = 600.0,
         grace: Annotated[
             float,
-            Option(min=0.0, metavar="S", help="After SIGTERM or Ctrl-C jobs have this to end."),
+            Option(
+                min=0.0,
+                metavar="S",
+                help="Seconds that running jobs have after Ctrl-C or SIGTERM.",
+                rich_help_panel="When to leave",
+            ),
         ] = 30.0,
-        blas_threads: Annotated[
-            int, Option(min=0, help="Threads of the numeric libraries in each worker; 0: all.")
-        ] = 1,
     ) -> None:
         """Keep worker processes on this machine for a master on another one.
 
@@ -85,7 +137,7 @@ def main() -> int:
     import typer
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(make_command())
+    add_worker(app)
     app(prog_name="python -m paramserver.worker")
     return 0
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import doctest
 import importlib
 import importlib.util
+import os
 import pkgutil
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,32 @@ import pytest
 
 import paramserver
 
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT))
+    for pattern in ("*.md", "docs/*.md", "examples/*.md", "notebooks/*.md")
+    for path in ROOT.glob(pattern)
+)
+
+
+def shell_commands(text: str) -> Iterator[str]:
+    """Yield the commands of the ```sh blocks, without comments, continued lines joined."""
+    for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            command = line.partition("#")[0].strip()
+            if command:
+                yield command
+
+
+COMMANDS = list(
+    dict.fromkeys(
+        command
+        for document in DOCUMENTS
+        for command in shell_commands((ROOT / document).read_text(encoding="utf-8"))
+        if command.startswith(("python ", "paramserver "))
+    )
+)
+"""Those that are run; `make`, `pip` and the like are only looked at."""
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(paramserver.__path__, "paramserver.")
@@ -43,25 +71,80 @@ def test_the_commands_in_a_document_exist(repository: Path, document: str) -> No
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_the_files_that_a_document_links_to_exist(repository: Path, document: str) -> None:
+def test_what_a_document_links_to_exists(repository: Path, document: str) -> None:
     text = (repository / document).read_text(encoding="utf-8")
-    links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", text)
-    assert [link for link in links if not (repository / link).exists()] == []
+    links = re.findall(r"\]\((?!https?://|mailto:)([^)\s]+)", text)
+    missing = []
+    for link in links:
+        name, _, anchor = link.partition("#")
+        target = (repository / document).parent / name if name else repository / document
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            missing.append(link)
+    assert missing == []
 
 
-def test_the_python_blocks_of_the_readme_can_be_compiled(repository: Path) -> None:
-    text = (repository / "README.md").read_text(encoding="utf-8")
-    for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        compile(block, "README.md", "exec")
+def anchors(document: Path) -> set[str]:
+    """Return what the headings of a document are called in links, as GitHub names them."""
+    text = re.sub(r"^```.*?^```", "", document.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-def shell_commands(text: str) -> Iterator[str]:
-    """Yield the commands of the ```sh blocks, without comments, continued lines joined."""
-    for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            command = line.partition("#")[0].strip()
-            if command:
-                yield command
+# --- what a document shows is run -----------------------------------------------------------------
+
+
+ELSEWHERE = "0.0.0.0"
+"""In a program that needs other machines: it is compiled, and not run."""
+PROGRAMS = [
+    pytest.param(block, id=f"{document}-{number}")
+    for document in DOCUMENTS
+    for number, block in enumerate(
+        re.findall(
+            r"^```python\n(.*?)^```",
+            (ROOT / document).read_text(encoding="utf-8"),
+            re.MULTILINE | re.DOTALL,
+        )
+    )
+]
+
+
+@pytest.fixture
+def clone(repository: Path, tmp_path: Path) -> Path:
+    """A folder like a fresh clone, with a table of the user's own."""
+    for path in repository.iterdir():
+        if not path.name.startswith(".") and path.name != "runs":
+            (tmp_path / path.name).symlink_to(path)
+    lines = [f"{size},{rooms},{100 * size + 7 * rooms}" for size in range(20) for rooms in range(9)]
+    (tmp_path / "mine.csv").write_text("\n".join(["size,rooms,price", *lines, ""]))
+    return tmp_path
+
+
+def run(words: list[str], folder: Path) -> None:
+    """Run a command as a user does, to a good end."""
+    done = subprocess.run(
+        words,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_in_a_document_runs(clone: Path, program: str) -> None:
+    compile(program, "document", "exec")
+    if ELSEWHERE not in program:
+        run([sys.executable, "-c", program], clone)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_in_a_document_does_what_it_says(clone: Path, command: str) -> None:
+    program, *others = shlex.split(command)
+    ours = [] if program == "python" else ["-m", "paramserver.cli"]
+    run([sys.executable, *ours, *others], clone)
 
 
 def complaint_about(command: str, repository: Path) -> str:

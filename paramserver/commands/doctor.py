@@ -14,10 +14,12 @@ import shutil
 import socket
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,20 +29,41 @@ import paramserver
 from paramserver.errors import ParamServerError
 
 EXTRAS: Final = {
-    "numba": ("fast", "compiled kernels"),
+    "numba": ("fast", "long passes over sparse rows, compiled"),
     "pyarrow": ("data", "Parquet"),
     "skops": ("export", "scikit-learn models without pickle"),
-    "distributed": ("dask", "workers on Dask"),
-    "ray": ("ray", "workers on Ray"),
-    "mpi4py": ("mpi", "workers under MPI"),
     "matplotlib": ("notebook", "plots"),
 }
 """Package -> (the extra it comes with, what for)."""
+ENGINES: Final = {
+    "distributed": ("dask", "Dask"),
+    "ray": ("ray", "Ray"),
+    "mpi4py": ("mpi", "MPI"),
+}
+"""Package of an engine that exists -> (the extra it comes with, its name)."""
 
 ROOMY_SHM_BYTES: Final = 256 << 20
 """Containers often have 64 MiB of /dev/shm, which a model of a few million weights fills."""
+ROOMY_SCRATCH_BYTES: Final = 1 << 30
 ENOUGH_FILES: Final = 1024
+SLOW_LOOPBACK: Final = 0.5e9
+"""Bytes a second; a plain laptop has ten times as much."""
+SLOW_START_S: Final = 3.0
 PROBE_BYTES: Final = 64 << 20
+
+LABEL_WIDTH: Final = 15
+LEAST_WIDTH, MOST_WIDTH = 60, 100
+KEYS: Final = Path("keys")
+"""Looked at when no other folder is named."""
+
+
+class State(Enum):
+    """What a finding is, with its mark, the mark in ASCII, and its colour in a terminal."""
+
+    GOOD = ("✓", " ", "32")
+    ADVISED = ("!", "!", "33")
+    ABSENT = ("·", "-", "2")
+    BROKEN = ("✗", "x", "31")
 
 
 @dataclass(frozen=True)
@@ -54,12 +77,27 @@ class Finding:
         What to do; empty where nothing is.
     is_broken : bool
         Whether paramserver cannot work like this.
+    is_absent : bool
+        Whether it could be there, and is not needed.
+    group : str
+        The heading that it stands under.
     """
 
     label: str
     text: str
     advice: str = ""
     is_broken: bool = False
+    is_absent: bool = False
+    group: str = ""
+
+    @property
+    def state(self) -> State:
+        """How it is marked."""
+        if self.is_broken:
+            return State.BROKEN
+        if self.is_absent:
+            return State.ABSENT
+        return State.ADVISED if self.advice else State.GOOD
 
 
 Probe = Callable[[], Iterator[Finding]]
@@ -71,38 +109,81 @@ def examine(keys: Path | None = None) -> Iterator[Finding]:
     Parameters
     ----------
     keys : Path, optional
-        A folder of keys to look at.
+        A folder of keys to look at; by default ``keys`` in the working folder, if it is there.
     """
-    probes: list[Probe] = [_python, _numpy, _machine, _limits, _memory, _loopback, _cluster]
-    if keys is not None:
-        probes.append(lambda: _keys(keys))
-    for probe in [*probes, _extras, _data_sets]:
-        try:
-            yield from probe()
-        except Exception as error:  # noqa: BLE001 - a broken machine is what it is here to tell
-            name = getattr(probe, "__name__", "keys").strip("_")
-            yield Finding(name, f"cannot be examined: {error!r}", is_broken=True)
+    groups: dict[str, list[Probe]] = {
+        "Installed": [_python, _numpy],
+        "This machine": [_machine, _limits, _memory, _loopback],
+        "Ready to work": [_cluster, lambda: _keys(keys)],
+        "Could be added": [_extras, _engines, _data_sets],
+    }
+    for group, probes in groups.items():
+        for probe in probes:
+            try:
+                for found in probe():
+                    yield replace(found, group=group)
+            except Exception as error:  # noqa: BLE001 - a broken machine is what it is here to tell
+                name = probe.__name__.strip("_").replace("<lambda>", "keys")
+                words = f"cannot be examined: {error!r}"
+                yield Finding(name, words, is_broken=True, group=group)
 
 
 def report(findings: Iterator[Finding], file: TextIO) -> int:
     """Print findings as they come; return the exit code."""
     n_broken = n_advised = 0
-    is_terminal = file.isatty()
+    group = ""
     for found in findings:
         n_broken += found.is_broken
-        n_advised += bool(found.advice)
-        mark = "x" if found.is_broken else "!" if found.advice else " "
-        line = f"{mark} {found.label:<14} {found.text}"
-        if is_terminal and mark != " ":
-            line = f"\x1b[{31 if found.is_broken else 33}m{mark}\x1b[0m{line[1:]}"
-        print(line, file=file, flush=True)
-        if found.advice:
-            print(f"{'':17}-> {found.advice}", file=file, flush=True)
+        n_advised += found.state is State.ADVISED
+        if found.group != group:
+            group = found.group
+            print(f"\n{_in_colour(group, '1', file)}", file=file)
+        for line in _lines(found, file):
+            print(line, file=file, flush=True)
     if n_broken:
-        print(f"\n{n_broken} of these must be mended before paramserver can work.", file=file)
+        mark, colour = _mark(State.BROKEN, file), State.BROKEN.value[2]
+        last = _in_colour(f"{n_broken} of these must be mended: see {mark} above.", colour, file)
+    elif n_advised:
+        pieces = f"{n_advised} {'piece' if n_advised == 1 else 'pieces'} of advice"
+        last = f"All that paramserver needs is there, with {pieces}: see ! above."
     else:
-        print(f"\nAll that paramserver needs is there. Pieces of advice: {n_advised}.", file=file)
+        last = "All that paramserver needs is there. Next:  paramserver train --mode avg"
+    print(f"\n{last}", file=file)
     return 1 if n_broken else 0
+
+
+def _lines(found: Finding, file: TextIO) -> Iterator[str]:
+    """Yield a finding as it is printed: a mark, a label, and words that go on below themselves."""
+    mark, colour = _mark(found.state, file), found.state.value[2]
+    width = min(MOST_WIDTH, max(LEAST_WIDTH, shutil.get_terminal_size().columns))
+    indent = 2 + LABEL_WIDTH
+    wrapped = textwrap.wrap(
+        found.text, width - indent, break_long_words=False, break_on_hyphens=False
+    ) or [""]
+    yield f"{_in_colour(mark, colour, file)} {found.label:<{LABEL_WIDTH}}{wrapped[0]}".rstrip()
+    for more in wrapped[1:]:
+        yield f"{'':{indent}}{more}"
+    if found.advice:
+        advice = textwrap.wrap(found.advice, width - indent - 3, break_long_words=False)
+        for number, line in enumerate(advice):
+            yield f"{'':{indent}}{'   ' if number else '-> '}{_in_colour(line, colour, file)}"
+
+
+def _in_colour(text: str, colour: str, file: TextIO) -> str:
+    """Return text in a colour, in a terminal whose user has not forbidden it (no-color.org)."""
+    if not file.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return f"\x1b[{colour}m{text}\x1b[0m"
+
+
+def _mark(state: State, file: TextIO) -> str:
+    """Return the mark of a state that the file can print."""
+    pretty, plain, _ = state.value
+    try:
+        pretty.encode(file.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return plain
+    return pretty
 
 
 # --- what is installed ----------------------------------------------------------------------------
@@ -126,16 +207,32 @@ def _numpy() -> Iterator[Finding]:
         f"{pool['num_threads']} threads here, 1 in each worker"
         for pool in pools
     )
-    yield Finding("numpy", f"{np.__version__}, BLAS: {blas or 'not recognised'}")
+    yield Finding("numpy", np.__version__)
+    yield Finding(
+        "BLAS",
+        blas or "not recognised by threadpoolctl",
+        ""
+        if blas
+        else "set its threads yourself (OMP_NUM_THREADS=1), or workers take each other's cores",
+    )
     yield Finding("scikit-learn", version("scikit-learn"))
 
 
 def _extras() -> Iterator[Finding]:
     for package, (extra, purpose) in EXTRAS.items():
-        if find_spec(package) is None:
-            yield Finding(package, f"not installed ({purpose}): pip install 'paramserver[{extra}]'")
-        else:
-            yield Finding(package, f"{_version(package)} ({purpose})")
+        yield _package(package, package, extra, purpose)
+
+
+def _engines() -> Iterator[Finding]:
+    for package, (extra, name) in ENGINES.items():
+        yield _package(name, package, extra, "an engine")
+
+
+def _package(label: str, package: str, extra: str, purpose: str) -> Finding:
+    if find_spec(package) is None:
+        command = f"pip install 'paramserver[{extra}]'"
+        return Finding(label, f"not installed ({purpose}): {command}", is_absent=True)
+    return Finding(label, f"{_version(package)} ({purpose})")
 
 
 def _version(package: str) -> str:
@@ -149,7 +246,11 @@ def _data_sets() -> Iterator[Finding]:
     from paramserver.data.datasets import FASHION_MNIST
 
     if not FASHION_MNIST.is_dir():
-        yield Finding("fashion-mnist", "not here (on Debian: apt install dataset-fashion-mnist)")
+        yield Finding(
+            "fashion-mnist",
+            "not here (a data set of 70,000 images; Debian: apt install dataset-fashion-mnist)",
+            is_absent=True,
+        )
     else:
         yield Finding("fashion-mnist", f"in {FASHION_MNIST}")
 
@@ -166,7 +267,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding(
         "processors",
         f"{cores} of {os.cpu_count()} may be used, load {load:.1f}",
-        "others are using them: timings will say little" if busy else "",
+        "others use them: wait before you believe any timing" if busy else "",
     )
     memory = psutil.virtual_memory()
     yield Finding(
@@ -194,15 +295,26 @@ def _memory() -> Iterator[Finding]:
             "shared memory",
             f"{room.free / 2**20:,.0f} of {room.total / 2**20:,.0f} MiB free in {shm}, copied at "
             f"{_copy_speed() / 1e9:.1f} GB/s",
-            "docker run --shm-size=1g, or so: weights and data of workers lie there"
+            "weights and rows that workers share lie there. Make it larger: docker run "
+            "--shm-size=1g, or as root: mount -o remount,size=1g /dev/shm"
             if room.free < ROOMY_SHM_BYTES
             else "",
         )
     else:
-        yield Finding("shared memory", "none: files are used instead", "expect less speed")
+        yield Finding(
+            "shared memory",
+            f"none that can be written: files in {tempfile.gettempdir()} are used instead",
+            "mount a tmpfs on /dev/shm, or set TMPDIR to a folder in memory",
+        )
     scratch = Path(tempfile.gettempdir())
     room = shutil.disk_usage(scratch)
-    yield Finding("scratch", f"{room.free / 2**30:,.1f} GiB free in {scratch} (TMPDIR)")
+    yield Finding(
+        "scratch",
+        f"{room.free / 2**30:,.1f} GiB free in {scratch}",
+        "set TMPDIR to a folder with more room: map outputs and large data sets lie there"
+        if room.free < ROOMY_SCRATCH_BYTES
+        else "",
+    )
 
 
 def _copy_speed() -> float:
@@ -233,7 +345,14 @@ def _loopback() -> Iterator[Finding]:
                 seconds = time.perf_counter() - began
         finally:
             reader.join()
-    yield Finding("loopback", f"{PROBE_BYTES / seconds / 1e9:.1f} GB/s over TCP")
+    speed = PROBE_BYTES / seconds
+    yield Finding(
+        "loopback",
+        f"{speed / 1e9:.1f} GB/s over TCP",
+        "a firewall or a virtual network slows it down; local clusters do without it"
+        if speed < SLOW_LOOPBACK
+        else "",
+    )
 
 
 def _read_all(server: socket.socket) -> None:
@@ -268,15 +387,27 @@ def _cluster() -> Iterator[Finding]:
         "cluster",
         f"two workers ready in {ready_s:.2f} s, a job's round trip takes "
         f"{1e3 * sorted(trips)[len(trips) // 2]:.2f} ms",
+        "starting Python is slow here: put the environment on a local disk"
+        if ready_s > SLOW_START_S
+        else "",
     )
 
 
-def _keys(folder: Path) -> Iterator[Finding]:
+def _keys(folder: Path | None) -> Iterator[Finding]:
     from paramserver.transport.security import load_master_keys
 
+    if folder is None and not KEYS.is_dir():
+        how = "for workers of other machines: paramserver keys ./keys"
+        yield Finding("keys", f"none in ./keys ({how})", is_absent=True)
+        return
+    place = folder or KEYS
+    is_broken = folder is not None
+    if not place.is_dir():
+        yield Finding("keys", f"{place} is no folder", f"paramserver keys {place}", is_broken)
+        return
     try:
-        load_master_keys(folder)
+        load_master_keys(place)
     except ParamServerError as error:
-        yield Finding("keys", str(error), f"paramserver keys {folder}", is_broken=True)
+        yield Finding("keys", f"those in {place} cannot be used", str(error), is_broken)
     else:
-        yield Finding("keys", f"those of a master are in {folder}, and only you can read them")
+        yield Finding("keys", f"those of a master are in {place}, and only you can read them")

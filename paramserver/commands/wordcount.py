@@ -72,20 +72,52 @@ class Parser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"wordcount: {message}\n")
 
 
+EXAMPLES: Final = """\
+Examples:
+  paramserver wordcount '*.txt'
+  paramserver wordcount big.txt --workers 4 --top 5 --out counts
+  paramserver wordcount '*.txt' --kill-worker      the counts are the same
+
+In Python: ps.MapReduce(count_words, sum, unit="words").run(files, cluster)
+Exit codes: 0 done, 1 failed, 77 a setting or a file that cannot be, 130 stopped.
+"""
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = Parser(prog="wordcount", description="Count the words of files on many workers.")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="text files, or patterns of them")
-    parser.add_argument("--workers", type=int, default=10, metavar="N")
-    parser.add_argument("--map-jobs", type=int, default=30, metavar="N")
-    parser.add_argument("--reduce-jobs", type=int, default=60, metavar="N")
-    parser.add_argument("--top", type=int, default=20, metavar="N", help="words to show")
-    parser.add_argument(
-        "--out", metavar="DIR", help="write part-00000, ... there: word, tab, count"
+    parser = Parser(
+        prog="paramserver wordcount",
+        description="Count the words of files: map jobs count pieces of them, reduce jobs add up.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--letters", action="store_true", help="words are runs of letters")
-    parser.add_argument("--kill-worker", action="store_true", help="kill one while it works")
-    parser.add_argument("--json", action="store_true", help="a JSON object as the last line")
+    usual = "; by default %(default)s"
+    parser.add_argument("files", nargs="+", metavar="FILE", help="text files, or patterns of them")
+    work = parser.add_argument_group("How the work is cut")
+    work.add_argument(
+        "--workers", type=int, default=10, metavar="N", help="processes of this machine" + usual
+    )
+    work.add_argument(
+        "--map-jobs", type=int, default=30, metavar="N", help="pieces of the files" + usual
+    )
+    work.add_argument(
+        "--reduce-jobs", type=int, default=60, metavar="N", help="pieces of the words" + usual
+    )
+    work.add_argument(
+        "--letters", action="store_true",
+        help="words are runs of ASCII letters; by default what stands between white space",
+    )  # fmt: skip
+    work.add_argument(
+        "--kill-worker", action="store_true", help="kill one while it works, to see what happens"
+    )
+    shown = parser.add_argument_group("What comes out")
+    shown.add_argument(
+        "--top", type=int, default=20, metavar="N", help="most frequent words to show" + usual
+    )
+    shown.add_argument("--out", metavar="DIR", help="write part-00000, ... there: word, tab, count")
+    shown.add_argument(
+        "--json", action="store_true", help="print the figures as a JSON object on the last line"
+    )
     return parser.parse_args(arguments)
 
 

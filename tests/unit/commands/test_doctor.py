@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from paramserver.commands import doctor
-from paramserver.commands.doctor import Finding, examine, report
+from paramserver.commands.doctor import Finding, State, examine, report
+from paramserver.transport.security import make_keys
 
 
 def test_this_machine_is_examined_and_found_fit() -> None:
@@ -17,16 +18,20 @@ def test_this_machine_is_examined_and_found_fit() -> None:
     assert {"python", "numpy", "processors", "open files", "loopback", "cluster"} <= set(found)
     assert [finding for finding in found.values() if finding.is_broken] == []
     assert "two workers ready in" in found["cluster"].text
-    assert "OpenBLAS" in found["numpy"].text or "BLAS:" in found["numpy"].text
+    assert found["BLAS"].text.endswith("1 in each worker") or found["BLAS"].advice
 
 
 def test_what_is_not_installed_is_named_with_the_way_to_have_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(doctor, "find_spec", lambda _: None)
-    texts = {finding.label: finding.text for finding in doctor._extras()}
-    assert texts["numba"] == "not installed (compiled kernels): pip install 'paramserver[fast]'"
-    assert set(texts) == set(doctor.EXTRAS)
+    found = {finding.label: finding for finding in [*doctor._extras(), *doctor._engines()]}
+    assert found["skops"].text == (
+        "not installed (scikit-learn models without pickle): pip install 'paramserver[export]'"
+    )
+    assert found["Dask"].text == "not installed (an engine): pip install 'paramserver[dask]'"
+    assert {finding.state for finding in found.values()} == {State.ABSENT}
+    assert len(found) == len(doctor.EXTRAS) + len(doctor.ENGINES)
 
 
 def test_a_probe_that_breaks_does_not_end_the_examination(
@@ -36,36 +41,92 @@ def test_a_probe_that_breaks_does_not_end_the_examination(
         yield Finding("half", "there")
         raise OSError("no such device")
 
-    for name in ("_python", "_numpy", "_machine", "_limits", "_memory", "_cluster", "_extras"):
+    for name in (
+        "_python", "_numpy", "_machine", "_limits", "_memory", "_cluster", "_extras", "_engines"
+    ):  # fmt: skip
         monkeypatch.setattr(doctor, name, lambda: iter(()))
+    monkeypatch.setattr(doctor, "_keys", lambda _: iter(()))
     monkeypatch.setattr(doctor, "_loopback", broken)
     monkeypatch.setattr(doctor, "_data_sets", lambda: iter([Finding("last", "there")]))
     assert list(examine()) == [
-        Finding("half", "there"),
-        Finding("broken", "cannot be examined: OSError('no such device')", is_broken=True),
-        Finding("last", "there"),
+        Finding("half", "there", group="This machine"),
+        Finding(
+            "broken",
+            "cannot be examined: OSError('no such device')",
+            is_broken=True,
+            group="This machine",
+        ),
+        Finding("last", "there", group="Could be added"),
     ]
 
 
-def test_keys_that_are_missing_are_a_defect_with_the_command_that_mends_it(
-    tmp_path: Path,
+def test_keys_are_looked_at_where_they_are_named_or_usually_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (finding,) = doctor._keys(tmp_path / "keys")
     assert finding.is_broken
     assert finding.advice == f"paramserver keys {tmp_path / 'keys'}"
+    (finding,) = doctor._keys(None)
+    assert (finding.state, "paramserver keys ./keys" in finding.text) == (State.ABSENT, True)
+    make_keys(tmp_path / "keys")
+    (finding,) = doctor._keys(None)
+    assert (finding.state, "only you can read them" in finding.text) == (State.GOOD, True)
+    (tmp_path / "keys" / "master.secret").chmod(0o644)
+    (finding,) = doctor._keys(None)
+    assert (finding.state, "chmod 600" in finding.advice) == (State.ADVISED, True)
 
 
 def test_the_report_marks_what_is_to_be_done_and_its_code_what_is_broken() -> None:
     file = io.StringIO()
-    findings = [Finding("a", "fine"), Finding("b", "slow", "sit closer")]
+    findings = [
+        Finding("a", "fine", group="One"),
+        Finding("b", "slow", "sit closer", group="One"),
+        Finding("c", "none", is_absent=True, group="Two"),
+    ]
     assert report(iter(findings), file) == 0
     assert file.getvalue().splitlines() == [
-        "  a              fine",
+        "",
+        "One",
+        "✓ a              fine",
         "! b              slow",
         "                 -> sit closer",
         "",
-        "All that paramserver needs is there. Pieces of advice: 1.",
+        "Two",
+        "· c              none",
+        "",
+        "All that paramserver needs is there, with 1 piece of advice: see ! above.",
     ]
     file = io.StringIO()
     assert report(iter([*findings, Finding("c", "gone", is_broken=True)]), file) == 1
-    assert file.getvalue().endswith("1 of these must be mended before paramserver can work.\n")
+    assert file.getvalue().endswith("\n1 of these must be mended: see ✗ above.\n")
+
+
+def test_the_report_fits_the_terminal_and_its_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    buffer = io.BytesIO()
+    file = io.TextIOWrapper(buffer, encoding="ascii")
+    words = "a long way to say that something is not there at all, and never was"
+    assert report(iter([Finding("it", words, is_broken=True)]), file) == 1
+    file.flush()
+    lines = buffer.getvalue().decode("ascii").splitlines()
+    assert max(map(len, lines)) <= 60
+    assert lines[:2] == [
+        "x it             a long way to say that something is not",
+        "                 there at all, and never was",
+    ]
+
+
+def test_colours_are_for_terminals_whose_user_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    file = Terminal()
+    report(iter([Finding("a", "fine")]), file)
+    assert file.getvalue().startswith("\x1b[32m✓\x1b[0m a")
+    monkeypatch.setenv("NO_COLOR", "1")
+    file = Terminal()
+    report(iter([Finding("a", "fine")]), file)
+    assert "\x1b" not in file.getvalue()
