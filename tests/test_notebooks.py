@@ -68,7 +68,10 @@ def test_a_notebook_tells_a_story(path: Path) -> None:
     sources = ["".join(cell["source"]) for cell in code]
     for source in sources:
         compile(source, path.stem, "exec")
-    assert "".join(prose[0]["source"]).startswith("# ")
+    titles = [
+        line for cell in prose for line in "".join(cell["source"]).split("\n") if line[:2] == "# "
+    ]
+    assert ["".join(prose[0]["source"]).partition("\n")[0]] == titles
     assert len(prose) >= len(code) / 2
     assert any("plt.subplots" in source for source in sources)
     assert any("assert " in source for source in sources)
