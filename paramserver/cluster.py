@@ -158,6 +158,11 @@ class Cluster(JobExecutor):
         return self._trusted
 
     @property
+    def ships_code(self) -> bool:
+        """Whether functions may be sent as code to workers outside of the trust domain."""
+        return self._ship_code
+
+    @property
     def scratch_folder(self) -> Path:
         """A private folder on this machine that ends with the cluster."""
         return self._parts.scratch.disk

@@ -1,8 +1,8 @@
 """Large arrays among the arguments of joblib's calls: written once, mapped by the workers.
 
 As joblib's own processes have it: arrays of `max_nbytes` and more arrive mapped, read-only by
-default; a `numpy.memmap` of the caller's is mapped from its own file, and can be written to. Sparse
-matrices (CSR, CSC) count as the three arrays they are made of.
+default; a `numpy.memmap` of the caller's is mapped from its own file, and can be written to. Tables
+and sparse matrices are mapped column by column, array by array.
 
 Rule 1: what a call sees is what the array held when it was handed in: an array that was changed
         since the last call is written anew.
@@ -16,17 +16,25 @@ from __future__ import annotations
 import mmap
 import os
 import shutil
-import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from paramserver.joblib_tables import (
+    Pieces,
+    is_table,
+    open_table,
+    spans_of,
+    take_apart,
+    write_pieces,
+)
 
 Array: TypeAlias = npt.NDArray[Any]
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -55,15 +63,18 @@ class Mapped:
 
 @dataclass
 class _Known:
-    """An array that has come before; written if it has come twice."""
+    """An array, or a table, that has come before; written if it has come twice.
 
-    array: weakref.ref[Array]
+    What is written is mapped here as well: an array as itself, of a table each piece.
+    """
+
+    source: weakref.ref[Any]
     path: Path | None = None
-    written: Array | None = None
+    written: list[Array] = field(default_factory=list)
 
     def is_of(self, value: object) -> bool:
         """Say whether it is that very array, and not one that has its number by now."""
-        return self.array() is value
+        return self.source() is value
 
 
 class SharedArrays:
@@ -108,23 +119,41 @@ class SharedArrays:
             return _map_own(value)
         if self._is_off:
             return value
-        sparse = sys.modules.get("scipy.sparse")  # who has such a matrix has imported it
-        if sparse is not None and sparse.issparse(value) and value.format in ("csr", "csc"):
-            parts = tuple(map(self._stand_in, (value.data, value.indices, value.indptr)))
-            is_mapped = any(isinstance(part, Mapped) for part in parts)
-            return Mapped(_compressed, (type(value), parts, value.shape)) if is_mapped else value
-        if not self._is_large(value):
+        if is_table(value):
+            return self._stand_in_of_table(value)
+        if not self._is_large(value) or (known := self._known_as(value)) is None:
             return value
-        known = self._known.get(id(value))
-        if known is None or not known.is_of(value):
-            self._known[id(value)] = _Known(weakref.ref(value))
-            return value
-        if known.written is None or not is_same(known.written, value):
-            known.path = self._write(value)
+        if not (known.written and is_same(known.written[0], value)):
+            known.path = self._write(lambda path: np.save(path, value), value.nbytes)
             if known.path is None:
                 return value
-            known.written = np.load(known.path, mmap_mode="r")
+            known.written = [np.load(known.path, mmap_mode="r")]
         return Mapped(np.load, (known.path, self._mode))
+
+    def _stand_in_of_table(self, table: Any) -> Any:
+        known = self._known_as(table)
+        if known is None:
+            return table
+        pieces = take_apart(table)
+        n_bytes = sum(piece.nbytes for piece in pieces)
+        if n_bytes < self._max_nbytes:
+            return table
+        spans = spans_of(pieces)
+        if not _are_same(known.written, pieces):
+            known.path = self._write(lambda path: write_pieces(path, pieces), n_bytes)
+            if known.path is None:
+                return table
+            whole = np.memmap(known.path, np.uint8, "r")
+            known.written = [whole[start:stop] for start, stop in spans]
+        return Mapped(open_table, (known.path, spans, self._mode))
+
+    def _known_as(self, value: Any) -> _Known | None:
+        """Return what is known of it; None if it has come for the first time."""
+        known = self._known.get(id(value))
+        if known is not None and known.is_of(value):
+            return known
+        self._known[id(value)] = _Known(weakref.ref(value))
+        return None
 
     def _is_large(self, value: Any) -> bool:
         return (
@@ -134,12 +163,12 @@ class SharedArrays:
             and not value.dtype.hasobject
         )
 
-    def _write(self, array: Array) -> Path | None:
-        """Write an array where there is room; None where there is none."""
+    def _write(self, write: Callable[[Path], None], n_bytes: int) -> Path | None:
+        """Write a file where there is room; None where there is none."""
         self._n_written += 1
         for base in self._bases:
             with suppress(OSError):
-                if shutil.disk_usage(base).free < 2 * array.nbytes:
+                if shutil.disk_usage(base).free < 2 * n_bytes:
                     continue
                 folder = next((each for each in self._folders if each.parent == base), None)
                 if folder is None:
@@ -147,7 +176,7 @@ class SharedArrays:
                     self._folders.append(folder)
                 path = folder / f"{self._n_written}.npy"
                 try:
-                    np.save(path, array)
+                    write(path)
                 except OSError:
                     path.unlink(missing_ok=True)
                     raise
@@ -169,16 +198,16 @@ def is_same(one: Array, other: Array) -> bool:
     )
 
 
+def _are_same(ones: list[Array], others: Pieces) -> bool:
+    return len(ones) == len(others) and all(map(is_same, ones, others))
+
+
 def _map_own(array: np.memmap[Any, Any]) -> Mapped:
     """Let workers map the caller's own file as the caller does."""
     array.flush()
     mode = "r+" if array.mode == "w+" else array.mode
     path = os.fspath(array.filename or "")
     return Mapped(np.memmap, (path, array.dtype, mode, array.offset, array.shape, _order(array)))
-
-
-def _compressed(kind: Callable[..., Any], parts: tuple[Array, ...], shape: tuple[int, int]) -> Any:
-    return kind(parts, shape=shape)
 
 
 def _order(array: Array) -> Literal["C", "F"]:

@@ -5,6 +5,8 @@ Rule 1: what of joblib could block (the caller's iterator, pickling, its bookkee
 Rule 2: whatever goes wrong there reaches the caller as an exception: joblib waits for each batch.
 Rule 3: a call of `Parallel` has its own backend object, so that two that overlap (generators) keep
         their batches apart: to abort one leaves the other alone.
+Rule 4: to other machines a batch goes as any job does: functions by name and plain values, or as
+        code where the cluster and its workers were told so. Results are plain values in any case.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+from joblib import parallel_config
 from joblib.parallel import (
     TASK_ERROR,
     AutoBatchingMixin,
@@ -26,15 +30,17 @@ from joblib.parallel import (
     FallbackToBackend,
     ParallelBackendBase,
     SequentialBackend,
+    ThreadingBackend,
     register_parallel_backend,
 )
 
 from paramserver.cluster import Cluster
-from paramserver.errors import ConfigError
+from paramserver.errors import ConfigError, LocalProtocolError
 from paramserver.executor import JobExecutor
 from paramserver.joblib_arrays import SharedArrays
 
 __all__ = ["ClusterBackend", "register_joblib"]
+__remote_jobs__ = ("run_by_name",)
 
 NAME = "paramserver"
 JOIN_S = 1.0
@@ -53,8 +59,13 @@ def register_joblib() -> None:
     most so many at a time, and ``n_jobs=1``, as always in joblib, a loop in this very process. When
     a call fails, passes its `timeout` or is interrupted, its jobs are taken back, and workers that
     are in the middle of one are replaced. Parallel calls inside of a job use threads of its worker.
-    Large arrays that several calls are given are written once and mapped, read-only, as joblib has
-    it for its own processes: see its `max_nbytes` and `mmap_mode`.
+    Large arrays, tables and sparse matrices that several calls are given are written once and
+    mapped, read-only, as joblib has it for its own processes: see its `max_nbytes` and `mmap_mode`.
+
+    Workers on other machines run functions by name that their operator has allowed (``--allow``),
+    on plain values and arrays, and give such back. scikit-learn hands objects over: its searches
+    need ``Cluster(..., ship_code=True)`` and workers with ``--accept-code``. What gives fitted
+    estimators back (forests, ``return_estimator=True``) needs a `LocalCluster`.
 
     In place of the cluster ``cluster.with_options(...)`` can be given, for other rules.
 
@@ -104,6 +115,7 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         self._max_nbytes: int | None = None
         self._mmap_mode: str | None = None
         self._arrays: SharedArrays | None = None
+        self._goes_by_name = False
         self._batches: Batches | None = None
         self.parallel: Any = None
 
@@ -148,6 +160,8 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if isinstance(home, Cluster) and home.trusted:  # so on this machine
             folders = (home.internals().fast_folder, home.scratch_folder)
             self._arrays = SharedArrays(folders, self._max_nbytes, self._mmap_mode)
+        elif isinstance(home, Cluster):
+            self._goes_by_name = not home.ships_code
         self._batches = Batches(self._cluster, self._limit, self._fail)
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None]) -> Any:
@@ -155,7 +169,8 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         assert self._batches is not None, "joblib starts a call before it submits"
         if self._arrays is not None and isinstance(func, BatchedCalls):
             func.items = self._arrays.replace(func.items)
-        return self._batches.submit(func, callback)
+        args = _by_name(func) if self._goes_by_name else ()
+        return self._batches.submit(run_by_name if args else func, args, callback)
 
     apply_async = submit
     """What joblib called it before 1.5."""
@@ -198,7 +213,8 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
 class Batch:
     """Some calls of the user's, a job of the cluster's."""
 
-    call: Callable[[], Any]
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
     on_end: Callable[[Any], None]
     future: Future[Any] | None = None
 
@@ -234,9 +250,11 @@ class Batches:
         self._thread = threading.Thread(target=self._run, name="paramserver-joblib", daemon=True)
         self._thread.start()
 
-    def submit(self, call: Callable[[], Any], on_end: Callable[[Any], None]) -> Batch:
+    def submit(
+        self, call: Callable[..., Any], args: tuple[Any, ...], on_end: Callable[[Any], None]
+    ) -> Batch:
         """Run a call on the cluster, as soon as the limit lets it."""
-        batch = Batch(call, on_end)
+        batch = Batch(call, args, on_end)
         with self._lock:
             self._waiting.append(batch)
         self._hand_in()
@@ -260,7 +278,7 @@ class Batches:
     def _hand_in(self) -> None:
         while (batch := self._next()) is not None:
             try:
-                batch.future = self._cluster.submit(batch.call)
+                batch.future = self._cluster.submit(batch.call, *batch.args)
             except Exception as error:  # noqa: BLE001 - a closed cluster: the batch's own end
                 batch.future = Future()
                 batch.future.set_exception(error)
@@ -290,6 +308,41 @@ class Batches:
             except BaseException as error:  # noqa: BLE001 - whoever waits for the call is told
                 self._on_error(error)
             del batch  # nobody holds on to its arguments while this waits
+
+
+def run_by_name(rows: list[tuple[int, Any, Any]], *functions: Callable[..., Any]) -> list[Any]:
+    """Run a batch whose functions were sent by name, on a worker of another machine.
+
+    Parameters
+    ----------
+    rows : list of (int, tuple, dict)
+        The number of a function, its positional and its keyword arguments.
+    *functions : callables
+    """
+    with parallel_config(ThreadingBackend(nesting_level=1)):  # as joblib has it for batches
+        return [functions[number](*args, **kwargs) for number, args, kwargs in rows]
+
+
+def _by_name(batch: Any) -> tuple[Any, ...]:
+    """Return the arguments of `run_by_name` for a batch.
+
+    Raises
+    ------
+    LocalProtocolError
+        If what it calls is no plain function.
+    """
+    functions: dict[Callable[..., Any], int] = {}
+    rows = []
+    for fn, args, kwargs in batch.items:
+        if not isinstance(fn, FunctionType | BuiltinFunctionType | type):
+            raise LocalProtocolError(
+                f"What is to be called is an object ({type(fn).__module__}.{type(fn).__name__}), "
+                "and to other machines functions go by name. scikit-learn's calls are such "
+                "objects: make the cluster with ship_code=True and start its workers with "
+                "--accept-code, or use a LocalCluster."
+            )
+        rows.append((functions.setdefault(fn, len(functions)), args, kwargs))
+    return rows, *functions
 
 
 register_joblib()

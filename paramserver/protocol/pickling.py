@@ -3,7 +3,8 @@
 Rule 1: no other module of the package names pickle, cloudpickle, marshal or the like; a test reads
         the sources and proves it.
 Rule 2: `loads` runs what the bytes say. Only `calls.py` and `failures.py` call it, after the check
-        that the connection is trusted, or that both sides asked for shipped code.
+        that the connection is trusted, or that both sides asked for shipped code; and
+        `joblib_tables.py`, inside of a call that was read so.
 Rule 3: what belongs to ``__main__`` travels by value, since the worker has another ``__main__``.
 """
 
@@ -55,7 +56,7 @@ def dumps(value: object, *, what: str = "") -> tuple[bytes, tuple[Buffer, ...]]:
     return _dumps_by_name(value) or _dumps_by_value(value, what)
 
 
-def loads(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
+def loads(data: Buffer, buffers: Sequence[Buffer] = (), *, in_place: bool = False) -> Any:
     """Unpickle what `dumps` made. Runs what the bytes say: only for bytes of a trusted peer.
 
     Parameters
@@ -64,6 +65,8 @@ def loads(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
     buffers : sequence of bytes-like
         Those that are read-only are copied, so that an array which was writable when it was sent
         is the receiver's own and writable again, as it would be from the standard executors.
+    in_place : bool, default False
+        Copy none: what lies in read-only memory is read-only.
 
     Raises
     ------
@@ -73,7 +76,9 @@ def loads(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
     """
     if not buffers:
         return pickle.loads(data)
-    own = [bytearray(b) if memoryview(b).readonly else b for b in buffers]
+    own = buffers
+    if not in_place:
+        own = [bytearray(b) if memoryview(b).readonly else b for b in buffers]
     return pickle.loads(data, buffers=own)
 
 

@@ -15,11 +15,17 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from joblib import Parallel, delayed, parallel_config
 from scipy import sparse
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
-from sklearn.model_selection import GridSearchCV
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import SGDClassifier
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import paramserver as ps
 from paramserver.errors import ClusterClosed, ConfigError, JobTimeout, LocalProtocolError, PoisonJob
@@ -274,6 +280,28 @@ def test_other_rules_for_the_jobs_come_with_the_cluster(own, tmp_path) -> None:
         Parallel()([delayed(jobs.touch_and_wait)(str(tmp_path), 0)])
 
 
+def test_several_scores_of_a_model_that_kills_its_worker_are_those_alone(own, tmp_path) -> None:
+    X, y = load_iris(return_X_y=True)
+    how = {"X": X, "y": y, "cv": 4, "scoring": ["accuracy", "f1_macro"], "return_estimator": True}
+    alone = cross_validate(DeadlyClassifier(random_state=0), **how, n_jobs=1)
+    mark = tmp_path / "mark"
+    found = cross_validate(DeadlyClassifier(str(mark), random_state=0), **how, error_score="raise")
+    assert mark.exists()
+    for key in ("test_accuracy", "test_f1_macro"):
+        np.testing.assert_array_equal(found[key], alone[key])
+    for one, other in zip(found["estimator"], alone["estimator"], strict=True):
+        np.testing.assert_array_equal(one.coef_, other.coef_)
+
+
+def test_a_forest_is_the_one_that_grows_alone(backend) -> None:
+    X, y = load_iris(return_X_y=True)
+    alone = RandomForestClassifier(12, random_state=0, n_jobs=1).fit(X, y)
+    before = backend.status().jobs["succeeded"]
+    forest = RandomForestClassifier(12, random_state=0).fit(X, y)
+    assert backend.status().jobs["succeeded"] > before
+    np.testing.assert_array_equal(forest.predict_proba(X), alone.predict_proba(X))
+
+
 def test_a_grid_search_with_a_killed_worker_finds_what_it_finds_alone(own, tmp_path) -> None:
     X, y = load_iris(return_X_y=True)
     grid = {"alpha": [1e-4, 1e-2, 1.0]}
@@ -316,11 +344,76 @@ def test_a_large_array_that_comes_again_is_mapped_and_read_only(backend, order) 
 
 @pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_array])
 def test_the_arrays_of_a_sparse_matrix_are_mapped(backend, kind) -> None:
-    matrix = kind(np.eye(300)[:, :200])
+    matrix = kind(np.ones((100, 60)))
     calls = (delayed(jobs.look_into)(matrix, n) for n in range(3))
-    first, *rest = Parallel(batch_size=1, max_nbytes=1_000)(calls)
-    assert first == (kind.__name__, True, 200.0)
-    assert rest == [(kind.__name__, False, 200.0)] * 2
+    first, *rest = Parallel(batch_size=1, max_nbytes=10_000)(calls)
+    assert first == (kind.__name__, True, 6e3)
+    assert rest == [(kind.__name__, False, 6e3)] * 2
+
+
+def table(n: int = 20_000) -> pd.DataFrame:
+    """Return one with columns of all kinds."""
+    k = np.arange(n)
+    return pd.DataFrame(
+        {
+            "number": k / 7,
+            "other": k / 3,
+            "count": k.astype(np.int32),
+            "name": [f"row {i % 5}" for i in k],
+            "kind": pd.Categorical(np.array(["a", "b"])[k % 2]),
+            "day": pd.Timestamp("2026-01-01") + pd.to_timedelta(k, unit="D"),
+            "maybe": pd.array([None if i % 3 else i for i in k], "Int64"),
+        },
+        index=k[::-1],
+    )
+
+
+@pytest.mark.parametrize("mode", ["r", "c"])
+def test_a_table_that_comes_again_is_mapped(backend, mode) -> None:
+    whole = table()
+    calls = (delayed(jobs.look_at_table)(whole, n) for n in range(4))
+    found = Parallel(batch_size=1, max_nbytes=10_000, mmap_mode=mode)(calls)
+    assert [is_mapped for is_mapped, _ in found] == [False, True, True, True]
+    for _, arrived in found:
+        pd.testing.assert_frame_equal(arrived, whole)
+    assert files_of(backend) == []
+
+
+def test_small_tables_travel_with_their_calls(backend) -> None:
+    calls = [delayed(jobs.look_at_table)(table(10), n) for n in range(3)]
+    small = table(10)
+    calls += [delayed(jobs.look_at_table)(small, n) for n in range(3)]
+    found = Parallel(batch_size=1, max_nbytes=1_000_000)(calls)
+    assert [is_mapped for is_mapped, _ in found] == [False] * 6
+
+
+def test_a_table_that_changes_between_two_calls_is_written_anew(cluster) -> None:
+    arrays = SharedArrays((cluster.internals().fast_folder,), 8, "r")
+    changing = table(1_000)
+    seen = []
+    for name in ("same", "same", "new", "new"):
+        changing.loc[3, "name"] = name
+        ((_, (stand_in,), _),) = arrays.replace([(jobs.square, (changing,), {})])
+        if isinstance(stand_in, Mapped):
+            pd.testing.assert_frame_equal(stand_in.open(*stand_in.args), changing)
+            seen.append(stand_in.args[0].name)
+    assert seen == ["1.npy", "2.npy", "2.npy"]
+    arrays.close()
+    assert files_of(cluster) == []
+
+
+def test_a_search_over_a_table_finds_what_it_finds_alone(backend) -> None:
+    whole = table(400)
+    y = (whole["count"] % 7 < 3).astype(int)
+    columns = make_column_transformer(
+        (StandardScaler(), ["number", "other"]), (OneHotEncoder(), ["name", "kind"])
+    )
+    model = make_pipeline(columns, SGDClassifier(random_state=0))
+    with parallel_config(max_nbytes=1_000):
+        scores = cross_validate(model, whole, y, cv=4, scoring=["accuracy", "roc_auc"])
+    alone = cross_validate(model, whole, y, cv=4, scoring=["accuracy", "roc_auc"], n_jobs=1)
+    for key in ("test_accuracy", "test_roc_auc"):
+        np.testing.assert_array_equal(scores[key], alone[key])
 
 
 def test_what_is_mapped_can_be_set_and_turned_off(backend) -> None:
@@ -363,6 +456,16 @@ def test_where_there_is_no_room_arrays_travel_with_their_calls(backend, monkeypa
     found = Parallel(batch_size=1)(delayed(jobs.look)(array, n) for n in range(3))
     assert found == [("ndarray", True, 2e5)] * 3
     assert files_of(backend) == []
+
+
+def test_where_there_is_no_room_tables_travel_with_their_calls(backend, monkeypatch) -> None:
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("paramserver.joblib_arrays.write_pieces", full)
+    calls = [delayed(jobs.look_at_table)(whole, n) for whole in [table()] for n in range(3)]
+    found = Parallel(batch_size=1, max_nbytes=10_000)(calls)
+    assert [is_mapped for is_mapped, _ in found] == [False] * 3
 
 
 def test_a_mapped_file_of_the_caller_is_shared_and_written_to(backend, tmp_path) -> None:
