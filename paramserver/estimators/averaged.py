@@ -15,9 +15,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from paramserver.estimators.base import DistributedEstimator
+from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
 from paramserver.estimators.watching import Watching
 from paramserver.models.adapter import SklearnLearner
 from paramserver.training.learner import Batch
+from paramserver.training.vector import FloatVector
 
 
 def _own_has(name: str) -> Any:
@@ -106,6 +108,7 @@ class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
         tags.input_tags.sparse = own.input_tags.sparse
         return tags
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train.
 
@@ -119,9 +122,11 @@ class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
         -------
         self
         """
+        told = Rounds(self, X, y, sample_weight)
         goes_on = self.warm_start and hasattr(self, "estimator_")
-        watching = self._fit(X, y, sample_weight, self.max_iter, goes_on=goes_on)
+        watching = self._fit(X, y, sample_weight, self.max_iter, told, goes_on=goes_on)
         self._warn_of_the_end(watching)
+        told.end()
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -148,6 +153,7 @@ class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
         y: Any,
         sample_weight: Any,
         rounds: int,
+        told: Rounds | None = None,
         *,
         goes_on: bool,
         classes: Any = None,
@@ -179,20 +185,26 @@ class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
         tol = None if is_part else self.tol
         watching = Watching(tol, self.n_iter_no_change, by_score=False, verbose=bool(self.verbose))
         start = self._weights if goes_on and self._weights.size == learner.size else None
+
+        def fitted(w: FloatVector) -> dict[str, Any]:
+            model = learner.to_sklearn(w)
+            if has_classes:
+                relabel(model, self.classes_)
+            return {"estimator_": model}
+
         result = self._train(
             learner,
             Batch(X, y, weight),
             self._place(X.shape[0]),
             watching,
+            fitted,
+            told,
             rounds=rounds,
             seed=self._seed(),
             start=start,
         )
-        self._note_losses(goes_on=start is not None)
+        self._note_losses(self.loss_curve_ if start is not None else [])
         self._weights = result.weights
-        self.estimator_ = learner.to_sklearn(result.weights)
-        if has_classes:
-            relabel(self.estimator_, self.classes_)
         return watching
 
     def to_sklearn(self) -> Any:

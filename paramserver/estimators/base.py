@@ -19,6 +19,13 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from paramserver.errors import ConfigError
 from paramserver.estimators.places import Place, choose_place
+from paramserver.estimators.sklearn_callbacks import (
+    N_WRAPPERS,
+    CallbackSupport,
+    Fitted,
+    Rounds,
+    Telling,
+)
 from paramserver.estimators.watching import Watching
 from paramserver.training import session
 from paramserver.training.learner import Batch, Learner
@@ -29,7 +36,7 @@ from paramserver.training.vector import FloatVector
 MODES = ("avg", "async")
 
 
-class DistributedEstimator(BaseEstimator):
+class DistributedEstimator(CallbackSupport, BaseEstimator):
     """An estimator that trains in partitions. See `DistributedSGDClassifier`."""
 
     max_iter: int
@@ -102,6 +109,8 @@ class DistributedEstimator(BaseEstimator):
         rows: Batch,
         place: Place,
         watching: Watching,
+        fitted: Fitted,
+        told: Rounds | None,
         *,
         rounds: int,
         seed: int,
@@ -111,7 +120,10 @@ class DistributedEstimator(BaseEstimator):
         batch_size: int = 32,
         test: Batch | None = None,
     ) -> TrainingResult:
-        """Train; leave on the estimator what all of them have."""
+        """Train; leave on the estimator what all of them have, and what `fitted` says.
+
+        Callbacks of scikit-learn hear of each round where `told` is given.
+        """
         from threadpoolctl import threadpool_limits
 
         p = place.n_partitions
@@ -131,25 +143,27 @@ class DistributedEstimator(BaseEstimator):
                 lr=lr,
                 seed=seed,
                 start=start,
-                callbacks=[watching],
+                callbacks=[watching if told is None else Telling(told, watching, fitted)],
                 in_step=True,
             )
         self.history_ = result.history
         self.n_iter_ = watching.n_rounds
+        for name, value in fitted(result.weights).items():
+            setattr(self, name, value)
         return result
 
-    def _note_losses(self, *, goes_on: bool) -> None:
-        """Append the losses of the rounds to those of the trainings before, or begin anew."""
-        before = getattr(self, "loss_curve_", []) if goes_on else []
+    def _note_losses(self, before: list[float]) -> None:
+        """Append the losses of the rounds to those of the trainings before."""
         self.loss_curve_ = [*before, *(told.train_loss for told in self.history_)]
 
     def _warn_of_the_end(self, watching: Watching) -> None:
-        if self.tol is not None and not watching.has_converged:
+        was_cut_off = watching.n_rounds >= self.max_iter and not watching.has_converged
+        if self.tol is not None and was_cut_off:  # and not ended by a callback
             warnings.warn(
                 f"Maximum number of iterations ({self.max_iter}) reached before convergence. "
                 "Consider increasing max_iter to improve the fit.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=3 + N_WRAPPERS,
             )
 
 

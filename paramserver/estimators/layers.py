@@ -21,6 +21,7 @@ from paramserver.estimators.averaged import relabel
 from paramserver.estimators.base import DistributedEstimator, hold_out
 from paramserver.estimators.learners import StockLayers
 from paramserver.estimators.places import Place
+from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
 from paramserver.estimators.watching import Watching
 from paramserver.models.mlp import MLP
 from paramserver.training.learner import Batch
@@ -113,7 +114,14 @@ class _Layers(DistributedEstimator):
         raise NotImplementedError
 
     def _fit(
-        self, rows: Batch, n_classes: int, *, rounds: int, goes_on: bool, counts_on: bool
+        self,
+        rows: Batch,
+        n_classes: int,
+        told: Rounds | None = None,
+        *,
+        rounds: int,
+        goes_on: bool,
+        counts_on: bool,
     ) -> Watching:
         """Train; leave the fitted attributes. See `LinearSGD._fit`."""
         is_async = self._check_mode()
@@ -149,17 +157,26 @@ class _Layers(DistributedEstimator):
         else:
             learner = self._averages(rows, n_classes, size, place, passes_before)
             start = self._pack(learner, keeps_moments=counts_on) if goes_on else None
+        losses_before = self.loss_curve_ if goes_on else []
+        rows_each = -(-rows.n // place.n_partitions)
+
+        def fitted(w: FloatVector) -> dict[str, Any]:
+            model = learner.to_sklearn(w)
+            n_passes = passes_before + watching.n_rounds
+            return {name: getattr(model, name) for name in _FITTED} | {
+                "n_iter_": n_passes,
+                "t_": n_passes * rows_each,
+                "loss_": watching.losses[-1],
+                "loss_curve_": losses_before + watching.losses,
+            }
+
         result = self._train(
-            learner, rows, place, watching, rounds=rounds, seed=seed, start=start, test=test, **how
-        )
-        self.n_iter_ += passes_before
-        self._note_losses(goes_on=goes_on)
-        self._weights = None if is_async else result.weights
-        model = learner.to_sklearn(result.weights)
-        for name in _FITTED:
-            setattr(self, name, getattr(model, name))
+            learner, rows, place, watching, fitted, told,
+            rounds=rounds, seed=seed, start=start, test=test, **how,
+        )  # fmt: skip
+        self._note_losses(losses_before)
         self.loss_ = self.loss_curve_[-1]
-        self.t_ = self.n_iter_ * -(-rows.n // place.n_partitions)
+        self._weights = None if is_async else result.weights
         return watching
 
     def _size_of_batches(self, n_rows: int, place: Place) -> int:
@@ -323,8 +340,10 @@ loss_curve_, n_features_in_, feature_names_in_
     True
     """
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train; see `DistributedSGDClassifier.fit`."""
+        told = Rounds(self, X, y, sample_weight)
         goes_on = self.warm_start and hasattr(self, "coefs_")
         X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=False)
         check_classification_targets(y)
@@ -340,9 +359,10 @@ loss_curve_, n_features_in_, feature_names_in_
         goes_on = goes_on and self._fits(X, n_outputs)
         rows = Batch(X, np.searchsorted(classes, y), weight)
         watching = self._fit(
-            rows, len(classes), rounds=self.max_iter, goes_on=goes_on, counts_on=False
+            rows, len(classes), told, rounds=self.max_iter, goes_on=goes_on, counts_on=False
         )
         self._warn_of_the_end(watching)
+        told.end()
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -397,14 +417,17 @@ class DistributedMLPRegressor(RegressorMixin, _Layers):
     True
     """
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train; see `DistributedSGDClassifier.fit`."""
+        told = Rounds(self, X, y, sample_weight)
         goes_on = self.warm_start and hasattr(self, "coefs_")
         X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=True)
         rows = Batch(X, y.astype(X.dtype, copy=False), weight)
         goes_on = goes_on and self._fits(X, 1)
-        watching = self._fit(rows, 0, rounds=self.max_iter, goes_on=goes_on, counts_on=False)
+        watching = self._fit(rows, 0, told, rounds=self.max_iter, goes_on=goes_on, counts_on=False)
         self._warn_of_the_end(watching)
+        told.end()
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:

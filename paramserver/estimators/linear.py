@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from paramserver.errors import ConfigError
 from paramserver.estimators.base import DistributedEstimator, hold_out
 from paramserver.estimators.learners import StockLinear, ThroughOrigin, penalty_of, safe_rate
+from paramserver.estimators.sklearn_callbacks import Rounds
 from paramserver.estimators.watching import Watching
 from paramserver.models.linear import Linear
 from paramserver.models.losses import LOSSES
@@ -64,7 +65,14 @@ class LinearSGD(DistributedEstimator):
         raise NotImplementedError
 
     def _fit(
-        self, rows: Batch, n_classes: int, *, rounds: int, goes_on: bool, counts_on: bool
+        self,
+        rows: Batch,
+        n_classes: int,
+        told: Rounds | None = None,
+        *,
+        rounds: int,
+        goes_on: bool,
+        counts_on: bool,
     ) -> Watching:
         """Train; leave `coef_` and `intercept_`.
 
@@ -74,6 +82,8 @@ class LinearSGD(DistributedEstimator):
             Classes are numbers from 0 on.
         n_classes : int
             0 for regression.
+        told : Rounds, optional
+            Of callbacks of scikit-learn.
         rounds : int
         goes_on : bool
             Start from the weights there are.
@@ -111,19 +121,20 @@ class LinearSGD(DistributedEstimator):
             learner = StockLinear(
                 self._stock(), rows.X.shape[1], classes, (), rows.X.dtype.name, t_before
             )
-        result = self._train(
+        self._train(
             learner,
             rows,
             place,
             watching,
+            lambda w: self._unpacked(w, n_classes, is_async=is_async),
+            told,
             rounds=rounds,
             seed=seed,
             start=self._pack(is_async=is_async) if goes_on else None,
             test=test,
             **how,
         )
-        self._unpack(result.weights, n_classes, is_async=is_async)
-        self._note_losses(goes_on=goes_on)
+        self._note_losses(self.loss_curve_ if goes_on else [])
         self.t_ = 1.0 + t_before + watching.n_rounds * -(-rows.n // place.n_partitions)
         return watching
 
@@ -152,12 +163,13 @@ class LinearSGD(DistributedEstimator):
         packed: FloatVector = np.concatenate(parts)
         return packed
 
-    def _unpack(self, w: FloatVector, n_classes: int, *, is_async: bool) -> None:
+    def _unpacked(self, w: FloatVector, n_classes: int, *, is_async: bool) -> dict[str, Any]:
+        """Return `coef_` and `intercept_`."""
         k = n_classes if n_classes > 2 else 1
         cut = w.size - k
         coef = w[:cut].reshape(-1, k).T if is_async else w[:cut].reshape(k, -1)
-        self.coef_ = np.array(coef if n_classes else coef[0], order="C")
-        self.intercept_ = w[cut:].copy()
+        coef = np.array(coef if n_classes else coef[0], order="C")
+        return {"coef_": coef, "intercept_": w[cut:].copy()}
 
     def _outputs(self, X: Any) -> Any:
         check_is_fitted(self)

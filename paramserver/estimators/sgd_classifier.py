@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import check_is_fitted
 
 from paramserver.estimators.linear import SHARED, LinearSGD
+from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
 from paramserver.training.learner import Batch
 
 
@@ -126,6 +127,7 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         self.n_partitions = n_partitions
         self.cluster = cluster
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train.
 
@@ -139,6 +141,7 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         -------
         self
         """
+        told = Rounds(self, X, y, sample_weight)
         goes_on = self.warm_start and hasattr(self, "coef_")
         X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=False)
         check_classification_targets(y)
@@ -153,9 +156,10 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         self.classes_ = classes
         rows = self._encoded(X, y, weight)
         watching = self._fit(
-            rows, len(classes), rounds=self.max_iter, goes_on=goes_on, counts_on=False
+            rows, len(classes), told, rounds=self.max_iter, goes_on=goes_on, counts_on=False
         )
         self._warn_of_the_end(watching)
+        told.end()
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:

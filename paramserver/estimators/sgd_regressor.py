@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 
 from paramserver.estimators.linear import SHARED, LinearSGD
+from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
 from paramserver.training.learner import Batch
 
 
@@ -88,15 +89,18 @@ n_workers, n_partitions, cluster
         self.n_partitions = n_partitions
         self.cluster = cluster
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train; see `DistributedSGDClassifier.fit`."""
+        told = Rounds(self, X, y, sample_weight)
         goes_on = self.warm_start and hasattr(self, "coef_")
         X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=True)
         if goes_on and self.coef_.shape != (X.shape[1],):
             raise ValueError("warm_start=True needs the same number of features as before.")
         rows = Batch(X, y.astype(np.float64, copy=False), weight)
-        watching = self._fit(rows, 0, rounds=self.max_iter, goes_on=goes_on, counts_on=False)
+        watching = self._fit(rows, 0, told, rounds=self.max_iter, goes_on=goes_on, counts_on=False)
         self._warn_of_the_end(watching)
+        told.end()
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:

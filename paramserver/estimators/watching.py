@@ -26,11 +26,14 @@ class Watching:
     ----------
     n_rounds : int
         How many have been seen.
+    losses : list of float
+        After each of them.
     has_converged : bool
     """
 
     def __init__(self, tol: float | None, patience: int, *, by_score: bool, verbose: bool) -> None:
         self.n_rounds = 0
+        self.losses: list[float] = []
         self.has_converged = False
         self._tol = -inf if tol is None else tol
         self._patience = patience
@@ -42,6 +45,7 @@ class Watching:
     def __call__(self, progress: Progress) -> bool:
         """Take in a round; say whether it is enough."""
         self.n_rounds += 1
+        self.losses.append(progress.train_loss)
         score = progress.test_score
         value = -score if self._by_score and score is not None else progress.train_loss
         self._n_worse = self._n_worse + 1 if value > self._best - self._tol else 0

@@ -6,6 +6,8 @@ Rule 2: one that remembers has a method `begin`, called first, with what an earl
         same training has told, so that one that is resumed ends where an uninterrupted one would.
 Rule 3: one that looks deeper has a method `attach`, called before all others with the run itself
         (`runs.Run`), of which it only reads.
+Rule 4: one that has a method `look` is shown the weights first, each time before it is called: a
+        copy, its own to keep.
 """
 
 from __future__ import annotations

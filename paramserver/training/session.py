@@ -268,7 +268,7 @@ def _watch(
         if snapshot is not None:
             heard_at, began = monotonic(), perf_counter()
             history.add(_evaluate(run, snapshot, learner, sample, held_out))
-            if _tell(told, history[-1]):
+            if _tell(told, history[-1], snapshot.w):
                 run.stop()
             # The cores are for the learners: no more than a twentieth of the time of one is ours.
             look_at = monotonic() + max(SNAPSHOT_S, LOOK_FACTOR * (perf_counter() - began))
@@ -284,12 +284,16 @@ def _watch(
         history[-1] = last
     else:
         history.add(last)
-        _tell(told, last)
+        _tell(told, last, run.final.w)
     keeper.save(run, history, score)
 
 
-def _tell(told: Callbacks, progress: Progress) -> bool:
+def _tell(told: Callbacks, progress: Progress, w: FloatVector) -> bool:
     """Call all callbacks; return whether one of them has seen enough."""
+    for callback in told:
+        look = getattr(callback, "look", None)
+        if look is not None:
+            look(w)
     answers = [callback(progress) for callback in told]
     return any(answers)
 
