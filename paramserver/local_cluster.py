@@ -6,7 +6,6 @@ Rule 2: nobody else can reach it: its master listens in a folder that is this us
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -14,6 +13,7 @@ from itertools import count
 from paramserver.cluster import START_S, Cluster
 from paramserver.errors import ConfigError
 from paramserver.runtime.arguments import seconds, whole_number
+from paramserver.runtime.cores import n_cores
 from paramserver.runtime.scratch import Scratch
 from paramserver.runtime.worker_spec import WorkerSpec
 from paramserver.transport.base import MasterTransport
@@ -70,7 +70,7 @@ class LocalCluster(Cluster):
     ) -> None:
         bind = _binder(transport)
         if n_workers is None:
-            n_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+            n_workers = n_cores()
         n_workers = whole_number(n_workers, "n_workers", 1)
         if blas_threads is not None:
             blas_threads = whole_number(blas_threads, "blas_threads", 1)

@@ -26,6 +26,7 @@ from paramserver.errors import ConfigError, DataError, Diverged, NoWorkers
 from paramserver.observe.display import Display, Silence, choose_display
 from paramserver.observe.events import RunEnded, RunStarted, plain
 from paramserver.observe.run_folder import CONFIG, RunFolder, check_is_free
+from paramserver.runtime.cores import n_cores
 
 if TYPE_CHECKING:
     from paramserver.cluster import Cluster
@@ -259,7 +260,6 @@ def _train(
 
 def _open_cluster(settings: TrainSettings) -> Cluster:
     from paramserver.cluster import Cluster
-    from paramserver.commands.prepare import n_cores
     from paramserver.local_cluster import LocalCluster
 
     if settings.address is None:
@@ -283,8 +283,6 @@ def _open_dashboard(cluster: Cluster, display: Display) -> None:
 
 
 def _say_workers(prepared: Prepared, cluster: Cluster, display: Display) -> None:
-    from paramserver.commands.prepare import n_cores
-
     where = f"on {n_cores()} cores" if prepared.settings.address is None else "of other machines"
     n, p = cluster.n_workers, prepared.mode.n_partitions
     display.fact("workers", f"{n} processes {where}, {p} partitions")

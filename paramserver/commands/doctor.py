@@ -27,6 +27,7 @@ from typing import Final, TextIO
 
 import paramserver
 from paramserver.errors import ParamServerError
+from paramserver.runtime.cores import n_cores
 
 EXTRAS: Final = {
     "numba": ("fast", "long passes over sparse rows, compiled"),
@@ -261,13 +262,11 @@ def _data_sets() -> Iterator[Finding]:
 def _machine() -> Iterator[Finding]:
     import psutil
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    load = os.getloadavg()[0]
-    busy = cores is not None and load > cores
+    cores, load = n_cores(), os.getloadavg()[0]
     yield Finding(
         "processors",
         f"{cores} of {os.cpu_count()} may be used, load {load:.1f}",
-        "others use them: wait before you believe any timing" if busy else "",
+        "others use them: wait before you believe any timing" if load > cores else "",
     )
     memory = psutil.virtual_memory()
     yield Finding(

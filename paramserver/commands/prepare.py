@@ -17,6 +17,7 @@ from paramserver.data.datasets import LOADERS, Dataset, load
 from paramserver.data.readers import LARGE_BYTES, read_files
 from paramserver.errors import ConfigError
 from paramserver.models.named import make_model
+from paramserver.runtime.cores import n_cores
 from paramserver.training.callbacks import TargetScore, TimeLimit
 from paramserver.training.intake import SELF_SCALED, as_rows, choose_lr
 from paramserver.training.learner import Batch, Learner
@@ -195,13 +196,6 @@ def prepare(settings: TrainSettings, dataset: Dataset) -> Prepared:
         partitions=partitions,
     )
     return Prepared(made, dataset, learner, replace(mode, n_partitions=partitions), n_workers)
-
-
-def n_cores() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _outer(settings: TrainSettings) -> Optimizer | None:

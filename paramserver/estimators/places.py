@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from paramserver.errors import ConfigError, LocalProtocolError
 from paramserver.runtime.context import current
+from paramserver.runtime.cores import n_cores
 
 if TYPE_CHECKING:
     from paramserver.cluster import Cluster
@@ -50,7 +51,7 @@ def choose_place(
     worth = n_rows // ROWS_WORTH_A_PROCESS
     stays = worth < 2 or is_in_worker()
     if cluster is None or is_in_worker():
-        there = _cores()
+        there = n_cores()
     else:
         if not stays:
             cluster.wait_for_workers(1)
@@ -108,9 +109,3 @@ class SharedCluster:
 
 SHARED: Final = SharedCluster()
 """Of this process. The one thing here that is not an estimator's own: processes are dear."""
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -24,6 +24,8 @@ from paramserver.core.commands import CallService
 from paramserver.core.events import ServiceReplied
 from paramserver.errors import DataError, RemoteProtocolError
 from paramserver.protocol import calls
+from paramserver.protocol.messages import Payload
+from paramserver.runtime.call_thread import CallThread
 from paramserver.runtime.context import current
 
 SERVICE: Final = "relay"
@@ -54,14 +56,10 @@ class FileRelay:
         *,
         trusted: bool,
     ) -> None:
-        self._post = post
-        self._clock = clock
         self._trusted = trusted
         self._shared: Counter[str] = Counter()
-        self._changed = threading.Condition()
-        self._waiting: deque[CallService] = deque()
-        self._thread: threading.Thread | None = None
-        self._is_closed = False
+        self._shared_lock = threading.Lock()
+        self._calls = CallThread("paramserver-relay", self._answer, post, clock, trusted=trusted)
 
     # --- for the master's own threads ------------------------------------------------------------
 
@@ -69,39 +67,25 @@ class FileRelay:
     def share(self, folder: str | os.PathLike[str]) -> Iterator[None]:
         """Let jobs reach the files of a folder, for the time of a with block."""
         path = os.path.abspath(folder)
-        with self._changed:
+        with self._shared_lock:
             self._shared[path] += 1
         try:
             yield
         finally:
-            with self._changed:
+            with self._shared_lock:
                 self._shared[path] -= 1
                 if not self._shared[path]:
                     del self._shared[path]
 
     def close(self) -> None:
         """End the thread; calls that wait are not answered any more. May be called twice."""
-        with self._changed:
-            self._is_closed = True
-            self._waiting.clear()
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
+        self._calls.close()
 
     # --- for the master's I/O thread -------------------------------------------------------------
 
     def call(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
         """Take in a call; it is answered from the relay's thread."""
-        with self._changed:
-            if self._is_closed:
-                return ()
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._serve, name="paramserver-relay", daemon=True
-                )
-                self._thread.start()
-            self._waiting.append(command)
-            self._changed.notify()
+        self._calls.ask(command)
         return ()
 
     def worker_gone(self, incarnation: int, now: float) -> Iterable[ServiceReplied]:
@@ -110,24 +94,9 @@ class FileRelay:
 
     # --- the relay's thread ----------------------------------------------------------------------
 
-    def _serve(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._is_closed)
-                if self._is_closed:
-                    return
-                command = self._waiting.popleft()
-            self._post(self._answer(command))
-
-    def _answer(self, command: CallService) -> ServiceReplied:
-        try:
-            asked = calls.decode_value(command.body, trusted=self._trusted)
-            value = self._do(command.method, asked)
-            ok, body = True, calls.encode_value(value, trusted=self._trusted)
-        except Exception as error:  # noqa: BLE001 - it belongs to the job that asked
-            ok, body = False, calls.encode_error(error, trusted=self._trusted)
-        now = self._clock()
-        return ServiceReplied(now, command.incarnation, command.call, ok, body)
+    def _answer(self, command: CallService) -> Payload:
+        asked = calls.decode_value(command.body, trusted=self._trusted)
+        return calls.encode_value(self._do(command.method, asked), trusted=self._trusted)
 
     def _do(self, method: str, asked: object) -> bytes | list[bytes | None] | None:
         match method, asked:
@@ -156,7 +125,7 @@ class FileRelay:
 
     def _checked(self, path: str) -> str:
         folder, name = os.path.split(path)
-        with self._changed:
+        with self._shared_lock:
             is_shared = folder in self._shared
         if not is_shared or not _NAME.fullmatch(name):
             raise DataError(f"{path!r:.300} is not in a folder that is shared now.", path=path)

@@ -10,8 +10,6 @@ Rule 2: opening rows may read a disk: a thread of the desk's own does it, never 
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,6 +21,8 @@ from paramserver.core.events import ServiceReplied
 from paramserver.errors import RemoteProtocolError
 from paramserver.protocol import calls
 from paramserver.protocol.arrays import ITEM_BYTES, unpack_plain
+from paramserver.protocol.messages import Payload
+from paramserver.runtime.call_thread import CallThread
 from paramserver.runtime.context import current
 from paramserver.training.formats import PIECE_BYTES, payload_of
 from paramserver.training.learner import Batch
@@ -73,53 +73,21 @@ class RowsDesk:
         self, rows: Rows, post: Callable[[ServiceReplied], None], clock: Callable[[], float]
     ) -> None:
         self._rows = rows
-        self._post = post
-        self._clock = clock
         self._open: dict[int, tuple[Arrays, tuple[int, ...] | None]] = {}
-        self._waiting: deque[CallService] = deque()
-        self._changed = threading.Condition()
-        self._is_closed = False
-        self._thread: threading.Thread | None = None
+        self._calls = CallThread("paramserver-rows", self._answer, post, clock, trusted=False)
         self.n_bytes = 0
         """Sent so far."""
 
     def ask(self, command: CallService) -> None:
         """Take in a question; it is answered from the desk's thread. On the I/O thread."""
-        with self._changed:
-            if self._is_closed:
-                return
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._serve, name="paramserver-rows", daemon=True
-                )
-                self._thread.start()
-            self._waiting.append(command)
-            self._changed.notify()
+        self._calls.ask(command)
 
     def close(self) -> None:
         """End the thread; who still waits is not answered any more. May be called twice."""
-        with self._changed:
-            self._is_closed = True
-            self._waiting.clear()
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
+        self._calls.close()
         self._open.clear()
 
-    def _serve(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._is_closed)
-                if self._is_closed:
-                    return
-                command = self._waiting.popleft()
-            try:
-                ok, body = True, self._answer(command)
-            except Exception as error:  # noqa: BLE001 - it belongs to the job that asked
-                ok, body = False, calls.encode_error(error, trusted=False)
-            self._post(ServiceReplied(self._clock(), command.incarnation, command.call, ok, body))
-
-    def _answer(self, command: CallService) -> Any:
+    def _answer(self, command: CallService) -> Payload:
         asked = unpack_plain(command.body.data)
         match command.method, asked:
             case "rows", (int(partition),):

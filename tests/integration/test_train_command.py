@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from paramserver import train as command
 from paramserver.commands import prepare
 from paramserver.data import readers
+from paramserver.runtime.cores import n_cores
 from paramserver.transport.security import make_keys
 from tests.integration.scripts import until
 
@@ -443,7 +444,7 @@ def test_a_checkpoint_of_other_settings_is_refused_and_a_damaged_one_passed_over
 
 def test_more_workers_than_cores_are_allowed_and_said(train: Command) -> None:
     settings = ("--mode", "avg", "--data", "iris", "--rounds", "1", "--no-out", "--no-baseline")
-    code, out, _ = train(*settings, "--workers", str(prepare.n_cores() + 1))
+    code, out, _ = train(*settings, "--workers", str(n_cores() + 1))
     assert code == 0
     assert "more workers than cores" in out
 

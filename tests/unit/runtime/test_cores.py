@@ -1,0 +1,26 @@
+"""How many processors there are for us."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from paramserver.runtime.cores import n_cores
+
+
+def test_what_the_process_was_told_counts_not_what_the_machine_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 5, 6}, raising=False)
+    assert n_cores() == 3
+
+
+@pytest.mark.parametrize(("there", "expected"), [(8, 8), (None, 1)])
+def test_where_that_cannot_be_asked_all_of_the_machine_count(
+    monkeypatch: pytest.MonkeyPatch, there: int | None, expected: int
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: there)
+    assert n_cores() == expected
