@@ -193,7 +193,7 @@ class Cluster(JobExecutor):
         self._check_open()
         self._check_may_wait("wait_for_workers")
         parts = self._parts
-        parts.membership.wait_for(n, timeout_s, parts.failure, self._tell_wait)
+        parts.membership.wait_for(n, timeout_s, parts.failure, self._tell_wait, parts.missing)
 
     def _check_may_wait(self, call: str) -> None:
         if self._master.is_own_thread:
@@ -320,6 +320,7 @@ class Cluster(JobExecutor):
             self._parts.scratch.fast,
             lambda: self.n_workers,
             self._parts.panels,
+            self._ship_code,
         )
 
     # --- options ----------------------------------------------------------------------------------

@@ -117,6 +117,10 @@ class LocalCluster(Cluster):
         self._check_open()
         self._parts.scale(n_workers)
 
+    def _tell_wait(self, n_there: int, n: int) -> None:
+        words = f"{n_there} of {n} workers are there. {self._parts.missing()}"
+        print(f"paramserver: {words.rstrip()}", file=sys.stderr, flush=True)
+
 
 def _binder(transport: str) -> Callable[[str], MasterTransport]:
     """Return what opens the master's end at a path."""

@@ -132,8 +132,17 @@ class RestartPolicy:
         life.retired = True
         self._target = min(self._target, self._n_staying() + len(self._vacancies))
 
-    def exited(self, worker_id: str, now: float, n_ended: int) -> bool:
+    def exited(self, worker_id: str, now: float, n_ended: int, *, was_halted: bool = False) -> bool:
         """Note that a worker is gone, after having ended so many jobs.
+
+        Parameters
+        ----------
+        worker_id : str
+        now : float
+        n_ended : int
+        was_halted : bool
+            It was killed since somebody had stopped it before it had come up: that says nothing
+            of whether workers can be launched.
 
         Returns
         -------
@@ -147,7 +156,7 @@ class RestartPolicy:
             return True
         if n_ended:
             self._ever_ready = True
-        if not self._ever_ready:
+        if not self._ever_ready and not was_halted:
             self._n_failed_launches += 1
         is_futile = n_ended == 0 and now - life.started < self.limits.short_life_s
         self._replace(life.n_futile + 1 if is_futile else 0, now)

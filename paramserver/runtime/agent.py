@@ -6,6 +6,7 @@ Rule 2: other threads only ask; what they ask for is done on the agent's thread,
 Rule 3: it never waits for one child, one pipe or one terminal: it waits for all of them at once.
 Rule 4: when to replace whom is decided in `core.restarts`; here it is done.
 Rule 5: a name is given to one process and never again.
+Rule 6: one that is stopped before it has come up is killed and replaced, and that is said.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeAlias
 
 from paramserver.core.restarts import RestartPolicy
+from paramserver.core.starting import Starting
 from paramserver.errors import ClusterClosed, ClusterError, ConfigError, InternalError, LaunchFailed
 from paramserver.protocol.messages import ProcessExited
 from paramserver.runtime.stderr_relay import StderrRelay
@@ -41,6 +42,7 @@ _LOOK_S = 0.1
 _LAST_WORDS_S = 1.0
 """How long a closing agent waits for a terminal to take what the workers wrote."""
 _N_DEATHS_KEPT = 64
+_HALTED = "it was stopped (SIGSTOP) before it had come up"
 
 
 class Agent:
@@ -82,6 +84,7 @@ class Agent:
         self._on_exit = on_exit
         self._policy = policy or RestartPolicy()
         self._processes: dict[str, tuple[WorkerProcess, float]] = {}
+        self._starting = Starting()
         self._n_named = 0
         self._relay = StderrRelay()
         self._is_paused = False
@@ -149,17 +152,22 @@ class Agent:
 
     def note_ready(self, worker_id: str) -> None:
         """Note that this worker has come up and spoken to the master."""
-        self._order(self._note_ready)
+        self._order(lambda: self._note_ready(worker_id))
 
     def live(self) -> dict[str, int]:
         """Return the pid of each process that has not been reaped, by worker."""
         with self._lock:
             return {name: process.pid for name, (process, _) in self._processes.items()}
 
+    def starting(self) -> dict[str, int]:
+        """Return the pid of each process that has not come up yet, by worker."""
+        return {name: pid for name, pid in self.live().items() if name in self._starting}
+
     def is_stopped(self, worker_id: str) -> bool:
         """Say whether a worker process is held by SIGSTOP or by a debugger."""
-        pid = self.live().get(worker_id)
-        return pid is not None and _is_stopped(pid)
+        with self._lock:
+            found = self._processes.get(worker_id)
+        return found is not None and found[0].is_stopped()
 
     def launch_failure(self) -> LaunchFailed | None:
         """Return why workers cannot be launched, once several died before any was ever ready."""
@@ -237,6 +245,7 @@ class Agent:
                     self._kill_all("the agent closes")
                 elif self._policy.due(now):
                     self._start_one()  # one a turn, so that a hundred starts hide no death
+                self._give_up_the_halted(now)
                 self._wait()
             self._relay.finish(_LAST_WORDS_S)
         except BaseException as error:
@@ -280,7 +289,8 @@ class Agent:
                 self._bury(process)
 
     def _timeout_s(self) -> float | None:
-        deadlines = [t for t in (self._policy.next_deadline(), self._kill_at) if t is not None]
+        ends = (self._policy.next_deadline(), self._kill_at, self._starting.next_look())
+        deadlines = [end for end in ends if end is not None]
         if not self._relay.is_idle or self._silent():
             deadlines.append(time.monotonic() + _POLL_S)
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
@@ -310,6 +320,7 @@ class Agent:
         self._start_error = ""
         now = time.monotonic()
         self._policy.started(worker_id, now)
+        self._starting.begin(worker_id, now)
         with self._lock:
             self._processes[worker_id] = (process, now)
         if process.pidfd >= 0:
@@ -326,8 +337,19 @@ class Agent:
         self._note_launch_failure(None, words)
         if words != self._start_error:  # once, not with each try
             self._start_error = words
-            line = f"paramserver: agent {self.agent_id} cannot start a worker: {words}\n"
-            self._relay.put(line.encode())
+            self._say(f"agent {self.agent_id} cannot start a worker: {words}")
+
+    def _say(self, words: str) -> None:
+        self._relay.put(f"paramserver: {words}\n".encode())
+
+    def _give_up_the_halted(self, now: float) -> None:
+        for worker_id in self._starting.look(now, self._is_halted):
+            process, _ = self._processes[worker_id]
+            self._say(f"worker {worker_id} (process {process.pid}) is replaced: {_HALTED}")
+            process.kill(_HALTED)
+
+    def _is_halted(self, worker_id: str) -> bool:
+        return self._processes[worker_id][0].is_stopped(by_debugger=False)
 
     def _watch(self, fd: int, act: Callable[[], None], events: int = selectors.EVENT_READ) -> None:
         self._selector.register(fd, events, act)
@@ -364,9 +386,11 @@ class Agent:
         now = time.monotonic()
         started = self._processes[process.worker_id][1]
         death = process.reap(self._relay, now - started)
-        # Whoever was killed on purpose had a useful life: that is no crash loop.
-        n_ended = max(1, death.n_ended) if death.killed_for else death.n_ended
-        expected = self._policy.exited(process.worker_id, now, n_ended)
+        self._starting.end(process.worker_id)
+        was_halted = death.killed_for == _HALTED
+        # Who else was killed on purpose had a useful life: that is no crash loop.
+        n_ended = max(1, death.n_ended) if death.killed_for and not was_halted else death.n_ended
+        expected = self._policy.exited(process.worker_id, now, n_ended, was_halted=was_halted)
         if not expected:
             self._note_launch_failure(death.exited.exit_code, death.exited.stderr_tail)
         with self._lock:
@@ -377,7 +401,8 @@ class Agent:
         except Exception:  # noqa: BLE001 - a caller's bug must not end the watch over its workers
             threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self._thread)))
 
-    def _note_ready(self) -> None:
+    def _note_ready(self, worker_id: str) -> None:
+        self._starting.end(worker_id)
         self._policy.ready()
         self._launch_failure = None
 
@@ -397,20 +422,3 @@ class Agent:
             os.close(self._woken_fd)
             os.close(self._wake_fd)
             self._wake_fd = self._woken_fd = -1
-
-
-def _is_stopped(pid: int) -> bool:
-    if sys.platform != "linux":
-        import psutil
-
-        try:
-            return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-        except psutil.NoSuchProcess:
-            return False
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    # The name, in parentheses, may hold anything; state and parent follow the last ")".
-    state, parent = stat[stat.rindex(b")") + 2 :].split()[:2]
-    return state in (b"T", b"t") and int(parent) == os.getpid()

@@ -32,6 +32,8 @@ class Internals:
         How many workers there are now; any thread may ask.
     panels : list of Panel
         What a dashboard shows; append to it, and remove what you have appended.
+    ship_code : bool
+        Whether what workers elsewhere cannot find by its name may be sent to them as code.
     """
 
     master: Master
@@ -41,3 +43,4 @@ class Internals:
     fast_folder: Path
     n_workers: Callable[[], int]
     panels: list[Panel]
+    ship_code: bool = False

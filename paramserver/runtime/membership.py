@@ -45,8 +45,19 @@ class Membership:
         timeout_s: float,
         failure: Callable[[], ParamServerError | None],
         remind: Callable[[int, int], None] = lambda there, n: None,
+        missing: Callable[[], str] = lambda: "",
     ) -> None:
         """Wait until `n` workers are there; call ``remind(there, n)`` after 5 s, 10 s, 20 s ...
+
+        Parameters
+        ----------
+        n : int
+        timeout_s : float
+        failure : callable
+            Returns why no workers can come, or None.
+        remind : callable
+        missing : callable
+            Says in a sentence who is not there, for the error.
 
         Raises
         ------
@@ -65,8 +76,8 @@ class Membership:
                 there = len(self._alive)
             if time.monotonic() >= started + timeout_s:
                 raise NoWorkers(
-                    f"{there} of {n} workers were there after {timeout_s:g} s. Look at their "
-                    "standard error, or wait longer with "
+                    f"{there} of {n} workers were there after {timeout_s:g} s. {missing()}Look at "
+                    "their standard error, or wait longer with "
                     "cluster.wait_for_workers(n, timeout_s=...).",
                     waited_s=timeout_s,
                 )

@@ -134,6 +134,14 @@ class ClusterParts:
             return ClusterClosed(f"The master has ended: {self.master.failure}")
         return None if self.agent is None else self.agent.launch_failure()
 
+    def missing(self) -> str:
+        """Say in a sentence which processes of this machine have not come up, or return ''."""
+        starting = {} if self.agent is None else self.agent.starting()
+        if not starting:
+            return ""
+        listed = ", ".join(f"{name} (process {pid})" for name, pid in starting.items())
+        return f"Started, and not heard of yet: {listed}. "
+
     # --- the end ----------------------------------------------------------------------------------
 
     def give_up(self) -> None:

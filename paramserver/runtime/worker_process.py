@@ -16,6 +16,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from paramserver.protocol.messages import ProcessExited
 from paramserver.runtime.flight_recorder import FlightRecorder
@@ -147,6 +148,24 @@ class WorkerProcess:
             self._end_grandchildren_of_the_dead()
             self._exit = self._wait(os.WNOHANG)
         return self._exit is not None
+
+    def is_stopped(self, *, by_debugger: bool = True) -> bool:
+        """Say whether the process is held by SIGSTOP, or (where that can be told) by a debugger."""
+        if sys.platform != "linux":
+            import psutil
+
+            try:
+                return bool(psutil.Process(self.pid).status() == psutil.STATUS_STOPPED)
+            except psutil.NoSuchProcess:
+                return False
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        # The name, in parentheses, may hold anything; state and parent follow the last ")".
+        state, parent = stat[stat.rindex(b")") + 2 :].split()[:2]
+        held = (b"T", b"t") if by_debugger else (b"T",)
+        return state in held and int(parent) == os.getpid()
 
     def reap(self, relay: StderrRelay, lived_s: float) -> Death:
         """Take the exit status and close everything; the process must be over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import threading
 import time
@@ -20,6 +21,7 @@ from paramserver.errors import ClusterClosed, ConfigError, NoWorkers
 from paramserver.runtime.plan import Call, PhaseCalls
 from paramserver.runtime.plan_run import PlanRun
 from paramserver.runtime.scratch import sweep
+from paramserver.runtime.worker_process import WorkerProcess
 from tests.conformance import executor_jobs as jobs
 from tests.integration import scripts
 from tests.integration.scripts import PATIENCE_S, until
@@ -581,3 +583,52 @@ def test_a_transport_that_there_is_not_is_refused() -> None:
 def test_numbers_of_workers_that_make_no_sense_are_refused(n: int) -> None:
     with pytest.raises(ConfigError, match="n_workers must be a whole number, 1 or more"):
         ps.LocalCluster(n)
+
+
+# --- workers that are stopped before they have come up --------------------------------------------
+
+
+class Halting(WorkerProcess):
+    """The first of them is stopped at birth, as by `kill -STOP`."""
+
+    n_made = 0
+
+    def __init__(self, *who: Any) -> None:
+        super().__init__(*who)
+        if Halting.n_made == 0:
+            os.kill(self.pid, signal.SIGSTOP)
+        Halting.n_made += 1
+
+
+def test_a_worker_that_is_stopped_before_it_has_come_up_is_replaced_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("paramserver.runtime.agent.WorkerProcess", Halting)
+    monkeypatch.setattr(Halting, "n_made", 0)
+    monkeypatch.setattr("paramserver.core.starting.LOOK_EVERY_S", 0.1)
+    with ps.LocalCluster(2) as cluster:
+        names = sorted(w.worker_id for w in cluster.status().workers)
+        assert cluster.submit(pow, 2, 3).result() == 8
+    agent_id = names[0].rpartition("-")[0]
+    assert names == [f"{agent_id}-1", f"{agent_id}-2"]
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert re.fullmatch(
+        rf"paramserver: worker {agent_id}-0 \(process \d+\) is replaced: it was stopped "
+        r"\(SIGSTOP\) before it had come up",
+        said[0],
+    )
+
+
+def test_who_does_not_come_up_is_named_while_it_is_waited_for_and_when_it_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("paramserver.runtime.agent.WorkerProcess", Halting)
+    monkeypatch.setattr(Halting, "n_made", 0)
+    monkeypatch.setattr("paramserver.core.starting.LOOK_EVERY_S", 1_000.0)
+    monkeypatch.setattr("paramserver.runtime.membership.REMIND_S", 1.0)
+    named = r"Started, and not heard of yet: local\d+-0 \(process \d+\)\."
+    with pytest.raises(NoWorkers, match=rf"0 of 1 workers were there after 1.5 s\. {named}"):
+        ps.LocalCluster(1, start_timeout_s=1.5)
+    (said,) = capfd.readouterr().err.splitlines()
+    assert re.fullmatch(rf"paramserver: 0 of 1 workers are there\. {named}", said)

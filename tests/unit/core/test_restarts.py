@@ -245,3 +245,21 @@ def test_what_cannot_happen_is_refused() -> None:
     crew.policy.started("a-0", now=0.0)
     with pytest.raises(InvalidTransition, match="not due"):
         crew.policy.started("a-0", now=0.0)
+
+
+def test_who_was_stopped_before_it_came_up_proves_nothing_and_is_replaced() -> None:
+    crew = Crew()
+    crew.policy.scale(4, now=0.0)
+    for name in crew.start_due(0.0):
+        crew.policy.exited(name, 4.0, 0, was_halted=True)
+        crew.policy.check()
+    assert not crew.policy.launch_is_hopeless
+    assert crew.policy.due(4.0) == 4
+    now = 4.0
+    for _ in range(3):  # again and again: each line waits longer, like any other crash loop
+        due = crew.policy.next_deadline()
+        assert due is not None
+        now = due
+        for name in crew.start_due(now):
+            crew.policy.exited(name, now + 4.0, 0, was_halted=True)
+    assert crew.policy.due(now + 4.0) == 0
