@@ -126,6 +126,16 @@ class Departures:
         self._counters["workers_left"] += 1
         out.append(AnnounceWorker(worker.incarnation, worker.worker_id, "left", reason))
 
+    def expel(self, now: float, worker: Worker, reason: str, out: list[MasterCommand]) -> None:
+        """End the life of a worker that was accused, and put its machine in quarantine.
+
+        Its jobs are charged nothing: it was the worker, and others are to try them.
+        """
+        worker.agent.note_accused(now)
+        self._counters["quarantines"] += 1
+        self._counters["workers_expelled"] += 1
+        self.kill(now, worker, reason, out)
+
     def kill(self, now: float, worker: Worker, reason: str, out: list[MasterCommand]) -> None:
         """End a worker's life here and have its process ended there."""
         agent = worker.agent

@@ -116,6 +116,15 @@ class RetireRequested:
 
 
 @value
+class WorkerAccused:
+    """A service found that this life of a worker does again and again what it should not."""
+
+    now: float
+    incarnation: int
+    reason: str
+
+
+@value
 class ServiceReplied:
     """A service has an answer for a job that asked."""
 
@@ -153,6 +162,7 @@ MasterEvent: TypeAlias = (
     | CancelRequested
     | JobsWithdrawn
     | RetireRequested
+    | WorkerAccused
     | ServiceReplied
     | StopRequested
     | Tick

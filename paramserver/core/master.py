@@ -40,6 +40,7 @@ from paramserver.core.events import (
     ServiceReplied,
     StopRequested,
     Tick,
+    WorkerAccused,
 )
 from paramserver.core.explanation import explain
 from paramserver.core.jobs import JobState, Verdict
@@ -159,6 +160,10 @@ class MasterMachine:
                 scheduler.withdraw(now, numbers, out)
             case ServiceReplied():
                 self._service_replied(event, out)
+            case WorkerAccused(now, incarnation, reason):
+                accused = self.roster.by_incarnation.get(incarnation)
+                if accused is not None:  # else its life has ended meanwhile
+                    self._departures.expel(now, accused, reason, out)
             case Disconnected(now, peer):
                 self._departures.disconnected(now, peer)
             case AgentRegistered(_, agent_id, token):

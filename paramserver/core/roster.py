@@ -25,6 +25,8 @@ QUARANTINE_AFTER = 5
 """Workers lost in a row by one machine, with no job ended in between."""
 COOL_DOWN_S = 0.5
 COOL_DOWN_MAX_S = 60.0
+COOL_DOWN_ACCUSED_S = 10.0
+"""At least, for a machine whose worker was accused: it lives, and would do so again at once."""
 ENDED_KEPT = 64
 """Processes known to have ended, remembered for one agent: a greeting of theirs may come late."""
 CACHES_MAX = 256
@@ -129,9 +131,18 @@ class Agent:
         self.losses_in_row += 1
         if self.losses_in_row < QUARANTINE_AFTER or now < self.quarantined_until:
             return False
-        self.quarantined_until = now + self.cool_down_s
-        self.cool_down_s = min(2 * self.cool_down_s, COOL_DOWN_MAX_S)
+        self._quarantine(now)
         return True
+
+    def note_accused(self, now: float) -> None:
+        """Put the machine in quarantine since a worker of it is not to be trusted."""
+        self.n_lost += 1
+        self.cool_down_s = max(self.cool_down_s, COOL_DOWN_ACCUSED_S)
+        self._quarantine(now)
+
+    def _quarantine(self, now: float) -> None:
+        self.quarantined_until = max(self.quarantined_until, now + self.cool_down_s)
+        self.cool_down_s = min(2 * self.cool_down_s, COOL_DOWN_MAX_S)
 
     def note_success(self) -> None:
         """Count a job that ended well: the machine works."""

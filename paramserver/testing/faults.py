@@ -54,6 +54,8 @@ class FaultPlan:
         Jobs that their owner cancels at some moment, or before they are first granted.
     n_lost_outputs : int
         Results of a phase that others wait for that can no longer be read.
+    n_accused : int
+        Workers that a service finds not to be trusted.
     n_retired, n_evicted, n_late : int
         Workers told by the master to leave; by a signal; workers that come later.
     all_die : bool
@@ -82,6 +84,7 @@ class FaultPlan:
     n_cancels: int = 0
     n_withdrawals: int = 0
     n_lost_outputs: int = 0
+    n_accused: int = 0
     n_retired: int = 0
     n_evicted: int = 0
     n_late: int = 0
@@ -119,6 +122,7 @@ class FaultPlan:
                 self.n_partitions,
                 self.n_agent_crashes,
                 self.n_stragglers,
+                self.n_accused,
                 self.all_die,
                 self.crash_at,
             )
@@ -170,5 +174,6 @@ _KINDS: dict[str, dict[str, Callable[[Random], float]]] = {
         "n_late": lambda rng: rng.randint(0, 3),
     },
     "all die": {"all_die": lambda rng: True},
+    "accusations": {"n_accused": lambda rng: rng.randint(1, 4)},
 }
 _CANCELS = ("cancels", "withdrawals")

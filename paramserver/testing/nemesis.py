@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from paramserver.core.events import CancelRequested, RetireRequested
+from paramserver.core.events import CancelRequested, RetireRequested, WorkerAccused
 from paramserver.testing.network import HEARTBEAT_S, Connection
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Nemesis:
         self._plan(faults.n_agent_crashes if faults.is_remote else 0, self._crash_agent)
         self._plan(faults.n_cancels, self._cancel)
         self._plan(faults.n_lost_outputs, self._lose_output)
+        self._plan(faults.n_accused, self._accuse)
         self._plan(faults.n_retired, self._retire)
         self._plan(faults.n_evicted, self._evict)
         self._plan(int(faults.all_die), self._kill_all)
@@ -122,6 +123,13 @@ class Nemesis:
             lost = bytes(self._rng.choice(outputs).data)
             sim.note("nemesis", "loses output", lost)
             sim.lost_outputs.add(lost)
+
+    def _accuse(self) -> None:
+        sim = self._sim
+        worker = self._rng.choice(list(sim.master.machine.roster.workers.values()) or [None])
+        if worker is not None:
+            sim.note(worker.worker_id, "is accused")
+            sim.master.take_in(WorkerAccused(sim.now, worker.incarnation, "accused"))
 
     def _retire(self) -> None:
         sim = self._sim

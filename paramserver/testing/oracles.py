@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from paramserver.testing.simulated_worker import SimulatedWorker
     from paramserver.testing.simulator import Simulation
 
-KILLED = ("its job", "nobody needs")
+KILLED = ("its job", "nobody needs", "accused")
 """How the reasons begin for which the master itself ends a worker."""
 DISCARDS = ("repeated", "gap", "unknown", "fenced", "unauthenticated")
 """Counters of messages that are not handed on."""

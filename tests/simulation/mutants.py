@@ -72,6 +72,13 @@ MUTANTS = [
         "        if job.state >= JobState.SUCCEEDED:\n            return\n",
     ),
     Mutant(
+        "a machine whose worker was expelled is trusted as before",
+        "spoiled",
+        "departures.py",
+        "        worker.agent.note_accused(now)\n",
+        "",
+    ),
+    Mutant(
         "a repeated message is taken in again",
         "doubled",
         "link.py",

@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 
 from paramserver.core.commands import AnnounceWorker, Send, SettleJob
-from paramserver.core.events import CancelRequested, RetireRequested
+from paramserver.core.events import CancelRequested, RetireRequested, WorkerAccused
 from paramserver.core.jobs import JobOptions, JobState, Verdict
 from paramserver.core.loss import describe_exit
-from paramserver.core.roster import COOL_DOWN_S, QUARANTINE_AFTER, WorkerState
+from paramserver.core.roster import (
+    COOL_DOWN_ACCUSED_S,
+    COOL_DOWN_S,
+    QUARANTINE_AFTER,
+    WorkerState,
+)
 from paramserver.protocol.messages import (
     Ack,
     Envelope,
@@ -225,6 +230,29 @@ def test_a_machine_that_keeps_losing_workers_is_left_out_for_a_while(board: Boar
     board.open(1, 7, 8)
     assert granted(board.tick()) == {b"p1": [(7, 1)]}
     assert granted(board.tick(COOL_DOWN_S + 0.01)) == {b"p20": [(8, 1)]}
+
+
+def test_who_is_accused_is_ended_and_its_machine_left_out_while_there_is_another(
+    board: Board,
+) -> None:
+    board.agent_hello("bad", b"a1")
+    board.hello("w2", b"p2", agent="bad")
+    board.open(1, 7, 8)
+    assert granted(board.tick()) == {b"p1": [(7, 1)], b"p2": [(8, 1)]}
+    kill, announced = board.do(WorkerAccused(board.now, 3, "it lies"))
+    assert kill == board.sends(KillProcess("w2", 2, "it lies"), b"a1", seq=2)
+    assert announced == AnnounceWorker(3, "w2", "lost", "it lies")
+    assert board.mishaps(8) == (0, 0, 0, 0)  # the job is not to blame
+    counted = ("workers_expelled", "workers_lost", "quarantines")
+    assert [board.counters[name] for name in counted] == [1, 1, 1]
+    board.hello("w3", b"p3", agent="bad")
+    assert b"p3" not in granted(board.tick(COOL_DOWN_ACCUSED_S - 0.01))
+    assert granted(board.tick(0.02))[b"p3"] == [(8, 2)]
+
+
+def test_an_accusation_of_a_life_that_is_over_is_nothing(board: Board) -> None:
+    assert board.do(WorkerAccused(board.now, 99, "it lies")) == []
+    assert "workers_expelled" not in board.counters
 
 
 # --- killing

@@ -8,6 +8,7 @@ import pytest
 
 from paramserver.core.roster import (
     CACHES_MAX,
+    COOL_DOWN_ACCUSED_S,
     COOL_DOWN_MAX_S,
     COOL_DOWN_S,
     ENDED_KEPT,
@@ -197,6 +198,17 @@ def test_the_only_machine_is_used_even_in_quarantine(roster: Roster) -> None:
     bad = join(roster, "w1", b"p1", "bad")
     bad.agent.quarantined_until = 10.0
     assert roster.takers(9.0) == [bad]
+
+
+def test_accusations_bring_growing_quarantine_at_once() -> None:
+    agent = Agent("a", "token")
+    agent.note_accused(1.0)
+    assert agent.quarantined_until == 1.0 + COOL_DOWN_ACCUSED_S
+    agent.note_accused(2.0)
+    assert agent.quarantined_until == 2.0 + 2 * COOL_DOWN_ACCUSED_S
+    agent.note_success()
+    agent.note_accused(3.0)  # what is longer counts
+    assert agent.quarantined_until == 2.0 + 2 * COOL_DOWN_ACCUSED_S
 
 
 def test_losses_in_a_row_bring_growing_quarantine() -> None:
