@@ -150,17 +150,13 @@ def decode_call(
         If this worker is not allowed or not able to run it: a refusal in words.
     """
     if payload.kind is _PICKLE and trusted:
-        call = _check_call(_unpickle_call(payload))
+        call = _check_call(_unpickle(payload, "the call"))
     elif payload.kind is PayloadKind.PLAIN:
         value = unpack_plain(payload.data, payload.buffers, writable=True)
         call = _find_functions(value, allowed)
-    elif payload.kind is PayloadKind.CODE and accept_code:
-        call = _check_call(_unpickle_call(payload))
     elif payload.kind is PayloadKind.CODE:
-        raise refusal(
-            "it does not accept functions that are sent as code. Start it with --accept-code, "
-            "or put the function into a module and start it with --allow PACKAGE"
-        )
+        _require_consent(accept_code)
+        call = _check_call(_unpickle(payload, "the call"))
     else:
         raise _not_allowed("a call", payload)
     fn, args, kwargs, wants_inputs = call
@@ -224,6 +220,49 @@ def decode_value(payload: Payload, *, trusted: bool) -> Any:
     raise _not_allowed("a value", payload)
 
 
+def encode_code(value: object, what: str) -> Payload:
+    """Write a value with the code that it needs, for workers that accept code.
+
+    Raises
+    ------
+    LocalProtocolError
+        If it cannot be pickled; the error says what to do.
+    """
+    return Payload(PayloadKind.CODE, *pickling.dumps(value, what=what))
+
+
+def decode_code(payload: Payload, *, trusted: bool, accept_code: bool) -> Any:
+    """Read a value that may have come with code.
+
+    Parameters
+    ----------
+    payload : Payload
+    trusted : bool
+        Whether the connection it came by is inside the local trust domain.
+    accept_code : bool
+        Whether the operator of this worker accepts code.
+
+    Raises
+    ------
+    JobFailed
+        If this worker accepts no code, or cannot read it: a refusal in words.
+    RemoteProtocolError
+        If it may not come by this connection; nothing has been unpickled then.
+    """
+    if payload.kind is not PayloadKind.CODE:
+        return decode_value(payload, trusted=trusted)
+    _require_consent(accept_code)
+    return _unpickle(payload, "the code")
+
+
+def _require_consent(accept_code: bool) -> None:
+    if not accept_code:
+        raise refusal(
+            "it does not accept code from its master. Start it with --accept-code, or put "
+            "the function or class into a module and start it with --allow PACKAGE"
+        )
+
+
 def _is_ours(fn: Callable[..., Any]) -> bool:
     return str(getattr(fn, "__module__", "")).startswith("paramserver.")
 
@@ -282,12 +321,12 @@ def _check_call(
     raise RemoteProtocolError("a payload is not a call: function, arguments, keywords", peer="")
 
 
-def _unpickle_call(payload: Payload) -> Any:
+def _unpickle(payload: Payload, what: str) -> Any:
     try:
         return pickling.loads(payload.data, payload.buffers)
     except (Exception, SystemExit) as error:
         reason = refusal(
-            f"it cannot read the call ({type(error).__name__}: {bounded_text(str(error), 1024)}). "
+            f"it cannot read {what} ({type(error).__name__}: {bounded_text(str(error), 1024)}). "
             "A module that is missing has to be installed where the worker runs, or be importable "
             "from its sys.path"
         )

@@ -43,6 +43,8 @@ class JobContext(Protocol):
     scratch_disk: str
     trusted: bool
     """Whether the master is inside the local trust domain."""
+    accepts_code: bool
+    """Whether the operator of this worker accepts code from a master outside of it."""
 
     def function(self, name: str) -> Callable[..., Any]:
         """Return the function of that name (``module:qualname``), if this worker may run it.

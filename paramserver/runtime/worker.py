@@ -358,6 +358,7 @@ class _Context:
         self.scratch_fast = config.scratch_fast or ""
         self.scratch_disk = config.scratch_disk or ""
         self.trusted = worker.trusted
+        self.accepts_code = config.accept_code
 
     def function(self, name: str) -> Callable[..., Any]:
         return find_function(name, self._worker.config.allow)

@@ -1,23 +1,35 @@
-"""What the workers of one training have to agree on, and how much may be otherwise.
+"""What the workers of one training have to agree on, and what becomes of who does not keep to it.
 
-Rule 1: all compute alike: the first worker says how (`Arithmetic`), another one is refused.
+Rule 1: the first worker says how all compute (`Arithmetic`): what can be set is set, the rest said.
 Rule 2: what a worker gives back may be anything; it is read without running code of its, and what
-        is not as agreed is counted. A few times it is an accident, then the training ends.
+        is not as agreed is counted.
+Rule 3: who is accused (`trust`) is expelled: its process is ended, its machine put in quarantine,
+        and the training goes on with others. Only where there are none it ends, with its state
+        whole.
+
+Everything happens on the master's I/O thread, but for `take_differences`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
+from paramserver.core.events import WorkerAccused
+from paramserver.core.roster import Worker
 from paramserver.errors import RemoteProtocolError, TrainingError
 from paramserver.protocol import calls
 from paramserver.protocol.arrays import unpack_plain
 from paramserver.protocol.messages import Payload
+from paramserver.runtime.master import Master
 from paramserver.training.arithmetic import Arithmetic
+from paramserver.training.trust import MAX_STRIKES, Trust
 
-MAX_STRIKES: Final = 3
-"""Results and calls of workers that may be other than agreed before the training ends."""
+LOGGER: Final = logging.getLogger("paramserver")
+MAX_EXPELLED: Final = 3
+"""Workers of one machine that may be expelled while there is no other one: then training ends."""
 
 
 class Agreement:
@@ -27,6 +39,9 @@ class Agreement:
     ----------
     counters : Counter of str
         Where "mismatched" is counted.
+    master : Master
+    fail : callable
+        Ends the training with an error.
     trusted : bool
         Whether all workers are inside the local trust domain.
 
@@ -34,27 +49,52 @@ class Agreement:
     ----------
     arithmetic : Arithmetic or None
         How all compute; None before the first worker has said so.
+    trust : Trust
     """
 
-    def __init__(self, counters: Counter[str], *, trusted: bool) -> None:
+    def __init__(
+        self,
+        counters: Counter[str],
+        master: Master,
+        fail: Callable[[BaseException], None],
+        *,
+        trusted: bool,
+    ) -> None:
         self.arithmetic: Arithmetic | None = None
+        self.trust = Trust()
         self._counters = counters
+        self._master = master
+        self._fail = fail
         self._trusted = trusted
+        self._differences: dict[str, str] = {}
+        """What of which worker's arithmetic differs; '' for a worker where that was said."""
+        self._n_expelled = 0
+        """Workers that nobody of another machine could stand in for."""
 
-    def compare(self, told: Payload) -> None:
-        """See that a worker computes as the others do.
+    # --- what workers say -------------------------------------------------------------------------
+
+    def compare(self, told: Payload, worker_id: str) -> Payload:
+        """Take in how a worker computes; return how many threads it is to compute with.
 
         Raises
         ------
-        ConfigError
-            If it does not; it says what differs.
         RemoteProtocolError
             If it says nothing that can be read.
         """
         arithmetic = Arithmetic.from_plain(unpack_plain(told.data))
         if self.arithmetic is None:
             self.arithmetic = arithmetic
-        self.arithmetic.require(arithmetic)
+        if difference := self.arithmetic.difference(arithmetic):
+            self._differences.setdefault(difference, worker_id)
+        return calls.encode_value(self.arithmetic.blas_threads, trusted=False)
+
+    def take_differences(self) -> dict[str, str]:
+        """Return what of some workers' arithmetic differs, with one that does; each once."""
+        found = {
+            what: worker_id for what, worker_id in list(self._differences.items()) if worker_id
+        }
+        self._differences |= dict.fromkeys(found, "")
+        return found
 
     def read(self, result: Payload) -> Any:
         """Return what a job has returned; None if it is nothing plain. Vectors are not copied."""
@@ -65,18 +105,43 @@ class Agreement:
         except RemoteProtocolError:
             return None
 
-    def strike(self, worker_id: str, what: str) -> None:
-        """Count something that is not as agreed.
+    # --- who does not keep to it ------------------------------------------------------------------
 
-        Raises
-        ------
-        TrainingError
-            When it is once too often.
-        """
+    def strike(self, worker_id: str, what: str) -> None:
+        """Count a result that is not as agreed."""
         self._counters["mismatched"] += 1
-        if self._counters["mismatched"] >= MAX_STRIKES:
-            raise TrainingError(
-                f"Worker {worker_id} has {what}, and it is the {MAX_STRIKES}rd time in this "
-                "training that something of a worker is not as agreed. Stop that worker, and look "
-                "whether it has the same release of paramserver and of the learner."
-            )
+        worker = self.workers().get(worker_id)
+        if worker is not None and self.trust.strike(worker.incarnation):
+            self.expel(worker.incarnation, what)
+
+    def strike_caller(self, incarnation: int) -> None:
+        """Count a call that makes no sense."""
+        self._counters["mismatched"] += 1
+        if self.trust.strike(incarnation):
+            self.expel(incarnation, "asked for what cannot be")
+
+    def expel(self, incarnation: int, what: str) -> None:
+        """Have a worker ended and its machine put in quarantine, or end the training in words."""
+        workers = self.workers()
+        accused = next((w for w in workers.values() if w.incarnation == incarnation), None)
+        if accused is None:  # its life has ended meanwhile
+            return
+        name = accused.worker_id
+        reason = f"it has {what}, and was not as agreed {MAX_STRIKES} times"
+        if all(worker.agent is accused.agent for worker in workers.values()):
+            self._n_expelled += 1
+            if len(workers) == 1 or self._n_expelled >= MAX_EXPELLED:
+                self._fail(
+                    TrainingError(
+                        f"Worker {name} is not to be trusted: {reason}; and there is no other "
+                        "machine to go on with. Look whether it has the same release of "
+                        "paramserver and of the learner, and whether its memory is sound."
+                    )
+                )
+                return
+        LOGGER.warning("Worker %s is expelled, and its machine in quarantine: %s.", name, reason)
+        self._master.post(WorkerAccused(self._master.clock(), incarnation, reason))
+
+    def workers(self) -> dict[str, Worker]:
+        """Return the living workers by name."""
+        return self._master.ask(lambda machine: machine.roster.workers)

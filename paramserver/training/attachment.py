@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.protocol import calls
+from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.context import JobContext
-from paramserver.training.arithmetic import arithmetic_here
+from paramserver.training.arithmetic import arithmetic_here, use_threads
 from paramserver.training.far_rows import FarRows
 from paramserver.training.folder import is_near
 from paramserver.training.formats import LINE, REPLY
@@ -26,6 +27,7 @@ from paramserver.training.learner import Batch, FastLearner
 from paramserver.training.optimizers import SGD
 from paramserver.training.partitions import Epoch
 from paramserver.training.plan import TrainingPlan
+from paramserver.training.row_cache import RowCache, room_here
 from paramserver.training.rowslot import RowSlot
 from paramserver.training.vector import FloatVector
 from paramserver.transport.lines import Line
@@ -33,6 +35,7 @@ from paramserver.transport.shm import SharedVector
 
 MAX_ATTACHMENTS: Final = 4
 """Trainings whose files one worker keeps open."""
+NOTHING: Final = Payload(PayloadKind.PLAIN, b"")
 MAX_ORDERS: Final = 8
 """Partitions whose current order one worker remembers."""
 
@@ -46,6 +49,8 @@ class Attachment:
     owner : str
         The worker's name.
     is_near : bool
+    blas_threads : int
+        How many threads all workers of the training compute with; 0 where that cannot be set.
 
     Attributes
     ----------
@@ -57,13 +62,17 @@ class Attachment:
         The learner's own way through a pass, if it has one and rounds are whole passes.
     """
 
-    def __init__(self, plan: TrainingPlan, owner: str, *, is_near: bool) -> None:
+    def __init__(
+        self, plan: TrainingPlan, owner: str, *, is_near: bool, blas_threads: int = 0
+    ) -> None:
         self.plan = plan
+        self.blas_threads = blas_threads
         self.is_near = is_near
         self._owner = owner
         self._folder = Path(plan.folder)
         self._vectors: dict[str, SharedVector] = {}
-        self._rows: dict[int, Batch] = {}
+        self._rows = RowCache(plan.rows.open, None if is_near else room_here())
+        self._is_warm = False
         self._epochs: dict[int, tuple[int, Epoch]] = {}
         self._line: Line | None = None
         self.row_slot: RowSlot | None = None
@@ -125,14 +134,15 @@ class Attachment:
         return np.empty(self.plan.learner.size, self.plan.learner.dtype)
 
     def rows(self, partition: int) -> Batch:
-        """Return the rows of a partition; opened, or fetched, once."""
+        """Return the rows of a partition; opened, or fetched, unless they are kept still."""
         found = self._rows.get(partition)
-        if found is None:
-            found = self.plan.rows.open(partition)
+        for other in [each for each in self._epochs if each not in self._rows]:
+            del self._epochs[other]  # it holds rows that were let go
+        if not self._is_warm:  # before anybody measures a round
+            self._is_warm = True
             warm_up = getattr(self.plan.learner, "warm_up", None)
-            if warm_up is not None and not self._rows:  # before anybody measures a round
+            if warm_up is not None:
                 warm_up(found, self.plan.batch_size)
-            self._rows[partition] = found
         return found
 
     def epoch(self, number: int, partition: int) -> Epoch:
@@ -180,10 +190,7 @@ _attachments: dict[str, Attachment] = {}
 def attach(service: str, folder: str, context: JobContext) -> Attachment:
     """Return what this process has open for a training; ask the master for the plan at first.
 
-    Raises
-    ------
-    ConfigError
-        If this worker would compute other numbers than the others; in words.
+    Whatever it computes from then on, it computes with as many threads as the others.
     """
     found = _attachments.get(folder)
     if found is None:
@@ -192,16 +199,16 @@ def attach(service: str, folder: str, context: JobContext) -> Attachment:
         while len(_attachments) >= MAX_ATTACHMENTS:
             _attachments.pop(next(iter(_attachments))).hang_up()
         found = _attachments[folder] = _make(service, context)
+    if found.blas_threads:
+        use_threads(found.blas_threads)
     return found
 
 
 def _make(service: str, context: JobContext) -> Attachment:
-    asked = calls.encode_value(arithmetic_here().as_plain(), trusted=False)
-    told = calls.decode_value(context.call(service, "plan", asked), trusted=context.trusted)
-    plan = told
-    if not context.trusted:
-        plan = TrainingPlan.restore(told, context.function)
+    here = calls.encode_value(arithmetic_here().as_plain(), trusted=False)
+    agreed = calls.decode_value(context.call(service, "agree", here), trusted=False)
+    plan = TrainingPlan.read(context.call(service, "plan", NOTHING), context)
     near = is_near(Path(plan.folder), plan.here)
     if not near:
         plan = plan.with_rows(FarRows(service, plan.rows.n_examples))
-    return Attachment(plan, context.worker_id, is_near=near)
+    return Attachment(plan, context.worker_id, is_near=near, blas_threads=agreed)

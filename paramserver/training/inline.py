@@ -140,6 +140,10 @@ class InlineRun:
         """Return where the time went."""
         return Measures(self.compute_s, 0.0, 0.0, self.apply_s, 0, 0, 0)
 
+    def take_differences(self) -> dict[str, str]:
+        """Return nothing: one process computes everything."""
+        return {}
+
     def refused(self) -> dict[str, int]:
         """Return what was not applied, by reason."""
         raise NotImplementedError

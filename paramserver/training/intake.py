@@ -89,8 +89,11 @@ def check_rows(learner: Learner, rows: Batch, test: Batch | None) -> None:
     check_features = getattr(learner, "check_features", None)
     if check_features is not None:
         check_features(rows.X)
-        if test is not None:
-            check_features(test.X)
+    if test is not None and test.X.shape[1:] != rows.X.shape[1:]:
+        raise ShapeMismatch(
+            f"The rows held out (test) do not fit those to train on: X of test has the shape "
+            f"{test.X.shape}, X of data {rows.X.shape}. Give test the same columns as data."
+        )
     check = getattr(learner, "check_labels", None)
     if check is None:
         return

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from paramserver.errors import ConfigError, RemoteProtocolError
+from paramserver.protocol import calls
+from paramserver.protocol.messages import Payload, PayloadKind
+from paramserver.runtime.context import JobContext
 from paramserver.training.learner import Batch, Learner, SparseLearner
 from paramserver.training.modes import AsyncSGD, Mode
 from paramserver.training.optimizers import make_optimizer
@@ -101,6 +104,51 @@ class TrainingPlan:
         for name in ("learner", "rows"):
             told[name] = describe(told[name], name)
         return told
+
+    def payload(self, *, trusted: bool, ship_code: bool) -> Payload:
+        """Return the plan as workers are told it; see `read`.
+
+        Parameters
+        ----------
+        trusted : bool
+            Whether the workers are inside the local trust domain.
+        ship_code : bool
+            Send a learner that cannot be described as code, to workers that accept it.
+
+        Raises
+        ------
+        ConfigError
+            If the learner cannot travel.
+        """
+        if trusted:
+            return calls.encode_value(self, trusted=True)
+        try:
+            told = self.describe()
+        except ConfigError:
+            if not ship_code:
+                raise
+            return calls.encode_code(self, "the learner")
+        return calls.encode_value(told, trusted=False)
+
+    @classmethod
+    def read(cls, told: Payload, context: JobContext) -> TrainingPlan:
+        """Undo `payload`, on a worker.
+
+        Raises
+        ------
+        RemoteProtocolError
+            If it is no plan.
+        JobFailed
+            If this worker may not use the learner's class, does not have it, or accepts no code.
+        """
+        if context.trusted or told.kind is PayloadKind.CODE:
+            plan = calls.decode_code(
+                told, trusted=context.trusted, accept_code=context.accepts_code
+            )
+            if not isinstance(plan, cls):
+                raise RemoteProtocolError("what the master sent is no plan", peer="master")
+            return plan
+        return cls.restore(calls.decode_value(told, trusted=False), context.function)
 
     def with_rows(self, rows: Rows) -> TrainingPlan:
         """Return the same plan for rows that are found elsewhere."""

@@ -260,6 +260,11 @@ class PushPullRun(TrainingRun):
             self._agreement.strike(worker_id, f"ended amid partition {partition}")
             self._hand_out((partition,))  # the rest, by whomever
             return
+        if (worker := self._agreement.workers().get(worker_id)) is not None:
+            for accused in self._agreement.trust.finish(what, worker.incarnation):
+                self._agreement.expel(
+                    accused, "had gradients that are not finite where another had not"
+                )
         self._n_running -= 1
         if self._n_running == 0:
             if self._lookout.in_step:
@@ -297,6 +302,7 @@ class PushPullRun(TrainingRun):
         self._asked.pop(incarnation, None)
         server = self.server
         cursor, seq = server.join(incarnation, epoch, partition), server.last_seq(incarnation)
+        self._agreement.trust.begin(incarnation, (epoch, partition))
         buffer = self._desk.seat(incarnation, is_far=bool(is_far))
         joined = JOINED.pack(number, incarnation, cursor, seq, server.version, buffer)
         if is_far and self.plan.width is None:
@@ -351,8 +357,8 @@ class PushPullRun(TrainingRun):
                     case _:
                         raise RemoteProtocolError("a push has other numbers", peer="")
         except RemoteProtocolError:
-            self.server.counters["mismatched"] += 1
-            self._send_to(command, incarnation, Verdict.MISMATCHED, NO_ROWS)
+            nothing = Push(incarnation, 0, epoch, partition, 0, 0)
+            self._turn_down(nothing, Verdict.MISMATCHED, command)
             return
         self._take_push(push, question, command)
 
@@ -376,8 +382,7 @@ class PushPullRun(TrainingRun):
         began = perf_counter()
         fault = desk.fault_of(want)
         if fault is not None:
-            server.counters[fault.name.lower()] += 1
-            self._send_to(to, push.incarnation, fault, NO_ROWS)
+            self._turn_down(push, fault, to)
             return
         if push.seq == 0 and server.width is not None:  # it only pulls
             self._send_to(to, push.incarnation, Verdict.APPLIED, want)
@@ -391,6 +396,17 @@ class PushPullRun(TrainingRun):
             self._first_bad = push
         if verdict not in (Verdict.APPLIED, Verdict.HELD):
             self._answer_to(push.incarnation, verdict)
+            self._distrust(push, verdict)
+
+    def _turn_down(self, push: Push, fault: Verdict, to: int | CallService) -> None:
+        """Refuse what is not even a push that could be judged."""
+        self.server.counters[fault.name.lower()] += 1
+        self._send_to(to, push.incarnation, fault, NO_ROWS)
+        self._distrust(push, fault)
+
+    def _distrust(self, push: Push, verdict: Verdict) -> None:
+        if self._agreement.trust.refuse(push, verdict):
+            self._agreement.expel(push.incarnation, f"pushed what is {verdict.name.lower()}")
 
     def _regroup(self, *, impatient: bool = False) -> None:
         """See whether somebody waited only for one who is gone."""

@@ -96,9 +96,10 @@ class TrainingRun:
         self._panel = JobsPanel(self)
         self._n_ready = 0
         """Partitions that a worker is ready to train on."""
-        told = plan if internals.trusted else plan.describe()
-        self._plan_payload = calls.encode_value(told, trusted=internals.trusted)
-        self._agreement = Agreement(self.counters, trusted=internals.trusted)
+        self._plan_payload = plan.payload(trusted=internals.trusted, ship_code=internals.ship_code)
+        self._agreement = Agreement(
+            self.counters, self._master, self._lookout.fail, trusted=internals.trusted
+        )
         self._rows_desk = RowsDesk(plan.rows, self._master.post, self._master.clock)
         self.worker_names: dict[int, str] = {}
 
@@ -181,6 +182,10 @@ class TrainingRun:
     def measures(self) -> Measures:
         """Return where the time went, and how much went round; complete at the end."""
         return self._measured_before.plus(self._measures())
+
+    def take_differences(self) -> dict[str, str]:
+        """Return what of some workers' arithmetic differs, with one that does; each once."""
+        return self._agreement.take_differences()
 
     def refused(self) -> dict[str, int]:
         """Return what was not applied, by reason."""
@@ -301,15 +306,18 @@ class TrainingRun:
     def call(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
         """Answer a job."""
         try:
+            if command.method == "agree":
+                name = self.worker_names.get(command.incarnation, "?")
+                answer = self._agreement.compare(command.body, name)
+                return (self._reply(command, now, answer),)
             if command.method == "plan":
-                self._agreement.compare(command.body)
                 return (self._reply(command, now, self._plan_payload),)
             if command.method in METHODS:
                 self._rows_desk.ask(command)
                 return ()
             return self._answer(command, now)
         except (ProtocolError, ConfigError) as error:  # the fault of who called
-            self.counters["mismatched"] += 1
+            self._agreement.strike_caller(command.incarnation)
             payload = calls.encode_error(error, trusted=self._internals.trusted)
             return (ServiceReplied(now, command.incarnation, command.call, False, payload),)
         except Exception as error:  # noqa: BLE001 - it ends the training, not the master
@@ -320,6 +328,7 @@ class TrainingRun:
 
     def worker_gone(self, incarnation: int, now: float) -> Iterable[ServiceReplied]:
         """Forget a worker whose life is over."""
+        self._agreement.trust.forget(incarnation)
         self._guard(self._forget, incarnation)
         return ()
 

@@ -58,4 +58,7 @@ class Run(Protocol):
 
     def measures(self) -> Measures: ...
 
+    def take_differences(self) -> dict[str, str]:
+        """Return what of some workers' arithmetic differs, with one that does; each once."""
+
     def close(self) -> None: ...

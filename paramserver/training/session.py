@@ -8,6 +8,7 @@ Rule 2: the weights it returns follow from learner, data, mode and seed (averagi
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -36,7 +37,7 @@ from paramserver.training.measures import Snapshot
 from paramserver.training.modes import Averaging, Mode
 from paramserver.training.optimizers import make_optimizer
 from paramserver.training.result import History, Progress, TrainingResult
-from paramserver.training.run_constants import describe_run
+from paramserver.training.run_constants import MachineWarning, describe_run
 from paramserver.training.runs import Run
 from paramserver.training.staleness import summarise
 from paramserver.training.task import Task
@@ -265,6 +266,7 @@ def _watch(
     while run.final is None:
         wait_s = min(NUDGE_S, keeper.due_in_s)
         snapshot = run.wait(wait_s, look=bool(told) or in_step, not_before_s=look_at - monotonic())
+        _warn_of_differences(run)
         if snapshot is not None:
             heard_at, began = monotonic(), perf_counter()
             history.add(_evaluate(run, snapshot, learner, sample, held_out))
@@ -286,6 +288,19 @@ def _watch(
         history.add(last)
         _tell(told, last, run.final.w)
     keeper.save(run, history, score)
+
+
+def _warn_of_differences(run: Run) -> None:
+    """Say whose sums are rounded otherwise, where bits would not depend on who computes them."""
+    if run.staleness is not None:
+        return
+    for what, worker in run.take_differences().items():
+        warnings.warn(
+            f"Worker {worker} computes otherwise than the first one of this training: {what}. The "
+            "result is as good, but its last bits depend on who has computed what.",
+            MachineWarning,
+            stacklevel=4,
+        )
 
 
 def _tell(told: Callbacks, progress: Progress, w: FloatVector) -> bool:

@@ -56,7 +56,8 @@ def describe(value: Any, what: str) -> Any:
         raise ConfigError(
             f"{what} holds a {kind.__module__}.{kind.__qualname__}, which cannot be sent to "
             "workers on other machines: make the learner a dataclass whose fields are numbers, "
-            "strings and arrays, in a module that the workers have.",
+            "strings and arrays, in a module that the workers have, or ship its code "
+            "(ship_code=True here, --accept-code there).",
             field=what,
             value=kind.__qualname__,
         )

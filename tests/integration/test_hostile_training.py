@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,16 @@ from zmq.utils import garbage
 
 import paramserver as ps
 from paramserver.cluster import Cluster
+from paramserver.core.master import MasterMachine
 from paramserver.errors import TrainingError
 from paramserver.protocol import calls
 from paramserver.protocol.messages import (
+    Fenced,
     GrantJobs,
     JobGrant,
     JobResult,
     JobsEnded,
+    KillProcess,
     Outcome,
     Payload,
     PayloadKind,
@@ -28,11 +33,14 @@ from paramserver.protocol.messages import (
     ServiceCall,
     ServiceReply,
 )
+from paramserver.training.arithmetic import arithmetic_here
 from paramserver.training.formats import JOIN, JOINED, REPLY
 from paramserver.training.learner import Batch
 from paramserver.training.partitioning import cut
 from paramserver.training.partitions import Epoch
 from paramserver.training.pushes import Verdict
+from paramserver.training.run_constants import MachineWarning
+from paramserver.training.trust import MAX_STRIKES
 from paramserver.transport.security import make_keys
 from tests.integration.far_worker import FAR_AGENT
 from tests.integration.remote import PATIENCE_S, AgentProcess, Puppet, wait_until
@@ -190,6 +198,13 @@ def swapped(body: Payload) -> Payload:
     return Payload(body.kind, bytes(body.data).replace(b"<f8", b">f8"), body.buffers)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is expelled, however bad what it pushes."""
+    monkeypatch.setattr("paramserver.training.trust.MAX_STRIKES", 1_000)
+
+
+@pytest.mark.usefixtures("patient")
 def test_bad_pushes_are_refused_and_counted_and_change_no_bit(
     cluster: Cluster, puppet: Puppet
 ) -> None:
@@ -242,6 +257,7 @@ BAD_ROWS = [
 ]
 
 
+@pytest.mark.usefixtures("patient")
 def test_bad_sparse_pushes_and_pulls_change_nothing(cluster: Cluster, puppet: Puppet) -> None:
     X = csr_array((np.ones(N), np.arange(N), np.arange(N + 1)), shape=(N, N))
     mode = ps.AsyncSGD(epochs=1, n_partitions=1)
@@ -275,8 +291,8 @@ def test_bad_sparse_pushes_and_pulls_change_nothing(cluster: Cluster, puppet: Pu
         ("rows", b"\xc1"),
         ("rows", calls.encode_value((99,), trusted=False).data),
         ("piece", calls.encode_value((0, "../../etc/passwd", 0), trusted=False).data),
-        ("plan", b""),
-        ("plan", calls.encode_value({"blas_threads": 1}, trusted=False).data),
+        ("agree", b""),
+        ("agree", calls.encode_value({"blas_threads": 1}, trusted=False).data),
         ("drop_table", b""),
     ],
 )
@@ -406,6 +422,119 @@ def test_a_worker_that_only_gives_back_nonsense_ends_the_training_in_words(
         pusher.take_job()
     pusher.end(b"nonsense")
     with pytest.raises(TrainingError, match="Worker p-0"):
+        training.result()
+
+
+# --- quarantine -----------------------------------------------------------------------------------
+
+BAD = np.zeros(N + 1)
+
+
+def in_quarantine(cluster: Cluster) -> list[str]:
+    """Return the machines that are in quarantine."""
+
+    def look(machine: MasterMachine) -> list[str]:
+        now, agents = time.monotonic(), machine.roster.agents.values()
+        return [agent.agent_id for agent in agents if agent.quarantined_until > now]
+
+    return cluster.internals().master.ask(look)
+
+
+def test_who_pushes_garbage_again_and_again_is_expelled_and_its_machine_in_quarantine(
+    cluster: Cluster, keys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mode = ps.AsyncSGD(epochs=1, n_partitions=1)
+    data = numbered(N)
+    with (
+        Puppet.join(cluster.address, keys, "p") as agent,
+        Puppet.join(cluster.address, keys, "p-0", agent_id="p") as hostile,
+    ):
+        training = Training(Ledger(N), data, mode=mode, cluster=cluster, batch_size=1, lr=1.0)
+        training.start()
+        pusher = Pusher(hostile)
+        pusher.join()
+        with AgentProcess(cluster.address, keys, 1, program=("-c", FAR_AGENT)):
+            cluster.wait_for_workers(2, PATIENCE_S)
+            for _ in range(MAX_STRIKES):
+                assert pusher.push(1, 0, 0, 1, BAD)[0] is Verdict.MISSHAPEN
+            order = agent.hear(KillProcess)
+            reason = "it has pushed what is misshapen, and was not as agreed 3 times"
+            assert (order.worker_id, order.reason) == ("p-0", reason)
+            assert in_quarantine(cluster) == ["p"]
+            # Not dead, it goes on, and comes back as a new life: to no avail.
+            pusher.say("push_pull", calls.encode_value((1, 0, 0, 1, -G), trusted=False))
+            assert hostile.hear(Fenced).reason == "unknown: say Hello"
+            hostile.greet()
+            hostile.until(lambda: hostile.session.incarnation > 2, "it is let in again")
+            result = training.result()
+        counters = cluster.status().counters
+    assert np.array_equal(result.weights, np.ones(N))
+    assert result.rejected == {"misshapen": MAX_STRIKES}
+    assert "p-0" not in result.staleness_by_worker
+    assert result.workers_lost == counters["workers_expelled"] == counters["quarantines"] == 1
+    assert caplog.messages == [f"Worker p-0 is expelled, and its machine in quarantine: {reason}."]
+
+
+def test_who_is_alone_and_pushes_garbage_ends_the_training_in_words(
+    cluster: Cluster, puppet: Puppet, tmp_path: Path
+) -> None:
+    mode = ps.AsyncSGD(epochs=1, n_partitions=1)
+    training = Training(
+        Ledger(N), numbered(N), mode=mode, cluster=cluster, batch_size=1, lr=1.0,
+        checkpoints=ps.Checkpoints(tmp_path),
+    )  # fmt: skip
+    training.start()
+    pusher = Pusher(puppet)
+    pusher.join()
+    assert pusher.push(1, 0, 0, 1, G)[0] is Verdict.APPLIED
+    for _ in range(MAX_STRIKES):
+        assert pusher.push(2, 1, 1, 1, BAD)[0] is Verdict.MISSHAPEN
+    with pytest.raises(TrainingError, match=r"Worker p-0 is not to be .* no other machine"):
+        training.result()
+    state = ps.Checkpoints(tmp_path).newest()  # nothing of what counted is lost
+    assert state is not None
+    assert state.arrays["w"].tolist() == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_a_bad_result_of_one_worker_again_and_again_costs_that_worker_and_not_the_training(
+    cluster: Cluster, keys: Path
+) -> None:
+    data = (np.ones((9, 7)), np.ones(9))
+    mode = ps.Averaging(rounds=1, n_partitions=1)
+    with (
+        Puppet.join(cluster.address, keys, "p"),
+        Puppet.join(cluster.address, keys, "p-0", agent_id="p") as hostile,
+    ):
+        training = Training(LeastSquares(7), data, mode=mode, cluster=cluster, lr=0.1)
+        training.start()
+        pusher = Pusher(hostile)
+        for _ in range(MAX_STRIKES - 1):
+            pusher.end(b"nonsense")
+            pusher.take_job()
+        with (
+            Puppet.join(cluster.address, keys, "q"),
+            Puppet.join(cluster.address, keys, "q-0", agent_id="q") as honest,
+        ):
+            pusher.end(b"nonsense")
+            Pusher(honest).end((np.arange(7.0), 0.0))
+            result = training.result()
+    assert result.weights.tolist() == list(range(7))
+    assert result.rejected == {"mismatched": MAX_STRIKES}
+    assert result.workers_lost == 1
+
+
+def test_what_a_worker_computes_otherwise_is_said(cluster: Cluster, puppet: Puppet) -> None:
+    mode = ps.Averaging(rounds=1, n_partitions=1)
+    training = Training(LeastSquares(2), (np.eye(2), np.ones(2)), mode=mode, cluster=cluster, lr=1)
+    training.start()
+    pusher = Pusher(puppet)
+    here = arithmetic_here()
+    for arithmetic in (here, replace(here, numpy="0.9", blas_threads=17)):
+        told = calls.encode_value(arithmetic.as_plain(), trusted=False)
+        answer = pusher.ask("agree", told)
+        assert calls.decode_value(answer.body, trusted=False) == here.blas_threads
+    pusher.end((np.zeros(2), 0.0))
+    with pytest.raises(MachineWarning, match=f"p-0 .*: numpy is 0.9 instead of {np.__version__}"):
         training.result()
 
 

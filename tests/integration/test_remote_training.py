@@ -26,7 +26,7 @@ from paramserver.training.result import Progress
 from paramserver.transport.security import make_keys
 from tests.integration.far_worker import FAR_AGENT
 from tests.integration.remote import PATIENCE_S, AgentProcess, Wire
-from tests.numerics.learners import Bulky, LeastSquares, Ledger, Poisoned, RowLedger
+from tests.numerics.learners import Bulky, LeastSquares, Ledger, OneThreaded, Poisoned, RowLedger
 
 FAR = {"program": ("-c", FAR_AGENT)}
 
@@ -48,10 +48,10 @@ def _no_lending_thread() -> Iterator[None]:
 class Site:
     """A cluster that listens on TCP, and the agents that the test has started."""
 
-    def __init__(self, keys: Path, stack: ExitStack) -> None:
+    def __init__(self, keys: Path, stack: ExitStack, *, ship_code: bool = False) -> None:
         self._keys, self._stack = keys, stack
         self.cluster = stack.enter_context(
-            Cluster("tcp://127.0.0.1:0", keys, grace_s=0.5, verbose=False)
+            Cluster("tcp://127.0.0.1:0", keys, grace_s=0.5, verbose=False, ship_code=ship_code)
         )
 
     def start(self, n_workers: int, *options: str, address: str = "", **how: Any) -> AgentProcess:
@@ -248,6 +248,27 @@ def test_a_learner_of_a_package_that_was_not_allowed_is_refused_in_words(site: S
         ps.fit(LeastSquares(7), regression(), mode=AVERAGING, cluster=site.cluster)
 
 
+def test_a_learner_of_no_module_trains_where_both_sides_accept_code(keys: Path, bits: str) -> None:
+    class OfNoModule(LeastSquares):
+        """Found by no name: neither here nor there."""
+
+    data = regression()
+    with ExitStack() as stack:
+        site = Site(keys, stack)
+        with pytest.raises(ConfigError, match="ship_code=True here, --accept-code there"):
+            ps.fit(OfNoModule(7), data, mode=AVERAGING, cluster=site.cluster, seed=1)
+    with ExitStack() as stack:
+        site = Site(keys, stack, ship_code=True)
+        strict = site.start(1, **FAR)
+        with pytest.raises(JobFailed, match="Start it with --accept-code"):
+            ps.fit(OfNoModule(7), data, mode=AVERAGING, cluster=site.cluster, seed=1)
+        strict.signal(signal.SIGTERM)
+        assert strict.wait() == 0
+        site.start(1, "--accept-code", allow=(), **FAR)
+        result = ps.fit(OfNoModule(7), data, mode=AVERAGING, cluster=site.cluster, seed=1)
+    assert result.sha256 == bits
+
+
 def test_a_learner_that_is_not_plain_is_refused_before_anything_is_sent(site: Site) -> None:
     before = sorted(site.cluster.internals().fast_folder.iterdir())
     with pytest.raises(ConfigError, match="dataclass"):
@@ -255,18 +276,18 @@ def test_a_learner_that_is_not_plain_is_refused_before_anything_is_sent(site: Si
     assert sorted(site.cluster.internals().fast_folder.iterdir()) == before
 
 
-def test_workers_with_other_blas_threads_do_not_train_together(site: Site) -> None:
+@pytest.mark.parametrize("how", [{}, FAR], ids=["near", "far"])
+def test_a_worker_with_other_blas_threads_takes_on_those_of_the_others(
+    site: Site, bits: str, how: dict[str, Any]
+) -> None:
     site.start(1, **FAR)
-    mode = ps.Averaging(rounds=40, n_partitions=2)
-    joiner = at_units(2, do=lambda _: site.start(1, "--blas-threads", "2", **FAR))
-    with pytest.raises(JobFailed, match="--blas-threads"):
-        ps.fit(
-            LeastSquares(7, pause_s=0.01),
-            regression(),
-            mode=mode,
-            cluster=site.cluster,
-            on_progress=joiner,
-        )
+    joiner = at_units(2, do=lambda _: site.start(1, "--blas-threads", "2", **how))
+    learner = OneThreaded(7, pause_s=0.003)
+    result = ps.fit(
+        learner, regression(), mode=AVERAGING, cluster=site.cluster, seed=1, on_progress=joiner
+    )
+    assert result.sha256 == bits
+    assert len({span.worker_id for span in result.timeline}) == 2
 
 
 @pytest.mark.parametrize("mode", [ps.Averaging(rounds=3), ps.AsyncSGD(epochs=1)])

@@ -83,6 +83,18 @@ class LeastSquares:
 
 
 @dataclass(frozen=True)
+class OneThreaded(LeastSquares):
+    """Computes only where the numeric libraries use one thread."""
+
+    def gradient(self, w: FloatVector, batch: Batch, out: FloatVector) -> None:
+        from threadpoolctl import threadpool_info
+
+        found = {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"}
+        assert found == {1}, found
+        LeastSquares.gradient(self, w, batch, out)
+
+
+@dataclass(frozen=True)
 class Poisoned(Ledger):
     """Goes wrong at one row."""
 

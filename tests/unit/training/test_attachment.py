@@ -27,12 +27,16 @@ class Master:
 
     worker_id = "w"
     trusted = True
+    accepts_code = False
 
     def __init__(self) -> None:
         self.plans: dict[str, TrainingPlan] = {}
         self.asked: list[str] = []
+        self.blas_threads = 0
 
     def call(self, service: str, method: str, body: Payload) -> Payload:
+        if method == "agree":
+            return calls.encode_value(self.blas_threads, trusted=False)
         assert method == "plan"
         self.asked.append(service)
         return calls.encode_value(self.plans[service], trusted=True)
@@ -69,6 +73,20 @@ def test_a_plan_is_asked_for_once(master: Master, tmp_path: Path) -> None:
     assert first.is_near
     assert first.rows(1).X.tolist() == [[6, 7], [8, 9], [10, 11]]
     assert first.rows(1) is first.rows(1)
+
+
+def test_each_job_computes_with_the_threads_of_its_own_training(
+    master: Master, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    monkeypatch.setattr(attachment, "use_threads", used.append)
+    folders = [master.open(tmp_path, name) for name in "ab"]
+    for threads, folder in zip((1, 3), folders, strict=True):
+        master.blas_threads = threads
+        attach_to(master, folder)
+    for folder in folders:
+        attach_to(master, folder)
+    assert used == [1, 3, 1, 3]
 
 
 def test_a_worker_that_cannot_prove_to_be_near_asks_for_rows(

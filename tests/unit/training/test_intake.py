@@ -275,9 +275,16 @@ def test_the_loss_of_blocks_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch)
 def test_rows_of_another_width_are_refused_before_they_go_anywhere() -> None:
     model, fit, wide = Softmax(2, 2), batch([0, 1]), Batch(np.zeros((2, 3)), np.array([0, 1]))
     check_rows(model, fit, fit)
-    for given in ((wide, None), (fit, wide)):
-        with pytest.raises(ShapeMismatch, match=r"shape \(2, 3\); the model has 2 features"):
-            check_rows(model, *given)
+    with pytest.raises(ShapeMismatch, match=r"shape \(2, 3\); the model has 2 features"):
+        check_rows(model, wide, None)
+
+
+@pytest.mark.parametrize("learner", [Softmax(2, 2), LeastSquares(2)])
+def test_rows_held_out_of_another_width_are_named(learner: Any) -> None:
+    fit, wide = batch([0, 1]), Batch(np.zeros((2, 3)), np.array([0, 1]))
+    words = r"held out \(test\) .* X of test has the shape \(2, 3\), X of data \(2, 2\)"
+    with pytest.raises(ShapeMismatch, match=words):
+        check_rows(learner, fit, wide)
 
 
 def test_optimizers_that_scale_their_steps_take_what_is_usual_for_them() -> None:
