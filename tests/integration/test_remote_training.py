@@ -282,9 +282,14 @@ def test_a_worker_with_other_blas_threads_takes_on_those_of_the_others(
 ) -> None:
     site.start(1, **FAR)
     joiner = at_units(2, do=lambda _: site.start(1, "--blas-threads", "2", **how))
-    learner = OneThreaded(7, pause_s=0.003)
     result = ps.fit(
-        learner, regression(), mode=AVERAGING, cluster=site.cluster, seed=1, on_progress=joiner
+        OneThreaded(7, pause_s=0.003),
+        regression(),
+        mode=AVERAGING,
+        cluster=site.cluster,
+        seed=1,
+        on_progress=joiner,
+        in_step=True,  # the other rounds wait for who joins
     )
     assert result.sha256 == bits
     assert len({span.worker_id for span in result.timeline}) == 2
