@@ -46,7 +46,7 @@ class OutputFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(os.path.abspath(path))
+        self.path = absolute(path)
         self._made: list[Path] = []
         self._parts: list[Path] = []
         missing = [each for each in (self.path, *self.path.parents) if not os.path.lexists(each)]
@@ -85,7 +85,8 @@ class OutputFolder:
         Raises
         ------
         DataError
-            If a file is not as long as it was when its job ended.
+            If a file is not as long as it was when its job ended, or somebody else has put another
+            one in its place meanwhile.
         """
         for number, part in enumerate(parts):
             final = self.path / f"part-{number:05d}"
@@ -96,6 +97,7 @@ class OutputFolder:
                         f"{part.path} has {n_bytes} bytes; its job had written {part.n_bytes}. "
                         "Somebody else writes to this folder.", path=part.path,
                     )  # fmt: skip
+                _refuse_to_overwrite(final)
                 self._parts.append(final)
                 os.rename(part.path, final)
         listed = [
@@ -106,6 +108,7 @@ class OutputFolder:
         unfinished = self.path / unique_name(_SUCCESS)
         with NewFile(str(unfinished)) as file:
             file.write(json.dumps({"parts": listed}, indent=1).encode() + b"\n")
+            _refuse_to_overwrite(self.path / _SUCCESS)
             os.rename(unfinished, self.path / _SUCCESS)
         return self._parts
 
@@ -123,8 +126,23 @@ class OutputFolder:
         for folder in reversed(self._made):
             try:
                 os.rmdir(folder)
-            except OSError:  # somebody else has put something there, or has removed it
+            except FileNotFoundError:  # somebody else has removed it
+                continue
+            except OSError:  # somebody else has put something there
                 return
+
+
+def absolute(out_dir: str | os.PathLike[str]) -> Path:
+    """Return the path of a folder of results.
+
+    Raises
+    ------
+    ConfigError
+        If the name is empty: that would be the working folder.
+    """
+    if not os.fspath(out_dir):
+        raise ConfigError("out_dir is an empty name; name a folder.", field="out_dir", value="")
+    return Path(os.path.abspath(out_dir))
 
 
 def refuse_contents(path: Path) -> None:
@@ -153,9 +171,17 @@ def refuse_contents(path: Path) -> None:
         else ""
     )
     raise ConfigError(
-        f"out_dir {path} is not empty ({what}).{why} Choose another folder, or remove its "
-        f"contents first: rm -r {path}", field="out_dir", value=str(path),
+        f"out_dir {path} is not empty ({what}).{why} Choose another folder, or empty it first.",
+        field="out_dir", value=str(path),
     )  # fmt: skip
+
+
+def _refuse_to_overwrite(path: Path) -> None:
+    if os.path.lexists(path):
+        raise DataError(
+            f"{path} was put there by somebody else while the results were made; it is left alone.",
+            path=str(path),
+        )
 
 
 def remove_folder(path: str) -> None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from paramserver.errors import ConfigError
-from paramserver.mapreduce.commit import refuse_contents
+from paramserver.mapreduce.commit import absolute, refuse_contents
 from paramserver.mapreduce.execution import Execution, PlanRunner, ShuffleFolder
 from paramserver.mapreduce.folding import Fold, as_fold
 from paramserver.mapreduce.job import Settings
@@ -109,8 +108,8 @@ class MapReduce:
         """
         _check_counts({"n_map": n_map, "n_reduce": n_reduce})
         plan_inputs(files, self.unit, n_map)
-        if out_dir is not None and os.path.lexists(out_dir):
-            refuse_contents(Path(os.path.abspath(out_dir)))
+        if out_dir is not None and os.path.lexists(path := absolute(out_dir)):
+            refuse_contents(path)
 
     def run(
         self,

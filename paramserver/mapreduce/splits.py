@@ -101,6 +101,8 @@ def _files(name: str) -> list[tuple[str, int]]:
 
 
 def _checked(name: str) -> tuple[str, int]:
+    if not name:
+        raise DataError("An empty name is no file.", path=name)
     path = os.path.abspath(name)
     try:
         status = os.stat(path)

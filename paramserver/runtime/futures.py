@@ -230,10 +230,10 @@ def job_error(ended: SettleJob, *, trusted: bool) -> BaseException:
             code = ended.exit_code
             how = "silence" if code is None else f"signal {-code}" if code < 0 else f"exit {code}"
             return PoisonJob(
-                f"Job {job} lost its worker {tries} times (the last one by {how}), so it is taken "
-                "to be the cause and not tried again. If it needs too much memory, give it less "
-                "to do at once; if something else kills workers, submit it again. Last words of "
-                "the worker:\n" + (ended.text or "(none)"),
+                f"Job {job} lost one worker after another ({tries} tries, the last one ended by "
+                f"{how}), so it is taken to be the cause and not tried again. If it needs too much "
+                "memory, give it less to do at once; if something else kills workers, submit it "
+                "again. Last words of the worker:\n" + (ended.text or "(none)"),
                 exit_code=code,
                 stderr_tail=ended.text,
                 attempts=tries,

@@ -62,6 +62,30 @@ def test_a_commit_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     assert tree(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["part-00001", "_SUCCESS"])
+def test_a_file_that_was_put_there_meanwhile_is_left_alone(tmp_path: Path, name: str) -> None:
+    folder = OutputFolder(tmp_path / "out")
+    parts = [attempt(folder, f"part-{n}", b"x") for n in range(3)]
+    (tmp_path / "out" / name).write_text("precious")
+    with pytest.raises(DataError, match=f"{name} was put there by somebody else"):
+        folder.commit(parts)
+    folder.abandon()
+    assert tree(tmp_path) == ["out", f"out/{name}"]
+    assert (tmp_path / "out" / name).read_text() == "precious"
+
+
+def test_a_folder_that_somebody_has_removed_is_not_missed(tmp_path: Path) -> None:
+    folder = OutputFolder(tmp_path / "a" / "out")
+    remove_folder(str(folder.path))
+    folder.abandon()
+    assert tree(tmp_path) == []
+
+
+def test_an_empty_name_is_not_the_working_folder() -> None:
+    with pytest.raises(ConfigError, match="out_dir is an empty name"):
+        OutputFolder("")
+
+
 def test_a_part_of_another_length_is_not_committed(tmp_path: Path) -> None:
     folder = OutputFolder(tmp_path / "out")
     part = attempt(folder, "part-1", b"four")._replace(n_bytes=5)
@@ -77,6 +101,7 @@ def test_a_folder_with_other_content_is_refused_and_untouched(tmp_path: Path) ->
     with pytest.raises(ConfigError, match=r"not empty \(thesis.tex and 1 more\)") as caught:
         OutputFolder(tmp_path)
     assert caught.value.field == "out_dir"
+    assert "rm -r" not in str(caught.value), "who typed `--out .` would lose more than results"
     assert tree(tmp_path) == ["thesis.tex", "zebra"]
 
 

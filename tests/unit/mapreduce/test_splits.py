@@ -111,6 +111,11 @@ def test_files_that_cannot_be_read_are_named(texts: Path, name: str, words: str)
     assert caught.value.path == str(texts / name)
 
 
+def test_an_empty_name_is_not_the_working_folder() -> None:
+    with pytest.raises(DataError, match="An empty name is no file"):
+        plan_inputs("", "lines", 3)
+
+
 def test_an_unreadable_file_is_named(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
