@@ -8,13 +8,15 @@ Rule 3: the answer is given as it is, also where one process is faster.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from paramserver.commands.prepare import Prepared
+from paramserver.commands.prepare import Prepared, class_weight
+from paramserver.training.intake import take_in
 from paramserver.training.result import Progress, TrainingResult
 
 PATIENCE: Final = 20
@@ -82,12 +84,22 @@ class Comparison:
         ]
 
 
-def compare(prepared: Prepared, result: TrainingResult) -> Comparison:
-    """Train scikit-learn's own model in this process until it is as good as the result."""
+def compare(prepared: Prepared, result: TrainingResult) -> Comparison | None:
+    """Train scikit-learn's own model in this process until it is as good as the result.
+
+    It is given the same rows with the same weights. None if it does not know any.
+    """
     dataset, target = prepared.dataset, result.test_score
     assert target is not None
     name, model = _counterpart(prepared)
-    extra = {"classes": list(range(dataset.n_classes))} if dataset.n_classes else {}
+    rows, _ = take_in(prepared.learner, dataset, None, class_weight(prepared.settings))
+    extra: dict[str, Any] = {}
+    if dataset.n_classes:
+        extra["classes"] = list(range(dataset.n_classes))
+    if rows.weight is not None:
+        if "sample_weight" not in inspect.signature(model.partial_fit).parameters:
+            return None
+        extra["sample_weight"] = rows.weight
     limit_s = min(MOST_S, max(LEAST_S, PATIENCE * result.wall_s))
     spent_s, reached_s, reached_epoch = 0.0, 0.0, 0
     best = float("-inf")
@@ -95,10 +107,10 @@ def compare(prepared: Prepared, result: TrainingResult) -> Comparison:
     epoch = 0
     while epoch < 2 or (spent_s < limit_s and epoch < MOST_EPOCHS):
         began = time.perf_counter()
-        model.partial_fit(dataset.X_train, dataset.y_train, **extra)
+        model.partial_fit(rows.X, rows.y, **extra)
         spent_s += time.perf_counter() - began
         epoch += 1
-        score = float(model.score(dataset.X_test, dataset.y_test))
+        score = float(model.score(dataset.X_test, dataset.y_test, dataset.weight_test))
         is_there = score >= target
         if is_there and was_there:
             ours_s = reached_at(result.history, target)

@@ -220,6 +220,7 @@ def _train(
     *,
     resumes: bool,
 ) -> TrainingResult:
+    from paramserver.commands.prepare import class_weight
     from paramserver.commands.report import command_of
     from paramserver.observe.watch import Watch
     from paramserver.training.checkpoint import Checkpoints
@@ -245,8 +246,8 @@ def _train(
             dataset,
             mode=prepared.mode,
             cluster=cluster,
-            test=(dataset.X_test, dataset.y_test),
-            class_weight=None if settings.class_weight == "none" else settings.class_weight,
+            test=(dataset.X_test, dataset.y_test, dataset.weight_test),
+            class_weight=class_weight(settings),
             partition=settings.partitioning,
             batch_size=settings.batch_size,
             lr=prepared.lr,
@@ -347,6 +348,9 @@ def _compare(prepared: Prepared, result: TrainingResult, display: Display) -> di
         comparison = compare(prepared, result)
     except KeyboardInterrupt:
         display.fact("", "interrupted; the run itself is complete")
+        return {}
+    if comparison is None:
+        display.fact("", "not possible: the MLP of this scikit-learn takes no weights")
         return {}
     for line in comparison.describe():
         display.fact("", line)

@@ -19,10 +19,11 @@ from paramserver.errors import ConfigError
 from paramserver.models.named import make_model
 from paramserver.runtime.cores import n_cores
 from paramserver.training.callbacks import TargetScore, TimeLimit
-from paramserver.training.intake import SELF_SCALED, as_rows, choose_lr
+from paramserver.training.intake import SELF_SCALED, choose_lr, take_in
 from paramserver.training.learner import Batch, Learner
 from paramserver.training.modes import AsyncSGD, Averaging
 from paramserver.training.optimizers import Momentum, Optimizer, make_optimizer
+from paramserver.training.plan import kernel_of
 
 if TYPE_CHECKING:
     from paramserver.cluster import Cluster
@@ -75,18 +76,10 @@ class Prepared:
 
     @property
     def kernel(self) -> str:
-        """Which kernel takes the steps of a partition; empty where the model does not tell."""
-        kernel_for = getattr(self.learner, "kernel_for", None)
-        if kernel_for is None or not self.takes_steps:
-            return "numpy" if kernel_for else ""
+        """Which kernel computes on a partition; empty where the model does not tell."""
         n = len(self.dataset.y_train) // (self.mode.n_partitions or 1)
         rows = Batch(self.dataset.X_train[:n], self.dataset.y_train[:n])
-        return str(kernel_for(rows, self.settings.batch_size))
-
-    @property
-    def takes_steps(self) -> bool:
-        """Whether workers take steps by themselves; otherwise they compute gradients only."""
-        return self.settings.mode == AVG or (self.settings.local_steps or 1) > 1
+        return kernel_of(self.learner, rows, self.mode, self.settings.batch_size)
 
     @property
     def total(self) -> float:
@@ -124,12 +117,15 @@ def load_data(settings: TrainSettings, cluster: Cluster | None = None) -> Datase
             data,
             settings.test,
             label=settings.label,
+            weight=settings.weight,
+            key=settings.key,
             seed=settings.seed,
             dtype=settings.dtype,
             cluster=cluster,
             n_partitions=settings.partitions,
+            partition=settings.partitioning,
         )
-    for name in ("test", "label"):
+    for name in ("test", "label", "weight", "key"):
         if (value := getattr(settings, name)) is not None:
             raise ConfigError(
                 f"--{name} goes with a file, and '{data}' is the name of a data set.",
@@ -172,7 +168,7 @@ def prepare(settings: TrainSettings, dataset: Dataset) -> Prepared:
         )
     lr = settings.lr
     if lr is None:
-        rows = as_rows(learner, dataset, "data")
+        rows, _ = take_in(learner, dataset, None, class_weight(settings))
         optimizer = "sgd" if settings.mode == AVG else settings.optimizer
         lr = choose_lr(learner, rows, settings.seed, optimizer)
     make_optimizer("sgd", lr)  # refuses what is no learning rate
@@ -196,6 +192,11 @@ def prepare(settings: TrainSettings, dataset: Dataset) -> Prepared:
         partitions=partitions,
     )
     return Prepared(made, dataset, learner, replace(mode, n_partitions=partitions), n_workers)
+
+
+def class_weight(settings: TrainSettings) -> str | None:
+    """Return the class weight as `fit` takes it."""
+    return None if settings.class_weight == "none" else settings.class_weight
 
 
 def _outer(settings: TrainSettings) -> Optimizer | None:

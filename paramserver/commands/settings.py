@@ -32,14 +32,27 @@ class TrainSettings:
         "digits",
         DATA,
         "NAME|PATH",
-        "A data set on this machine (a wrong name lists them), or a file: .csv, .svm, .npz, "
-        "also .gz, or a folder with X.npy and y.npy.",
+        "A data set on this machine (a wrong name lists them), or a file: .csv, .tsv, .svm, also "
+        ".gz, .npz, or a folder with X.npy and y.npy.",
     )
     test: str | None = setting(
         None, DATA, "PATH", "File with the held-out rows; by default a random fifth."
     )
     label: str | None = setting(
-        None, DATA, "NAME", "Column of the label in a CSV file; by default the last."
+        None,
+        DATA,
+        "NAME",
+        "Column of the label in a table, by its name or by its number from 1; by default the last. "
+        "In .npz files the array; by default y.",
+    )
+    weight: str | None = setting(
+        None,
+        DATA,
+        "NAME",
+        "Column that says how much each row counts; by default all count the same.",
+    )
+    key: str | None = setting(
+        None, DATA, "NAME", "Column for --partitioning by-key; in svmlight files 'qid'."
     )
     partitions: int | None = setting(
         None,
@@ -51,8 +64,9 @@ class TrainSettings:
         "shuffled",
         DATA,
         "HOW",
-        "How rows are dealt out: shuffled, contiguous or stratified.",
-        choices=("shuffled", "contiguous", "stratified"),
+        "How rows are dealt out: shuffled, contiguous, stratified, or by-key: those with the same "
+        "--key together.",
+        choices=("shuffled", "contiguous", "stratified", "by-key"),
     )
     class_weight: str = setting(
         "none",
@@ -199,6 +213,13 @@ class TrainSettings:
             for name in ("outer_lr", "outer_momentum"):
                 if getattr(self, name) != getattr(TrainSettings, name):
                     refuse(name, getattr(self, name), "goes with --outer momentum or nesterov.")
+        if (self.key is None) != (self.partitioning != "by-key"):
+            refuse(
+                "key",
+                self.key,
+                "goes with --partitioning by-key: rows with the same value in that column come to "
+                "the same partition.",
+            )
         if self.workers is not None and self.workers < 1:
             refuse("workers", self.workers, f"must be 1 or more, not {self.workers}.")
         if (self.address is None) != (self.keys is None):

@@ -1,16 +1,17 @@
 """Tables with one row a line: comma, semicolon or tab between the cells.
 
-Rule 1: all cells but the labels are numbers; there are as many in each line.
-Rule 2: the first line is a header if no cell but the last one is a number there.
+Rule 1: all cells but labels and keys are numbers; there are as many in each line.
+Rule 2: the first line is a header if no cell of a feature is a number there.
 Rule 3: a cell may be in double quotes, and hold separators then, and a quote as two of them. It
         ends in its line: files are read by pieces of whole lines.
 """
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +20,6 @@ import numpy.typing as npt
 from paramserver.data.labels import Column
 from paramserver.data.numbers import Cells, parse_cells
 from paramserver.data.tables import BadCell, Table, blocks
-from paramserver.errors import DataError
 
 SEPARATORS: Final = (",", ";", "\t")
 WITHIN_QUOTES: Final = {
@@ -48,6 +48,10 @@ class CsvForm:
     separator : str
     names : tuple of str, optional
         Those in the header, if there is one.
+    weight, key : int, optional
+        Places of the weight and of the key.
+    left_out : tuple of int
+        Places of columns that are nothing at all.
     comment : bytes
         What begins a comment: nothing does.
     """
@@ -56,19 +60,42 @@ class CsvForm:
     label: int
     separator: str = ","
     names: tuple[str, ...] | None = None
+    weight: int | None = None
+    key: int | None = None
+    left_out: tuple[int, ...] = ()
     comment: bytes = b""
+
+    @cached_property
+    def features(self) -> list[int]:
+        """Places of the columns of X."""
+        taken = {self.label, self.weight, self.key, *self.left_out}
+        return [place for place in range(self.n_cells) if place not in taken]
 
     @property
     def n_features(self) -> int:
         """Columns of X."""
-        return self.n_cells - 1
+        return len(self.features)
 
     @property
-    def what(self) -> str:
-        """The label's column in words."""
+    def feature_names(self) -> tuple[str, ...] | None:
+        """Names of the columns of X, if they have some."""
         if self.names is None:
-            return f"column {self.label + 1}"
-        return f"column '{self.names[self.label]}'"
+            return None
+        return tuple(self.names[place] for place in self.features)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the columns that are no features were taken for, in words."""
+        said = [f"the label is {self._called(self.label)}"]
+        if self.weight is not None:
+            said.append(f"the weight of a row is {self._called(self.weight)}")
+        if self.key is not None:
+            said.append(f"rows are dealt out by {self._called(self.key)}")
+        said += [
+            f"column {place + 1} has no name: it is taken for numbers of rows, and left out"
+            for place in self.left_out
+        ]
+        return tuple(said)
 
     def parse(self, text: bytes, dtype: np.dtype[Any]) -> Table:
         """Read rows.
@@ -76,31 +103,46 @@ class CsvForm:
         Raises
         ------
         BadCell
-            If a line has too few or too many cells, or a feature is no finite number.
+            If a line has too few or too many cells, a feature or a weight is no finite number, a
+            weight is below 0, or a label or key is missing.
         """
         if b'"' in text:
             text = self._without_quotes(text)
         n = text.count(b"\n")
         X = np.empty((n, self.n_features), dtype)
-        numbers = np.empty(n)
-        texts: list[bytes] = []
+        weight = None if self.weight is None else np.empty(n, dtype)
+        label = _Words(self, self.label, "label", n)
+        key = None if self.key is None else _Words(self, self.key, "key", n)
         separators = (self.separator + "\n").encode()
-        labels = slice(self.label, None, self.n_cells)
         for row, block in blocks(text):
-            cells = parse_cells(block, separators, labels if texts else slice(0))
+            cells = parse_cells(block, separators, label.known_texts)
             values = self._as_rows(row, block, cells)
-            stop = row + len(values)
+            rows = slice(row, row + len(values))
             with np.errstate(over="ignore"):  # said below
-                X[row:stop, : self.label] = values[:, : self.label]
-                X[row:stop, self.label :] = values[:, self.label + 1 :]
-            self._refuse_features(row, X[row:stop], block, cells)
-            numbers[row:stop] = values[:, self.label]
-            if texts or not np.isfinite(numbers[row:stop]).all():
-                if not texts:  # numbers so far
-                    texts = self._labels_of_first(row, text)
-                places = zip(cells.starts[labels], cells.ends[labels], strict=True)
-                texts += [self._bare(block[start:end]) for start, end in places]
-        return Table(X, self._column(numbers, texts))
+                for to, start, stop in self._runs:
+                    X[rows, to : to + stop - start] = values[:, start:stop]
+                if weight is not None and self.weight is not None:
+                    weight[rows] = values[:, self.weight]
+                    self._refuse_weights(row, weight[rows], block, cells)
+            self._refuse_features(row, X[rows], block, cells)
+            for words in (label, key):
+                if words is not None:
+                    words.take(row, values, block, cells, text)
+        return Table(X, label.column(), weight, None if key is None else key.column())
+
+    @cached_property
+    def _runs(self) -> list[tuple[int, int, int]]:
+        """Where columns that stand side by side go in X: (there, first, behind the last)."""
+        bounds = [-1, *sorted(set(range(self.n_cells)) - set(self.features)), self.n_cells]
+        runs, to = [], 0
+        for before, stop in pairwise(bounds):
+            if stop > before + 1:
+                runs.append((to, before + 1, stop))
+                to += stop - before - 1
+        return runs
+
+    def _called(self, place: int) -> str:
+        return f"column {place + 1}" if self.names is None else f"column '{self.names[place]}'"
 
     def _without_quotes(self, text: bytes) -> bytes:
         """Return the text with its cells bare, and marks for the separators that were within."""
@@ -131,85 +173,108 @@ class CsvForm:
             if np.isfinite(X.sum()):
                 return
         bad = np.argwhere(~np.isfinite(X))
-        if not len(bad):
+        if len(bad):
+            i, j = map(int, bad[0])
+            raise self._no_number(row, i, self.features[j], block, cells, X.dtype, "features")
+
+    def _refuse_weights(
+        self, row: int, weight: npt.NDArray[Any], block: bytes, cells: Cells
+    ) -> None:
+        is_fit = np.isfinite(weight) & (weight >= 0)
+        if is_fit.all():
             return
-        i, j = map(int, bad[0])
-        j += j >= self.label
-        at = i * self.n_cells + j
-        bare = self._bare(block[cells.starts[at] : cells.ends[at]])
-        cell = bare.decode("utf-8", "replace")
-        value = cells.values[at]
+        i = int(np.argmin(is_fit))
+        assert self.weight is not None
+        if np.isfinite(weight[i]):
+            raise BadCell(
+                row + i,
+                self.weight + 1,
+                f"the weight is {weight[i]:g}; weights must be 0 or more",
+            )
+        raise self._no_number(row, i, self.weight, block, cells, weight.dtype, "weights")
+
+    def _no_number(
+        self, row: int, i: int, place: int, block: bytes, cells: Cells, dtype: Any, what: str
+    ) -> BadCell:
+        """Return what is wrong with a cell that should be a finite number."""
+        cell = self.cell(i, place, block, cells).decode("utf-8", "replace")
+        value = cells.values[i * self.n_cells + place]
         if not cell:
             reason = "the cell is empty. Fill such cells, or remove the line"
         elif np.isfinite(value):
-            reason = f"{cell} is too large for {X.dtype}"
-        elif _is_float(cell):
+            reason = f"{cell} is too large for {dtype}"
+        elif is_float(cell):
             reason = f"the value is {cell}. Fill such values, or remove the line"
         else:
-            reason = f"'{cell[:SHOWN]}' is no number; features must be numbers"
-        raise BadCell(row + i, j + 1, reason)
+            reason = f"'{cell[:SHOWN]}' is no number; {what} must be numbers"
+            if is_float(cell.replace(",", ".")):
+                reason += ", with a point where their whole part ends"
+        return BadCell(row + i, place + 1, reason)
 
-    def _labels_of_first(self, n: int, text: bytes) -> list[bytes]:
-        """Return the cells with the labels of the first rows, as they are written."""
-        separator = self.separator.encode()
-        lines = text.split(b"\n", n)[:n]
-        return [self._bare(line.split(separator)[self.label]) for line in lines]
+    def cell(self, i: int, place: int, block: bytes, cells: Cells) -> bytes:
+        """Return a cell of row i of a block as it was in its quotes."""
+        at = i * self.n_cells + place
+        return self.bare(block[cells.starts[at] : cells.ends[at]])
 
-    def _bare(self, cell: bytes) -> bytes:
+    def bare(self, cell: bytes) -> bytes:
         """Return a cell as it was in its quotes."""
         return cell.strip().replace(WITHIN_QUOTES[self.separator], self.separator.encode())
 
-    def _column(self, numbers: npt.NDArray[np.float64], texts: list[bytes]) -> Column:
+
+class _Words:
+    """Collects a column of labels or keys: numbers as long as all of them are, else texts."""
+
+    def __init__(self, form: CsvForm, place: int, what: str, n: int) -> None:
+        self._form = form
+        self._place = place
+        self._what = what
+        self._numbers = np.empty(n)
+        self._texts: list[bytes] = []
+
+    @property
+    def known_texts(self) -> slice:
+        """Which cells are known to be no numbers."""
+        return slice(self._place, None, self._form.n_cells) if self._texts else slice(0)
+
+    def take(
+        self, row: int, values: npt.NDArray[Any], block: bytes, cells: Cells, text: bytes
+    ) -> None:
+        """Take in the rows of a block, which begin with this row of the text."""
+        rows = slice(row, row + len(values))
+        self._numbers[rows] = values[:, self._place]
+        if self._texts or not np.isfinite(self._numbers[rows]).all():
+            if not self._texts:  # numbers so far
+                self._texts = self._of_first(row, text)
+            which = slice(self._place, None, self._form.n_cells)
+            places = zip(cells.starts[which], cells.ends[which], strict=True)
+            self._texts += [self._form.bare(block[start:end]) for start, end in places]
+
+    def column(self) -> Column:
+        """Return the whole column.
+
+        Raises
+        ------
+        BadCell
+            If a cell is empty or no finite number.
+        """
+        texts = self._texts
         if not texts:
-            return Column(numbers)
-        bad = texts.index(b"") if b"" in texts else int(np.argmin(np.isfinite(numbers)))
-        if not texts[bad] or _is_float(texts[bad].decode("utf-8", "replace")):
-            word = texts[bad].decode("utf-8", "replace") or "empty"
-            raise BadCell(bad, self.label + 1, f"the label is {word}")
+            return Column(self._numbers)
+        bad = texts.index(b"") if b"" in texts else int(np.argmin(np.isfinite(self._numbers)))
+        word = texts[bad].decode("utf-8", "replace")
+        if not word or is_float(word):
+            raise BadCell(bad, self._place + 1, f"the {self._what} is {word or 'empty'}")
         return Column.of_texts(texts)
 
-
-def detect(line: str, label: str | None, path: str) -> CsvForm:
-    """Return the form of a table by its first line.
-
-    Parameters
-    ----------
-    line : str
-    label : str, optional
-        Name of the column with the labels; by default the last one.
-    path : str
-
-    Raises
-    ------
-    DataError
-        If there is only one column, or none of that name.
-    """
-    unquoted = re.sub('"[^"]*"', "", line)
-    separator = max(SEPARATORS, key=unquoted.count)
-    names = split_line(line, separator)
-    if len(names) < 2:
-        raise DataError(
-            f"{path}: line 1 has {len(names)} column; a label and at least one feature, separated "
-            "by commas, are needed.",
-            path=path,
-        )
-    has_header = not any(_is_float(name) for name in names[:-1])
-    column = len(names) - 1
-    if label is not None:
-        if not has_header or label not in names:
-            known = ", ".join(names) if has_header else "none: line 1 holds numbers"
-            raise DataError(f"{path} has no column '{label}'. Its columns are: {known}.", path=path)
-        column = names.index(label)
-    return CsvForm(len(names), column, separator, names if has_header else None)
+    def _of_first(self, n: int, text: bytes) -> list[bytes]:
+        """Return the cells of the first rows, as they are written."""
+        separator = self._form.separator.encode()
+        lines = text.split(b"\n", n)[:n]
+        return [self._form.bare(line.split(separator)[self._place]) for line in lines]
 
 
-def split_line(line: str, separator: str) -> tuple[str, ...]:
-    """Return the cells of a header."""
-    (cells,) = csv.reader([line], delimiter=separator, skipinitialspace=True)
-    return tuple(cell.strip() for cell in cells or [""])
-
-
-def _is_float(text: str) -> bool:
+def is_float(text: str) -> bool:
+    """Say whether `float` makes a number of it."""
     try:
         float(text)
     except ValueError:

@@ -49,6 +49,13 @@ class Dataset:
         What the class numbers stand for, where they do not stand for themselves.
     rows : SharedRows, optional
         The rows to train on, cut into partitions on disk; the arrays above are mapped then.
+    weight_train, weight_test : ndarray of shape (n,), optional
+        How much each row counts.
+    keys : ndarray of shape (n,), int64, optional
+        Numbers of the keys of the rows to train on, where ``fit(partition="by-key")`` is to deal
+        them out.
+    partition : str
+        How `rows` were dealt out.
     """
 
     name: str
@@ -62,6 +69,10 @@ class Dataset:
     y_scaling: Scaling | None = None
     classes: tuple[Any, ...] | None = None
     rows: SharedRows | None = None
+    weight_train: npt.NDArray[Any] | None = None
+    weight_test: npt.NDArray[Any] | None = None
+    keys: npt.NDArray[np.int64] | None = None
+    partition: str = "shuffled"
 
     @property
     def n_features(self) -> int:

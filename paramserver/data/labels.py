@@ -43,6 +43,10 @@ class Column:
         texts = tuple(text.decode("utf-8", "replace") for text in known)
         return cls(np.array(values, np.int64), texts)
 
+    def take(self, rows: npt.NDArray[Any]) -> Column:
+        """Gather rows by their numbers."""
+        return Column(self.values[rows], self.texts)
+
     def kinds(self) -> tuple[bool, tuple[Any, ...] | None]:
         """Return whether these are texts, and the different values; None if they are too many."""
         if self.texts is not None:

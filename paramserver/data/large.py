@@ -3,14 +3,13 @@
 ::
 
     count      how many rows has each part?                       -> the number of each row
-    look       read a part, keep its numbers, say what they are   -> classes, means, deviations
+    look       read a part, keep its rows, say what they are      -> classes, means, labels or keys
+    deal out   to which partition does each of its rows go?       -> how many rows there are before
     place      treat its rows, write each where it belongs        -> SharedRows on disk
 
 Rule 1: a job may be run twice, also at the same time: what it writes follows from its arguments,
         byte by byte, and goes to a name or a place that is its own.
-Rule 2: all room is reserved before the first row is placed: a full disk is an error in words, and
-        never a SIGBUS of whoever has mapped the file.
-Rule 3: a process holds the rows of one part at a time.
+Rule 2: a process holds the rows of one part at a time.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, repeat
 from pathlib import Path
@@ -28,15 +26,52 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from paramserver.data.arrays import ArrayFile
+from paramserver.data.dealing import Deal, Tally, check_scheme, decide_deals, tally
+from paramserver.data.kept import keep, read_kept, read_sketch
 from paramserver.data.labels import Column
 from paramserver.data.parts import ArrayPart, Part
-from paramserver.data.places import n_held_out, place_rows, sizes
+from paramserver.data.places import Split, n_held_out, split_rows
 from paramserver.data.sources import Source, check_count
-from paramserver.data.tables import Sparse, Table
+from paramserver.data.tables import Table
+from paramserver.data.targets import Target, disk_errors
 from paramserver.data.treatment import Facts, Treatment, choose
 from paramserver.errors import ConfigError, DataError
-from paramserver.training.partitions import SharedRows, index_dtype
+from paramserver.training.partitions import SharedRows
+
+Run: TypeAlias = Callable[..., Iterator[Any]]
+"""`map`, or what does the same by jobs."""
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How the rows of large files are to be cut.
+
+    Attributes
+    ----------
+    scheme : {"shuffled", "contiguous", "stratified", "by-key"}
+    p : int
+        Number of partitions.
+    seed : int
+        Of what is held out, and of the partitions.
+    """
+
+    scheme: str
+    p: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_scheme(self.scheme)
+        if self.p < 1:
+            raise ConfigError(
+                f"n_partitions must be 1 or more, not {self.p}.",
+                field="n_partitions",
+                value=self.p,
+            )
+
+    @property
+    def column(self) -> str:
+        """The column of a `Table` by which rows are dealt out; '' if it is none."""
+        return {"stratified": "y", "by-key": "key"}.get(self.scheme, "")
 
 
 @dataclass(frozen=True)
@@ -50,106 +85,58 @@ class Numbered:
         The number of its first row, and of how many rows.
     kept : str
         Where its parsed rows are kept, if they are.
-    n_partitions, seed : int
-        By which its rows are placed.
+    cutting : Cutting
     hold_out, is_test : bool
         Whether some of its rows are held out, or all.
-    n_train : int
-        How many rows to train on there are in all.
     """
 
     part: Part
     first: int
     n: int
     kept: str
-    n_partitions: int
-    seed: int
+    cutting: Cutting
     hold_out: bool
     is_test: bool
-    n_train: int
 
-    def places(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return the group of each row, 0 for those held out, and its position there."""
+    def split(self) -> Split:
+        """Return which of its rows are held out."""
         if self.is_test:
-            return np.zeros(self.n, np.int64), np.arange(self.first, self.first + self.n)
-        group, position = place_rows(
-            self.first,
-            self.n,
-            self.n_partitions,
-            self.seed,
-            hold_out=self.hold_out,
-        )
-        return group + 1, position
+            return Split(np.zeros(self.n, bool), np.zeros(0, np.int64))
+        return split_rows(self.first, self.n, self.cutting.seed, hold_out=self.hold_out)
 
+    def groups(self, column: Column | None, deal: Deal | None) -> npt.NDArray[np.int64]:
+        """Return the group of each row: 0 for those held out, k + 1 for partition k."""
+        group = np.zeros(self.n, np.int64)
+        if deal is not None:
+            is_train, number = self.split()
+            codes = None if column is None else tally(column.take(np.flatnonzero(is_train)))[1]
+            group[is_train] = deal.partition_of(number, codes) + 1
+        return group
 
-@dataclass(frozen=True)
-class Target:
-    """The files for the rows to train on, or for those held out.
+    def column(self, table: Table) -> Column | None:
+        """Return the labels or keys by which rows are dealt out, if they are."""
+        match self.cutting.column:
+            case "y":
+                return table.y
+            case "key":
+                return table.key
+        return None
 
-    Attributes
-    ----------
-    rows : SharedRows
-    y : ArrayFile
-    X : tuple of ArrayFile
-        The rows; or data, indices and indptr.
-    """
+    def sketch(self) -> tuple[npt.NDArray[np.int64] | None, Column | None]:
+        """Return the lengths of its sparse rows, and that column; the rows are not read again."""
+        if isinstance(self.part, ArrayPart):
+            return None, self.part.column(self.cutting.column)
+        return read_sketch(self.kept, self.cutting.column)
 
-    rows: SharedRows
-    y: ArrayFile
-    X: tuple[ArrayFile, ...]
-
-    @classmethod
-    def make(
-        cls,
-        folder: Path,
-        n_rows: Sequence[int],
-        n_entries: Sequence[int] | None,
-        n_columns: int,
-        dtype: np.dtype[Any],
-        y_dtype: np.dtype[Any],
-    ) -> Target:
-        """Reserve room for partitions of so many rows and, in sparse ones, entries."""
-        folder.mkdir()
-        starts = tuple(accumulate(n_rows, initial=0))
-        y = ArrayFile.new(folder / "y.npy", y_dtype, (starts[-1],))
-        if n_entries is None:
-            dense = ArrayFile.new(folder / "X.npy", dtype, (starts[-1], n_columns))
-            return cls(SharedRows(str(folder), starts), y, (dense,))
-        entries = tuple(accumulate(n_entries, initial=0))
-        index = index_dtype(n_columns, max(n_entries))
-        n_ends = starts[-1] + len(n_rows)
-        X = (
-            ArrayFile.new(folder / "X.data.npy", dtype, entries[-1:]),
-            ArrayFile.new(folder / "X.indices.npy", index, entries[-1:]),
-            ArrayFile.new(folder / "X.indptr.npy", index, (n_ends,)),
-        )
-        return cls(SharedRows(str(folder), starts, n_columns, entries), y, X)
-
-    def write(
-        self, k: int, position: int, X: Any, y: npt.NDArray[Any], n_entries_before: int
-    ) -> None:
-        """Write consecutive rows of partition k, of which there are so many entries before."""
-        row = self.rows.starts[k] + position
-        self.y.write(row, y)
-        if not isinstance(X, Sparse):
-            self.X[0].write(row, X)
-            return
-        data, indices, indptr = self.X
-        entry = self.rows.entries[k] + n_entries_before
-        data.write(entry, X.data)
-        indices.write(entry, X.columns)
-        indptr.write(row + k + 1, n_entries_before + np.cumsum(X.lengths))
-
-
-Run: TypeAlias = Callable[..., Iterator[Any]]
-"""`map`, or what does the same by jobs."""
+    def read(self, dtype: np.dtype[Any]) -> Table:
+        """Return its rows; they were kept, or are read from where they lie."""
+        return read_kept(self.kept) if self.kept else self.part.read(dtype)
 
 
 def read_large(
     source: Source,
     test: Source | None,
-    p: int,
-    seed: int,
+    cutting: Cutting,
     dtype: np.dtype[Any],
     run: Run,
     base: Path,
@@ -161,9 +148,7 @@ def read_large(
     source : Source
         The rows to train on, and those to hold out if there is no `test`.
     test : Source, optional
-    p : int
-        Number of partitions.
-    seed : int
+    cutting : Cutting
     dtype : dtype
     run : callable
         How to run jobs; all of them must see the files and the folder.
@@ -180,21 +165,30 @@ def read_large(
     DataError
         If a file is not what it should be, or there is no room for its rows.
     ConfigError
-        If there are fewer rows than partitions.
+        If there are fewer rows (or keys) than partitions, or numbers to predict are to be
+        stratified.
     """
     folder = Path(tempfile.mkdtemp(prefix="data-", dir=base))
     try:
         with disk_errors(folder), tempfile.TemporaryDirectory(prefix="kept-", dir=folder) as kept:
-            numbered = _number(source, test, p, seed, Path(kept), run)
+            numbered = _number(source, test, cutting, Path(kept), run)
             looked = list(run(look_at, numbered, repeat(dtype.str)))
             facts = [each for each, _ in looked]
             n_parts = len(source.parts)
             treatment = choose(facts[:n_parts], facts[n_parts:], source.name)
-            entries = np.array([each for _, each in looked], np.int64)
-            targets = _make_targets(folder, numbered, entries, treatment, dtype, source)
-            before = np.cumsum(entries, axis=0) - entries
+            deals = _deals(numbered, cutting, treatment, [each for _, each in looked])
+            dealt = list(run(deal_out, numbered, deals))
+            rows, entries = (np.array(each, np.int64) for each in zip(*dealt, strict=True))
+            targets = _make_targets(folder, rows, entries, treatment, dtype, source)
             placed = run(
-                place_part, numbered, repeat(treatment), repeat(targets), before, repeat(dtype.str)
+                place_part,
+                numbered,
+                deals,
+                repeat(treatment),
+                repeat(targets),
+                np.cumsum(rows, axis=0) - rows,
+                np.cumsum(entries, axis=0) - entries,
+                repeat(dtype.str),
             )
             for each, _ in zip(numbered, placed, strict=True):
                 if each.kept:
@@ -207,12 +201,7 @@ def read_large(
 
 
 def _number(
-    source: Source,
-    test: Source | None,
-    p: int,
-    seed: int,
-    kept: Path,
-    run: Run,
+    source: Source, test: Source | None, cutting: Cutting, kept: Path, run: Run
 ) -> list[Numbered]:
     """Count the rows of all parts, and number them."""
     parts = [*source.parts, *(() if test is None else test.parts)]
@@ -222,13 +211,13 @@ def _number(
     check_count(n, source, test)
     if test is not None:
         check_count(sum(counts[n_parts:]), test, test)
-    n_train = n if test is not None else n - n_held_out(n, seed)
-    if n_train < p:
+    n_train = n if test is not None else n - n_held_out(n, cutting.seed)
+    if n_train < cutting.p:
         raise ConfigError(
-            f"{n_train} examples cannot be cut into {p} partitions: use fewer partitions or "
-            "workers.",
+            f"{n_train} examples cannot be cut into {cutting.p} partitions: use fewer partitions "
+            "or workers.",
             field="n_partitions",
-            value=p,
+            value=cutting.p,
         )
     firsts = [*accumulate(counts[: n_parts - 1], initial=0)]
     firsts += [*accumulate(counts[n_parts:], initial=0)][: len(parts) - n_parts]
@@ -238,35 +227,57 @@ def _number(
             first,
             count,
             "" if isinstance(part, ArrayPart) else str(kept / f"{number}.npz"),
-            p,
-            seed,
+            cutting,
             test is None,
             number >= n_parts,
-            n_train,
         )
         for number, (part, first, count) in enumerate(zip(parts, firsts, counts, strict=True))
     ]
 
 
+def _deals(
+    numbered: Sequence[Numbered],
+    cutting: Cutting,
+    treatment: Treatment,
+    tallies: Sequence[Tally | None],
+) -> list[Deal | None]:
+    """Return how each part is dealt out; None for parts that are held out."""
+    if cutting.scheme == "stratified" and treatment.meaning.classes is None:
+        raise ConfigError(
+            "Stratified partitions have equal shares of each class, and these labels are numbers "
+            "to predict: deal the rows out shuffled or contiguous.",
+            field="partition",
+            value=cutting.scheme,
+        )
+    n_train_parts = sum(not each.is_test for each in numbered)
+    n = sum(len(each.split().number) for each in numbered[:n_train_parts])
+    deals = decide_deals(cutting.scheme, cutting.p, cutting.seed, n, tallies[:n_train_parts])
+    return [*deals, *([None] * (len(numbered) - n_train_parts))]
+
+
 def _make_targets(
     folder: Path,
-    numbered: Sequence[Numbered],
+    rows: npt.NDArray[np.int64],
     entries: npt.NDArray[np.int64],
     treatment: Treatment,
     dtype: np.dtype[Any],
     source: Source,
 ) -> tuple[Target, Target]:
     """Make the files for the rows held out, and for those to train on."""
-    one = numbered[0]
-    n_train = sizes(one.n_train, one.n_partitions, one.seed)
-    n_test = sum(each.n for each in numbered) - one.n_train
-    total = entries.sum(axis=0).tolist() if source.n_columns is None else None
-    y_dtype = treatment.y_dtype(dtype)
+    n_rows = rows.sum(axis=0).tolist()
+    n_entries = entries.sum(axis=0).tolist()
     made = []
-    for name, n_rows, groups in (("test", [n_test], slice(1)), ("train", n_train, slice(1, None))):
-        n_entries = None if total is None else total[groups]
+    for name, groups in (("test", slice(1)), ("train", slice(1, None))):
         made.append(
-            Target.make(folder / name, n_rows, n_entries, treatment.n_columns, dtype, y_dtype)
+            Target.make(
+                folder / name,
+                n_rows[groups],
+                n_entries[groups] if source.n_columns is None else None,
+                treatment.n_columns,
+                dtype,
+                treatment.y_dtype(dtype),
+                is_weighted=treatment.is_weighted,
+            )
         )
     return made[0], made[1]
 
@@ -279,30 +290,42 @@ def count_part(part: Part) -> int:
     return part.count()
 
 
-def look_at(numbered: Numbered, dtype: str) -> tuple[Facts, list[int]]:
-    """Read a part, keep it, and return its facts and the entries that each group gets of it."""
+def look_at(numbered: Numbered, dtype: str) -> tuple[Facts, Tally | None]:
+    """Read a part, keep it, and return its facts and by what its rows are dealt out."""
     table = numbered.part.read(np.dtype(dtype))
-    if len(table.y.values) != numbered.n:
+    if table.n != numbered.n:
         raise DataError(
             f"{numbered.part.name} changes while it is read. Run again when nobody writes to it.",
             path=numbered.part.name,
         )
-    group, _ = numbered.places()
-    facts = Facts.of(table, group > 0)
-    n_groups = numbered.n_partitions + 1
-    entries = [0] * n_groups
-    if isinstance(table.X, Sparse):
-        entries = np.bincount(group, table.X.lengths, n_groups).astype(np.int64).tolist()
+    is_train = numbered.split().is_train
+    facts = Facts.of(table, is_train)
+    column = numbered.column(table)
     if numbered.kept:
-        _keep(table, numbered.kept)
-    return facts, entries
+        keep(table, numbered.kept)
+    if column is None or numbered.is_test:
+        return facts, None
+    return facts, tally(column.take(np.flatnonzero(is_train)))[0]
+
+
+def deal_out(numbered: Numbered, deal: Deal | None) -> tuple[list[int], list[int]]:
+    """Return how many rows each group gets of a part, and how many entries in sparse ones."""
+    lengths, column = numbered.sketch()
+    group = numbered.groups(column, deal)
+    n_groups = numbered.cutting.p + 1
+    entries = np.zeros(n_groups, np.int64)
+    if lengths is not None:
+        entries = np.bincount(group, lengths, n_groups).astype(np.int64)
+    return np.bincount(group, minlength=n_groups).tolist(), entries.tolist()
 
 
 def place_part(
     numbered: Numbered,
+    deal: Deal | None,
     treatment: Treatment,
     targets: tuple[Target, Target],
-    before: Sequence[int],
+    n_before: Sequence[int],
+    n_entries_before: Sequence[int],
     dtype: str,
 ) -> None:
     """Write the rows of a part to where they belong.
@@ -310,59 +333,22 @@ def place_part(
     Parameters
     ----------
     numbered : Numbered
+    deal : Deal or None
     treatment : Treatment
     targets : pair of Target
         For the rows held out, and for those to train on.
-    before : sequence of int
-        For each group how many entries the parts before this one have.
+    n_before, n_entries_before : sequence of int
+        For each group how many rows and entries the parts before this one have.
     dtype : str
     """
-    table = _kept(numbered.kept) if numbered.kept else numbered.part.read(np.dtype(dtype))
-    X, y = treatment.apply(table, numbered.part.name)
-    group, position = numbered.places()
+    table = numbered.read(np.dtype(dtype))
+    group = numbered.groups(numbered.column(table), deal)
+    rows = treatment.apply(table, numbered.part.name)
     order = np.argsort(group, kind="stable")
-    counts = np.bincount(group, minlength=numbered.n_partitions + 1)
+    counts = np.bincount(group, minlength=numbered.cutting.p + 1)
     with disk_errors(Path(targets[0].y.path).parent):
-        for k, rows in enumerate(np.split(order, np.cumsum(counts)[:-1])):
-            if not len(rows):
-                continue
-            chosen = X.take(rows) if isinstance(X, Sparse) else X[rows]
-            target, partition = (targets[1], k - 1) if k else (targets[0], 0)
-            target.write(partition, int(position[rows[0]]), chosen, y[rows], int(before[k]))
-
-
-def _keep(table: Table, path: str) -> None:
-    """Write a table to a file that is there as a whole or not at all."""
-    X = table.X._asdict() if isinstance(table.X, Sparse) else {"X": table.X}
-    texts = () if table.y.texts is None else (table.y.texts,)
-    with disk_errors(Path(path).parent):
-        fd, unfinished = tempfile.mkstemp(dir=Path(path).parent)
-        try:
-            with open(fd, "wb") as file:
-                np.savez(file, y=table.y.values, texts=np.array(texts), **X)
-            os.replace(unfinished, path)
-        except BaseException:
-            os.unlink(unfinished)
-            raise
-
-
-def _kept(path: str) -> Table:
-    with np.load(path) as arrays:
-        texts = tuple(arrays["texts"][0].tolist()) if len(arrays["texts"]) else None
-        y = Column(arrays["y"], texts)
-        if "X" in arrays:
-            return Table(arrays["X"], y)
-        return Table(Sparse(arrays["data"], arrays["columns"], arrays["lengths"]), y)
-
-
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn an `OSError` while writing to a folder into a `DataError` that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"The rows cannot be written to {folder}: {error.strerror or error}. Make room there, "
-            "or set TMPDIR to a folder with more.",
-            path=str(folder),
-        ) from error
+        for k, chosen in enumerate(np.split(order, np.cumsum(counts)[:-1])):
+            if len(chosen):
+                target, partition = (targets[1], k - 1) if k else (targets[0], 0)
+                some = rows.take(chosen)
+                target.write(partition, some, int(n_before[k]), int(n_entries_before[k]))

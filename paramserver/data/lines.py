@@ -76,13 +76,37 @@ def line_number(piece: FileRange, row: int, comment: bytes = b"") -> int:
     return number
 
 
-def first_line(piece: FileRange, name: str) -> str:
-    """Return the first row of a file as text, or ''."""
-    line, _, _ = read_rows(piece).partition(b"\n")
+def first_lines(piece: FileRange, name: str) -> tuple[str, str]:
+    """Return the first two rows of a file as text, each '' if there is none.
+
+    Raises
+    ------
+    DataError
+        If the file is no text, or has lines that end as no others do.
+    """
+    rows = read_rows(piece)
+    first, _, rest = rows.partition(b"\n")
+    second, _, _ = rest.partition(b"\n")
+    if b"\r" in first:
+        raise DataError(
+            f"{name}: its lines end with carriage returns alone, as on computers of the 1990s. "
+            f"Convert it:  tr '\\r' '\\n' < {name} > new.csv",
+            path=name,
+        )
+    if b"\0" in first:
+        raise DataError(
+            f"{name}: line 1 holds characters of value 0: it is no text in UTF-8. If it is in "
+            f"UTF-16, convert it:  iconv -f UTF-16 -t UTF-8 {name} > new.csv",
+            path=name,
+        )
     try:
-        return line.decode("utf-8-sig")
+        return first.decode("utf-8-sig"), second.decode("utf-8", "replace")
     except UnicodeDecodeError as error:
-        raise DataError(f"{name}: line 1 is no text in UTF-8 ({error}).", path=name) from error
+        raise DataError(
+            f"{name}: line 1 is no text in UTF-8 ({error}). Convert it:  "
+            f"iconv -f LATIN1 -t UTF-8 {name} > new.csv",
+            path=name,
+        ) from error
 
 
 def unpack(path: str, to: str) -> None:

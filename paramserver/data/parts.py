@@ -102,6 +102,7 @@ class ArrayPart:
     X, y : ArrayFile
     start, stop : int
         Rows.
+    weight, key : ArrayFile, optional
     """
 
     name: str
@@ -109,6 +110,8 @@ class ArrayPart:
     y: ArrayFile
     start: int
     stop: int
+    weight: ArrayFile | None = None
+    key: ArrayFile | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -135,16 +138,40 @@ class ArrayPart:
                 f"from 0).{reason}",
                 path=self.name,
             )
-        return Table(X, self._labels(self.y.open()[self.start : self.stop]))
+        y = self.column("y")
+        assert y is not None
+        return Table(X, y, self._weights(dtype), self.column("key"))
 
-    def _labels(self, y: npt.NDArray[Any]) -> Column:
-        if y.dtype.kind in "US":
-            return Column.of_texts(text.encode() for text in y.astype(str).tolist())
-        values = y.astype(np.float64)
+    def column(self, name: str) -> Column | None:
+        """Return the labels (``"y"``) or the keys (``"key"``); None where there are none."""
+        file = {"y": self.y, "key": self.key}.get(name)
+        return None if file is None else self._column(file, "label" if name == "y" else name)
+
+    def _weights(self, dtype: np.dtype[Any]) -> npt.NDArray[Any] | None:
+        if self.weight is None:
+            return None
+        given = self.weight.open()[self.start : self.stop]
+        with np.errstate(over="ignore"):
+            weight = given.astype(dtype)
+        is_fit = np.isfinite(weight) & (weight >= 0)
+        if not is_fit.all():
+            row = int(np.argmin(is_fit))
+            raise DataError(
+                f"{self.name}: the weight of row {self.start + row} is {given[row]}; weights must "
+                f"be finite in {dtype}, and 0 or more.",
+                path=self.name,
+            )
+        return weight
+
+    def _column(self, file: ArrayFile, what: str) -> Column:
+        given = file.open()[self.start : self.stop]
+        if given.dtype.kind in "US":
+            return Column.of_texts(text.encode() for text in given.astype(str).tolist())
+        values = given.astype(np.float64)
         if not np.isfinite(values).all():
             row = int(np.argmin(np.isfinite(values)))
             raise DataError(
-                f"{self.name}: the label of row {self.start + row} is {values[row]}.",
+                f"{self.name}: the {what} of row {self.start + row} is {values[row]}.",
                 path=self.name,
             )
         return Column(values)

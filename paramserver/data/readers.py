@@ -20,14 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.data.datasets import Dataset
-from paramserver.data.large import Run, read_large
-from paramserver.data.places import place_rows
+from paramserver.data.dealing import check_scheme, numbers_of
+from paramserver.data.large import Cutting, Run, read_large
+from paramserver.data.places import split_rows
+from paramserver.data.roles import Roles
 from paramserver.data.sources import Source, check_count, find
 from paramserver.data.tables import Sparse, Table
 from paramserver.data.treatment import Facts, Treatment, choose
 from paramserver.errors import ConfigError
 from paramserver.runtime.scratch import Scratch
-from paramserver.training.learner import Matrix
+from paramserver.training.learner import Batch
 from paramserver.training.partitions import as_csr, index_dtype
 
 if TYPE_CHECKING:
@@ -42,10 +44,13 @@ def read_files(
     test_path: str | None = None,
     *,
     label: str | None = None,
+    weight: str | None = None,
+    key: str | None = None,
     seed: int = 0,
     dtype: npt.DTypeLike = np.float32,
     cluster: Cluster | None = None,
     n_partitions: int | None = None,
+    partition: str = "shuffled",
     large_bytes: int | None = None,
 ) -> Dataset:
     """Return the data set in a file, with held-out rows; dense columns are standardised.
@@ -53,15 +58,21 @@ def read_files(
     Parameters
     ----------
     path : str
-        By its name ``.csv`` (numbers, separated by comma, semicolon or tab, bare or in double
-        quotes; the label in the last column or the one named), ``.svm``, ``.svmlight`` or
+        By its name ``.csv`` or ``.tsv`` (numbers, separated by comma, semicolon or tab, bare or in
+        double quotes; the label in the last column or the one named), ``.svm``, ``.svmlight`` or
         ``.libsvm`` (each also with ``.gz``),
         ``.npz`` with the arrays ``X`` and ``y``, or a folder with ``X.npy`` and ``y.npy``.
     test_path : str, optional
         A file of the same kind with the rows to hold out; by default one of every 5 rows is,
         chosen by `seed` and the number of the row.
     label : str, optional
-        Name of the label's column in the first line of a CSV file.
+        The label's column of a table, by its name in the first line or its number from 1; or the
+        array with the labels.
+    weight : str, optional
+        In the same way: how much each row counts, 0 or more.
+    key : str, optional
+        In the same way: rows with the same key can come to the same partition
+        (``partition="by-key"``). In svmlight files it is ``"qid"``.
     seed : int
         Of what is held out, and of the partitions of a large file.
     dtype : dtype
@@ -73,6 +84,10 @@ def read_files(
         time of reading, and the files are there as long as the data set is.
     n_partitions : int, optional
         Into how many partitions a large file is cut; by default one for each worker.
+    partition : {"shuffled", "contiguous", "stratified", "by-key"}
+        How the rows of a large file are dealt out to them, see `paramserver.fit`; those of a
+        small one are dealt out by `fit`. A large file is shuffled and stratified without a list of
+        all its rows: see `paramserver.data.dealing`.
     large_bytes : int, optional
         From this size on a file is large; by default 256 MiB. Smaller ones are read into the memory
         of this process.
@@ -82,27 +97,39 @@ def read_files(
     DataError
         If a file is not what it should be, or there is no room for its rows.
     ConfigError
-        If a column is named where columns have no names, or there are more partitions than rows.
+        If a column is named where columns have no names, or there are more partitions than rows
+        or keys.
     """
     dtype = np.dtype(dtype)
+    roles = Roles(label, weight, key)
+    check_scheme(partition)
+    if partition == "by-key" and key is None:
+        raise ConfigError(
+            "Partitions by key need keys: name their column with key=... (--key on the command "
+            "line).",
+            field="key",
+            value=None,
+        )
     with ExitStack() as until_read:
         scratch = until_read.enter_context(Scratch.create())
         folder = scratch.disk if cluster is None else cluster.scratch_folder
         rooms = until_read.enter_context(
             tempfile.TemporaryDirectory(prefix="unpacked-", dir=folder)
         )
-        source, test = _find_both(path, test_path, label, Path(rooms))
+        source, test = _find_both(path, test_path, roles, Path(rooms))
         n_bytes = source.n_bytes + (0 if test is None else test.n_bytes)
         if n_bytes < (LARGE_BYTES if large_bytes is None else large_bytes):
             return _read_small(source, test, seed, dtype)
         if cluster is not None:
-            return _read_by(cluster, source, test, n_partitions, seed, dtype, folder)
+            cutting = _cutting(cluster, n_partitions, partition, seed)
+            return _read_by(cluster, source, test, cutting, dtype, folder)
         from paramserver.local_cluster import LocalCluster
 
         lasting = Scratch.create()
         try:
             with LocalCluster() as own:
-                found = _read_by(own, source, test, n_partitions, seed, dtype, lasting.disk)
+                cutting = _cutting(own, n_partitions, partition, seed)
+                found = _read_by(own, source, test, cutting, dtype, lasting.disk)
         except BaseException:
             lasting.close()
             raise
@@ -111,61 +138,64 @@ def read_files(
 
 
 def _find_both(
-    path: str, test_path: str | None, label: str | None, rooms: Path
+    path: str, test_path: str | None, roles: Roles, rooms: Path
 ) -> tuple[Source, Source | None]:
     for name in ("train", "test"):
         (rooms / name).mkdir()
-    source = find(path, label, rooms / "train")
+    source = find(path, roles, rooms / "train")
     if test_path is None:
         return source, None
-    return source, find(test_path, label, rooms / "test", source)
+    return source, find(test_path, roles, rooms / "test", source)
+
+
+def _cutting(cluster: Cluster, n_partitions: int | None, scheme: str, seed: int) -> Cutting:
+    return Cutting(scheme, cluster.n_workers if n_partitions is None else n_partitions, seed)
 
 
 def _read_by(
     cluster: Cluster,
     source: Source,
     test: Source | None,
-    n_partitions: int | None,
-    seed: int,
+    cutting: Cutting,
     dtype: np.dtype[Any],
     folder: Path,
 ) -> Dataset:
     """Let the workers of a cluster read large files into a folder."""
-    p = cluster.n_workers if n_partitions is None else n_partitions
-    if p < 1:
-        raise ConfigError(
-            f"n_partitions must be 1 or more, not {p}.", field="n_partitions", value=p
-        )
     run: Run = cluster.map if cluster.trusted else map
-    treatment, rows, held_out = read_large(source, test, p, seed, dtype, run, folder)
-    train, rest = rows.whole(), held_out.whole()
-    found = _describe(source, test, treatment, train.X, train.y, rest.X, rest.y)
-    return replace(found, rows=rows)
+    treatment, rows, held_out = read_large(source, test, cutting, dtype, run, folder)
+    found = _describe(source, test, treatment, rows.whole(), held_out.whole())
+    return replace(found, rows=rows, partition=cutting.scheme)
 
 
 def _read_small(source: Source, test: Source | None, seed: int, dtype: np.dtype[Any]) -> Dataset:
     """Read everything in this process, into its memory."""
     tables = [part.read(dtype) for part in source.parts]
-    counts = [len(table.y.values) for table in tables]
+    counts = [table.n for table in tables]
     check_count(sum(counts), source, test)
     firsts = accumulate(counts, initial=0)
     masks = [
-        place_rows(first, n, 1, seed, hold_out=test is None).group >= 0
+        split_rows(first, n, seed, hold_out=test is None).is_train
         for first, n in zip(firsts, counts, strict=False)
     ]
     facts = [Facts.of(table, mask) for table, mask in zip(tables, masks, strict=True)]
     test_tables = [] if test is None else [part.read(dtype) for part in test.parts]
-    nothing = [np.ones(len(table.y.values), bool) for table in test_tables]
+    nothing = [np.ones(table.n, bool) for table in test_tables]
     test_facts = [Facts.of(*each) for each in zip(test_tables, nothing, strict=True)]
     if test is not None:
         check_count(sum(each.n for each in test_facts), test, test)
     treatment = choose(facts, test_facts, source.name)
-    X_train, y_train = _gather(tables, masks, treatment, source.name, dtype)
+    train = _gather(tables, masks, treatment, source.name, dtype)
     if test is None:
-        X_test, y_test = _gather(tables, [~mask for mask in masks], treatment, source.name, dtype)
+        held_out = _gather(tables, [~mask for mask in masks], treatment, source.name, dtype)
     else:
-        X_test, y_test = _gather(test_tables, nothing, treatment, test.name, dtype)
-    return _describe(source, test, treatment, X_train, y_train, X_test, y_test)
+        held_out = _gather(test_tables, nothing, treatment, test.name, dtype)
+    found = _describe(source, test, treatment, train, held_out)
+    keys = [
+        table.key.take(np.flatnonzero(mask))
+        for table, mask in zip(tables, masks, strict=True)
+        if table.key is not None
+    ]
+    return replace(found, keys=numbers_of(keys)) if keys else found
 
 
 def _gather(
@@ -174,31 +204,27 @@ def _gather(
     treatment: Treatment,
     name: str,
     dtype: np.dtype[Any],
-) -> tuple[Matrix, npt.NDArray[Any]]:
+) -> Batch:
     """Return the chosen rows of all tables in one array."""
     chosen = [table.take(mask) for table, mask in zip(tables, masks, strict=True)]
     treated = [treatment.apply(table, name) for table in chosen]
-    y = np.concatenate([y for _, y in treated]).astype(treatment.y_dtype(dtype))
-    if not isinstance(treated[0][0], Sparse):
-        return np.concatenate([X for X, _ in treated]), y
-    data, columns, lengths = (
-        np.concatenate(each) for each in zip(*(X for X, _ in treated), strict=True)
-    )
+    y = np.concatenate([each.y for each in treated]).astype(treatment.y_dtype(dtype))
+    weight = None
+    if treatment.is_weighted:
+        weight = np.concatenate([each.weight for each in treated if each.weight is not None])
+    sparse = [each.X for each in treated if isinstance(each.X, Sparse)]
+    if not sparse:
+        return Batch(np.concatenate([each.X for each in treated]), y, weight)
+    data, columns, lengths = (np.concatenate(each) for each in zip(*sparse, strict=True))
     index = index_dtype(treatment.n_columns, len(data))
     indptr = np.zeros(len(y) + 1, index)
     np.cumsum(lengths, out=indptr[1:])
     shape = (len(y), treatment.n_columns)
-    return as_csr(data, columns.astype(index, copy=False), indptr, shape), y
+    return Batch(as_csr(data, columns.astype(index, copy=False), indptr, shape), y, weight)
 
 
 def _describe(
-    source: Source,
-    test: Source | None,
-    treatment: Treatment,
-    X_train: Matrix,
-    y_train: npt.NDArray[Any],
-    X_test: Matrix,
-    y_test: npt.NDArray[Any],
+    source: Source, test: Source | None, treatment: Treatment, train: Batch, held_out: Batch
 ) -> Dataset:
     """Return the data set, with what was done to it in words."""
     notes = [*source.notes]
@@ -212,12 +238,14 @@ def _describe(
     classes = treatment.meaning.classes
     return Dataset(
         Path(source.name).name,
-        X_train,
-        y_train,
-        X_test,
-        y_test,
+        train.X,
+        train.y,
+        held_out.X,
+        held_out.y,
         0 if classes is None else len(classes),
         tuple(notes),
         treatment.scaling,
         classes=classes,
+        weight_train=train.weight,
+        weight_test=held_out.weight,
     )

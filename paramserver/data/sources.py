@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Final
 
 from paramserver.data.arrays import find_arrays
-from paramserver.data.csv_table import detect
-from paramserver.data.lines import cut, first_line, unpack
-from paramserver.data.parts import ArrayPart, Part, TextForm, TextPart
-from paramserver.data.svmlight import SvmlightForm
+from paramserver.data.header import detect
+from paramserver.data.lines import cut, first_lines, unpack
+from paramserver.data.parts import ArrayPart, Part, TextPart
+from paramserver.data.roles import Roles
+from paramserver.data.svmlight import QUERY, SvmlightForm
 from paramserver.errors import ConfigError, DataError
 
+TABLES: Final = (".csv", ".tsv")
 SVMLIGHT: Final = (".svm", ".svmlight", ".libsvm")
 READABLE: Final = (
-    ".csv, .svm, .svmlight, .libsvm (each also .gz), .npz, or a folder with X.npy, y.npy"
+    ".csv, .tsv, .svm, .svmlight, .libsvm (each also .gz), .npz, or a folder with X.npy, y.npy"
 )
 MIN_ROWS: Final = 5
 """One of them is held out."""
@@ -39,12 +41,15 @@ class Source:
     n_columns : int or None
         None for sparse rows.
     notes : tuple of str
+    column_names : tuple of str, optional
+        Of the features, in a table with a header.
     """
 
     name: str
     parts: Sequence[Part]
     n_columns: int | None
     notes: tuple[str, ...] = ()
+    column_names: tuple[str, ...] | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -52,14 +57,14 @@ class Source:
         return sum(part.n_bytes for part in self.parts)
 
 
-def find(name: str, label: str | None, folder: Path, like: Source | None = None) -> Source:
+def find(name: str, roles: Roles, folder: Path, like: Source | None = None) -> Source:
     """Look at a file.
 
     Parameters
     ----------
     name : str
-    label : str, optional
-        Column of the labels in a table.
+    roles : Roles
+        Names of the columns or arrays that are no features.
     folder : Path
         Exists; for what is packed.
     like : Source, optional
@@ -76,51 +81,89 @@ def find(name: str, label: str | None, folder: Path, like: Source | None = None)
     if not path.exists():
         raise DataError(f"There is no file {path}.", path=name)
     plain_name = path.name.removesuffix(".gz")
-    if label is not None and not plain_name.endswith(".csv"):
-        raise ConfigError(
-            f"Only the columns of a CSV file have names; {path} has no column '{label}'. Leave the "
-            "label out.",
-            field="label",
-            value=label,
-        )
-    if path.is_dir() or path.suffix == ".npz":
-        source = _arrays(path, folder)
-    elif plain_name.endswith((".csv", *SVMLIGHT)):
+    kind = Path(plain_name).suffix.lower()
+    if path.is_dir() or path.suffix.lower() == ".npz":
+        source = _arrays(path, folder, roles)
+    elif kind in (*TABLES, *SVMLIGHT):
+        if kind in SVMLIGHT:
+            _check_roles(path, roles)
         plain = path
         if plain_name != path.name:
             plain = folder / plain_name
             unpack(name, str(plain))
-        source = _text(name, plain, label)
+        source = _text(name, plain, roles, is_table=kind in TABLES)
     else:
         raise DataError(f"{path} is neither {READABLE}; other files cannot be read.", path=name)
-    if like is not None and source.n_columns != like.n_columns:
-        raise DataError(f"{name} has {_width(source)}, {like.name} has {_width(like)}.", path=name)
+    if like is not None:
+        _check_alike(source, like)
     return source
+
+
+def _check_roles(path: Path, roles: Roles) -> None:
+    """Refuse to look for named columns where the only name is that of the query."""
+    for role, name in roles.given().items():
+        if role != "key" or name != QUERY:
+            hint = f"; --key {QUERY} deals out rows by their queries" if role == "key" else ""
+            raise ConfigError(
+                f"The columns of {path} have no names, so none is the {role} '{name}': use a CSV "
+                f"file, or leave --{role} out{hint}.",
+                field=role,
+                value=name,
+            )
+
+
+def _check_alike(source: Source, like: Source) -> None:
+    """Refuse rows to hold out that have other columns than those to train on."""
+    if source.n_columns != like.n_columns:
+        raise DataError(
+            f"{source.name} has {_width(source)}, {like.name} has {_width(like)}.",
+            path=source.name,
+        )
+    here, there = source.column_names, like.column_names
+    if here is not None and there is not None and here != there:
+        at = next(i for i, (a, b) in enumerate(zip(here, there, strict=True)) if a != b)
+        raise DataError(
+            f"{source.name} has other columns than {like.name}: feature {at + 1} is '{here[at]}' "
+            f"here and '{there[at]}' there. Give both files the same columns in the same order.",
+            path=source.name,
+        )
 
 
 def _width(source: Source) -> str:
     return "sparse rows" if source.n_columns is None else f"{source.n_columns} features"
 
 
-def _arrays(path: Path, folder: Path) -> Source:
-    X, y = find_arrays(path, folder)
+def _arrays(path: Path, folder: Path, roles: Roles) -> Source:
+    found = find_arrays(path, folder, roles)
+    X, y, weight, key = (found.files.get(role) for role in ("X", "y", "weight", "key"))
+    assert X is not None
+    assert y is not None
     step = max(1, PART_BYTES // max(1, X.row_bytes))
     n = X.shape[0]
-    parts = [ArrayPart(str(path), X, y, at, min(at + step, n)) for at in range(0, n, step)]
-    return Source(str(path), parts, X.shape[1])
+    parts = [
+        ArrayPart(str(path), X, y, at, min(at + step, n), weight, key) for at in range(0, n, step)
+    ]
+    names = found.names
+    notes = []
+    if (names["X"], names["y"]) != ("X", "y"):
+        notes.append(f"the rows are the array {names['X']}, the labels {names['y']}")
+    if weight is not None:
+        notes.append(f"the weight of a row is in the array {names['weight']}")
+    if key is not None:
+        notes.append(f"rows are dealt out by the array {names['key']}")
+    return Source(str(path), parts, X.shape[1], tuple(notes))
 
 
-def _text(name: str, plain: Path, label: str | None) -> Source:
+def _text(name: str, plain: Path, roles: Roles, *, is_table: bool) -> Source:
     pieces = cut(str(plain), PART_BYTES)
-    form: TextForm
-    n_skipped, n_columns = 0, None
-    if plain.name.endswith(".csv"):
-        form = detect(first_line(pieces[0], name) if pieces else "", label, name)
-        n_skipped, n_columns = int(form.names is not None), form.n_features
-    else:
-        form = SvmlightForm()
-    parts = [TextPart(name, piece, form, n_skipped * (piece.start == 0)) for piece in pieces]
-    return Source(name, parts, n_columns, (f"the label is {form.what}",))
+    if not is_table:
+        form = SvmlightForm(roles.key is not None)
+        return Source(name, [TextPart(name, piece, form) for piece in pieces], None, form.notes)
+    first, second = first_lines(pieces[0], name) if pieces else ("", "")
+    table = detect(first, roles, name, second)
+    n_skipped = int(table.names is not None)
+    parts = [TextPart(name, piece, table, n_skipped * (piece.start == 0)) for piece in pieces]
+    return Source(name, parts, table.n_features, table.notes, table.feature_names)
 
 
 def check_count(n: int, source: Source, test: Source | None) -> None:

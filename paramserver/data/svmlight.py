@@ -2,7 +2,7 @@
 
 Rule 1: columns are sorted in each row, none of them twice. Whether the first one is 0 or 1 is
         decided from the whole file: there is no 0 where they are counted from 1.
-Rule 2: ``qid:`` and comments are left out.
+Rule 2: comments are left out, and so is ``qid:`` unless it is asked for as the key.
 """
 
 from __future__ import annotations
@@ -20,16 +20,30 @@ from paramserver.data.tables import BadCell, Sparse, Table, blocks
 COMMENT: Final = b"#"
 MAX_COLUMN: Final = 2**53
 """A column beyond it cannot be told from its neighbours as a float64."""
-_QUERY: Final = re.compile(rb"[ \t]qid:\d+")
+QUERY: Final = "qid"
+"""What the key is called, the number of a query: such rows belong together."""
+_QUERY: Final = re.compile(rb"[ \t]qid:(\d+)")
 _COLON, _SPACE, _TAB, _NEWLINE = b": \t\n"
 
 
 @dataclass(frozen=True)
 class SvmlightForm:
-    """There is one form only."""
+    """How the lines are built: there is one form only.
 
-    what: str = "the first number of each line"
+    Attributes
+    ----------
+    has_key : bool
+        Whether ``qid:`` is wanted.
+    """
+
+    has_key: bool = False
     comment: bytes = COMMENT
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was taken for what, in words."""
+        dealt = (f"rows are dealt out by {QUERY}",) if self.has_key else ()
+        return ("the label is the first number of each line", *dealt)
 
     def parse(self, text: bytes, dtype: np.dtype[Any]) -> Table:
         """Read rows; columns are numbered as they are written.
@@ -37,8 +51,9 @@ class SvmlightForm:
         Raises
         ------
         BadCell
-            If something is no number, or columns are not sorted.
+            If something is no number, columns are not sorted, or a query has no number.
         """
+        key = self._queries(text) if self.has_key else None
         data, columns, lengths, labels = [], [], [], []
         for row, block in blocks(_QUERY.sub(b"", text) if b"qid:" in text else text):
             y, found = _parse_block(row, block, dtype)
@@ -52,7 +67,17 @@ class SvmlightForm:
             np.concatenate(columns or none),
             np.concatenate(lengths or none),
         )
-        return Table(X, Column(np.concatenate(labels or [np.zeros(0)])))
+        return Table(X, Column(np.concatenate(labels or [np.zeros(0)])), key=key)
+
+    def _queries(self, text: bytes) -> Column:
+        """Return the number of each row's query."""
+        found = _QUERY.findall(text)
+        lines = text.split(b"\n")[:-1]
+        if len(found) != len(lines) or not all(map(_QUERY.search, lines)):
+            counts = [len(_QUERY.findall(line)) for line in lines]
+            row = next(row for row, n in enumerate(counts) if n != 1)
+            raise BadCell(row, None, f"there are {counts[row]} {QUERY}:number, not one")
+        return Column(np.array(list(map(float, found))))
 
 
 def _parse_block(

@@ -53,16 +53,51 @@ class Table:
     ----------
     X : ndarray of shape (n, n_columns), or Sparse
     y : Column
+    weight : ndarray of shape (n,), optional
+        How much each row counts, of the dtype of X.
+    key : Column, optional
+        By which rows are dealt out.
     """
 
     X: npt.NDArray[Any] | Sparse
     y: Column
+    weight: npt.NDArray[Any] | None = None
+    key: Column | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.y.values)
 
     def take(self, rows: npt.NDArray[Any]) -> Table:
         """Gather rows, by a mask or by their numbers, as copies."""
         numbers = np.flatnonzero(rows) if rows.dtype == bool else rows
         X = self.X.take(numbers) if isinstance(self.X, Sparse) else self.X[numbers]
-        return Table(X, Column(self.y.values[numbers], self.y.texts))
+        weight = None if self.weight is None else self.weight[numbers]
+        key = None if self.key is None else self.key.take(numbers)
+        return Table(X, self.y.take(numbers), weight, key)
+
+
+@dataclass(frozen=True)
+class Treated:
+    """Rows as they are trained on.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, n_columns), or Sparse
+    y : ndarray of shape (n,)
+        Class numbers, or numbers to predict.
+    weight : ndarray of shape (n,), optional
+    """
+
+    X: npt.NDArray[Any] | Sparse
+    y: npt.NDArray[Any]
+    weight: npt.NDArray[Any] | None = None
+
+    def take(self, rows: npt.NDArray[Any]) -> Treated:
+        """Gather rows by their numbers."""
+        X = self.X.take(rows) if isinstance(self.X, Sparse) else self.X[rows]
+        return Treated(X, self.y[rows], None if self.weight is None else self.weight[rows])
 
 
 class BadCell(Exception):

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from paramserver.data.labels import Meaning, decide
 from paramserver.data.scaling import Moments, Scaling
-from paramserver.data.tables import Sparse, Table
+from paramserver.data.tables import Sparse, Table, Treated
 from paramserver.errors import DataError
 from paramserver.training.partitions import index_dtype
 
@@ -39,23 +39,27 @@ class Facts:
         Of the dense rows to train on.
     columns : tuple of int
         The least and the largest column that a sparse part uses.
+    counts : bool or None
+        Whether any row to train on has a weight above 0; None where there are no weights.
     """
 
     n: int
     labels: tuple[bool, tuple[Any, ...] | None]
     moments: Moments | None
     columns: tuple[int, int] = (NO_COLUMN, -1)
+    counts: bool | None = None
 
     @classmethod
     def of(cls, table: Table, is_train: npt.NDArray[np.bool_]) -> Facts:
         """Look at a part."""
         n, labels = len(is_train), table.y.kinds()
+        counts = None if table.weight is None else bool(table.weight[is_train].any())
         if isinstance(table.X, Sparse):
             used = table.X.columns
             least = int(used.min(initial=NO_COLUMN))
-            return cls(n, labels, None, (least, int(used.max(initial=-1))))
+            return cls(n, labels, None, (least, int(used.max(initial=-1))), counts)
         X = table.X if is_train.all() else table.X[is_train]
-        return cls(n, labels, Moments.of(X))
+        return cls(n, labels, Moments.of(X), counts=counts)
 
 
 @dataclass(frozen=True)
@@ -70,19 +74,21 @@ class Treatment:
     first_column : int
         Number of the first column in a sparse file.
     n_columns : int
+    is_weighted : bool
     """
 
     meaning: Meaning
     scaling: Scaling | None
     first_column: int
     n_columns: int
+    is_weighted: bool = False
 
     def y_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """Return the dtype of class numbers, or of numbers to predict."""
         return np.dtype(np.int64) if self.meaning.classes is not None else dtype
 
-    def apply(self, table: Table, path: str) -> tuple[Any, npt.NDArray[Any]]:
-        """Return X (scaled in place, or with columns from 0) and y.
+    def apply(self, table: Table, path: str) -> Treated:
+        """Return the rows, dense ones scaled in place, sparse ones with columns from 0.
 
         Raises
         ------
@@ -93,10 +99,10 @@ class Treatment:
         if isinstance(table.X, Sparse):
             dtype = index_dtype(self.n_columns, 0)
             columns = (table.X.columns - self.first_column).astype(dtype)
-            return table.X._replace(columns=columns), y
+            return Treated(table.X._replace(columns=columns), y, table.weight)
         if self.scaling is not None:
             self.scaling.apply(table.X)
-        return table.X, y
+        return Treated(table.X, y, table.weight)
 
 
 def choose(train: Sequence[Facts], test: Sequence[Facts], path: str) -> Treatment:
@@ -105,7 +111,8 @@ def choose(train: Sequence[Facts], test: Sequence[Facts], path: str) -> Treatmen
     Raises
     ------
     DataError
-        If there is one class only, or none of the columns is ever used.
+        If there is one class only, all rows have the weight 0, or none of the columns is ever
+        used.
     """
     meaning = decide([facts.labels for facts in train], path)
     if meaning.classes is not None and len(meaning.classes) < 2:
@@ -114,13 +121,21 @@ def choose(train: Sequence[Facts], test: Sequence[Facts], path: str) -> Treatmen
             "apart. Name the column of the label with --label.",
             path=path,
         )
+    counts = [facts.counts for facts in train if facts.counts is not None]
+    if counts and not any(counts):
+        raise DataError(
+            f"All rows of {path} have the weight 0: nothing is to learn. Name another column with "
+            "--weight.",
+            path=path,
+        )
     moments = [facts.moments for facts in train if facts.moments is not None]
     if moments:
         scaling = reduce(add, moments).scaling()
-        return Treatment(meaning, scaling, 0, len(scaling.mean))
+        return Treatment(meaning, scaling, 0, len(scaling.mean), bool(counts))
     both = [*train, *test]
     least = min(facts.columns[0] for facts in both)
     if least == NO_COLUMN:
         raise DataError(f"No row of {path} has any feature.", path=path)
     first = min(least, 1)
-    return Treatment(meaning, None, first, max(facts.columns[1] for facts in both) + 1 - first)
+    n_columns = max(facts.columns[1] for facts in both) + 1 - first
+    return Treatment(meaning, None, first, n_columns, bool(counts))

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from paramserver.errors import ConfigError, DataError, NoWorkers, ShapeMismatch
+from paramserver.errors import ConfigError, NoWorkers, ShapeMismatch
 from paramserver.training.checked import as_csr_array, as_dense, as_numbers, check_finite
 from paramserver.training.learner import Batch, Learner
 from paramserver.training.modes import AsyncSGD, Averaging, Mode
 from paramserver.training.partitioning import cut
 from paramserver.training.partitions import SharedRows
+from paramserver.training.row_weights import row_weights, weigh_stored
 from paramserver.training.vector import FloatVector
 
 SAMPLE_ROWS = 2_000
@@ -47,13 +48,13 @@ def as_rows(
     learner : Learner
     data : (X, y) or (X, y, sample_weight), or a data set
         Each may be an array, a list or a column or table of pandas; X may be sparse, of any
-        format of scipy. A data set has the attributes `X_train` and `y_train`; one with `rows`
-        has been checked when they were written.
+        format of scipy. A data set has the attributes `X_train` and `y_train`, and perhaps
+        `weight_train`.
     name : str
         What to call it in errors.
     sample_weight : array-like of shape (n,), optional
     class_weight : "balanced" or dict, optional
-        See `row_weights`.
+        See `training.row_weights`.
 
     Raises
     ------
@@ -63,8 +64,6 @@ def as_rows(
         If there are values that are not finite, weights below 0, or labels that the learner does
         not know; the error names the first row.
     """
-    if getattr(data, "rows", None) is not None:
-        return _as_stored(learner, data, name, sample_weight, class_weight)
     X, y, sample_weight = _parts(data, name, sample_weight)
     X = as_csr_array(X, learner, name) if hasattr(X, "tocsr") else as_dense(X, learner, name)
     y = np.ascontiguousarray(as_numbers(y, f"y of {name}"))
@@ -76,6 +75,42 @@ def as_rows(
     check_finite(y, f"y of {name}", name)
     weight = row_weights(y, sample_weight, class_weight, learner.dtype, name)
     return Batch(X, y, weight)
+
+
+def take_in(
+    learner: Learner,
+    data: Any,
+    sample_weight: npt.ArrayLike | None,
+    class_weight: str | Mapping[Any, float] | None,
+) -> tuple[Batch, SharedRows | None]:
+    """Return the rows to train on, and where they lie, if they do.
+
+    A data set with `rows` was checked when these were written. Weights that are asked for now are
+    written beside them.
+
+    Raises
+    ------
+    ConfigError
+        If rows were written in another dtype than that of the learner.
+    ShapeMismatch, DataError
+        As `as_rows` says.
+    """
+    stored: SharedRows | None = getattr(data, "rows", None)
+    if stored is None:
+        rows = as_rows(
+            learner, data, "data", sample_weight=sample_weight, class_weight=class_weight
+        )
+        return rows, None
+    if data.X_train.dtype != learner.dtype:
+        raise ConfigError(
+            f"The rows of data were written as {data.X_train.dtype}, and the learner is of "
+            f"{learner.dtype}: read them with that dtype.",
+            field="dtype",
+            value=str(learner.dtype),
+        )
+    if sample_weight is not None or class_weight is not None:
+        stored = weigh_stored(stored, sample_weight, class_weight, learner.dtype, "data")
+    return Batch(data.X_train, data.y_train, stored.weight()), stored
 
 
 def check_rows(learner: Learner, rows: Batch, test: Batch | None) -> None:
@@ -136,104 +171,30 @@ def check_mode(learner: Learner, mode: Mode) -> None:
         )
 
 
-def row_weights(
-    y: npt.NDArray[Any],
-    sample_weight: npt.ArrayLike | None,
-    class_weight: str | Mapping[Any, float] | None,
-    dtype: np.dtype[Any],
-    name: str,
-) -> npt.NDArray[Any] | None:
-    """Return by which factor the loss of each row counts: both weights multiplied, or None.
-
-    They are taken as they are, as scikit-learn does: twice the weight is twice the step.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n,)
-    sample_weight : array-like of shape (n,), optional
-    class_weight : "balanced" or dict, optional
-        The factor of each label, by default 1; "balanced" gives each label of all rows the
-        factor ``n / (n_classes * its rows)``.
-    dtype : dtype
-    name : str
-    """
-    if sample_weight is None and class_weight is None:
-        return None
-    weight = np.ones(len(y))
-    if sample_weight is not None:
-        given = as_numbers(sample_weight, f"sample_weight of {name}")
-        if given.shape != (len(y),):
-            raise ShapeMismatch(
-                f"sample_weight of {name} must have one number for each of the {len(y)} rows; its "
-                f"shape is {given.shape}."
-            )
-        weight *= given
-    if class_weight is not None:
-        weight *= _class_factors(y, class_weight)
-    weight = weight.astype(dtype)
-    check_finite(weight, f"the weight of {name}", name)
-    if (weight < 0).any():
-        row = int(np.argmax(weight < 0))
-        raise DataError(
-            f"Row {row} of {name} has the weight {weight[row]:g}. Weights must be 0 or more.",
-            path=name,
-        )
-    if not weight.any():
-        raise DataError(f"All rows of {name} have the weight 0: nothing is to learn.", path=name)
-    return weight
-
-
-def _class_factors(
-    y: npt.NDArray[Any], class_weight: str | Mapping[Any, float]
-) -> npt.NDArray[np.float64]:
-    if y.ndim != 1 or not (y == np.rint(y)).all():
-        raise ConfigError(
-            "class_weight goes with class labels, whole numbers; y holds numbers to predict.",
-            field="class_weight",
-            value=class_weight,
-        )
-    labels, of_row, counts = np.unique(y, return_inverse=True, return_counts=True)
-    if isinstance(class_weight, str):
-        if class_weight != "balanced":
-            raise ConfigError(
-                f"class_weight is 'balanced' or a dict of label and factor, not '{class_weight}'.",
-                field="class_weight",
-                value=class_weight,
-            )
-        factors = len(y) / (len(labels) * counts)
-    else:
-        unknown = sorted(set(class_weight) - set(labels.tolist()))
-        if unknown:
-            raise ConfigError(
-                f"class_weight has a factor for the label {unknown[0]!r}, which no row has. The "
-                f"labels are: {', '.join(map(str, labels[:20]))}{', ...' * (len(labels) > 20)}.",
-                field="class_weight",
-                value=class_weight,
-            )
-        factors = np.array([class_weight.get(label, 1.0) for label in labels.tolist()], float)
-    return factors[of_row.reshape(-1)]
-
-
 def deal_out(
-    data: Any, rows: Batch, p: int | None, n_workers: int, partition: str | npt.ArrayLike, seed: int
-) -> tuple[list[npt.NDArray[np.intp]], SharedRows | None]:
+    data: Any,
+    rows: Batch,
+    stored: SharedRows | None,
+    p: int | None,
+    n_workers: int,
+    partition: str | npt.ArrayLike,
+    seed: int,
+) -> list[npt.NDArray[np.intp]]:
     """Cut the rows into partitions; those of a stored data set are cut already.
 
     Returns
     -------
     parts : list of ndarray of int
         The rows of each partition.
-    stored : SharedRows or None
-        Where they lie, if they do.
 
     Raises
     ------
     ConfigError
-        If stored rows were cut in another way than they are wanted.
+        If stored rows were cut in another way than they are wanted, or the data have no keys by
+        which they should be cut.
     NoWorkers
         If the number of partitions should follow from that of the workers, and there are none.
     """
-    stored: SharedRows | None = getattr(data, "rows", None)
     if stored is None and not (p or n_workers):
         raise NoWorkers(
             "The cluster has no workers now, and there are as many partitions as workers unless "
@@ -241,7 +202,7 @@ def deal_out(
             waited_s=0.0,
         )
     if stored is None:
-        return cut(rows.y, p or min(n_workers, rows.n), partition, seed), None
+        return cut(rows.y, p or min(n_workers, rows.n), _scheme(data, partition), seed)
     n_stored = len(stored.n_examples)
     if p not in (None, n_stored):
         raise ConfigError(
@@ -250,37 +211,32 @@ def deal_out(
             field="n_partitions",
             value=p,
         )
-    if not isinstance(partition, str) or partition != "shuffled":
+    how = getattr(data, "partition", "shuffled")
+    if not isinstance(partition, str) or partition != how:
+        wanted = repr(partition) if isinstance(partition, str) else "an array of keys"
         raise ConfigError(
-            "The partitions of a data set that was read by pieces are shuffled; they cannot be cut "
-            "in another way.",
+            f"The partitions of this data set were cut {how} when it was read, and are to be "
+            f"{wanted} now. Train with partition={how!r}, or read it again with "
+            "read_files(..., partition=..., key=...).",
             field="partition",
             value=partition,
         )
-    return [np.arange(start, end) for start, end in pairwise(stored.starts)], stored
+    return [np.arange(start, end) for start, end in pairwise(stored.starts)]
 
 
-def _as_stored(
-    learner: Learner,
-    data: Any,
-    name: str,
-    sample_weight: npt.ArrayLike | None,
-    class_weight: str | Mapping[Any, float] | None,
-) -> Batch:
-    if data.X_train.dtype != learner.dtype:
+def _scheme(data: Any, partition: str | npt.ArrayLike) -> str | npt.ArrayLike:
+    """Return by what rows in memory are cut: the data set's own keys, where they are asked for."""
+    if not isinstance(partition, str) or partition != "by-key":
+        return partition
+    keys: npt.ArrayLike | None = getattr(data, "keys", None)
+    if keys is None or callable(keys):  # of a dict, say
         raise ConfigError(
-            f"The rows of {name} were written as {data.X_train.dtype}, and the learner is of "
-            f"{learner.dtype}: read them with that dtype.",
-            field="dtype",
-            value=str(learner.dtype),
+            "These data have no keys: read a file with read_files(path, key=...), or give an array "
+            "with the key of each row (partition=keys).",
+            field="partition",
+            value=partition,
         )
-    if sample_weight is not None or class_weight is not None:
-        raise ConfigError(
-            f"The rows of {name} were written without weights, and none can be added.",
-            field="sample_weight" if class_weight is None else "class_weight",
-            value=class_weight,
-        )
-    return Batch(data.X_train, data.y_train)
+    return keys
 
 
 def _parts(
@@ -294,7 +250,10 @@ def _parts(
             value=str(data),
         )
     if hasattr(data, "X_train"):
-        return data.X_train, data.y_train, sample_weight
+        own = getattr(data, "weight_train", None)
+        if own is not None and sample_weight is not None:
+            raise _given_twice(name, "by the data set itself")
+        return data.X_train, data.y_train, sample_weight if own is None else own
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         raise ShapeMismatch(
             f"{name} must be a pair (X, y) or (X, y, sample_weight), not {type(data).__name__}"
@@ -303,12 +262,16 @@ def _parts(
     if len(data) == 2:
         return (*data, sample_weight)
     if sample_weight is not None and data[2] is not None:
-        raise ConfigError(
-            f"The weights of {name} are given twice: as its third part and as sample_weight.",
-            field="sample_weight",
-            value="given twice",
-        )
+        raise _given_twice(name, "as its third part")
     return data[0], data[1], sample_weight if data[2] is None else data[2]
+
+
+def _given_twice(name: str, how: str) -> ConfigError:
+    return ConfigError(
+        f"The weights of {name} are given twice: {how} and as sample_weight.",
+        field="sample_weight",
+        value="given twice",
+    )
 
 
 # --- choices from the data -----------------------------------------------------------------------

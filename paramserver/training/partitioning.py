@@ -62,7 +62,7 @@ def cut(
         case "shuffled":
             return list(np.array_split(np.random.default_rng(seed).permutation(n), p))
         case "contiguous":
-            return list(np.array_split(np.arange(n), p))
+            return np.split(np.arange(n), np.cumsum(sizes_in_a_row(n, p))[:-1])
         case "stratified":
             return _stratified(y, p, seed)
     raise ConfigError(
@@ -87,18 +87,36 @@ def _stratified(y: npt.NDArray[Any], p: int, seed: int) -> list[npt.NDArray[np.i
 
 
 def _by_key(keys: npt.NDArray[Any], n: int, p: int) -> list[npt.NDArray[np.intp]]:
-    """Put whole groups into partitions: the longest first, each to where there is least.
+    """Put all rows of a key into one partition."""
+    if keys.shape != (n,):
+        raise ShapeMismatch(
+            f"partition must have one key for each of the {n} rows; its shape is {keys.shape}."
+        )
+    _, group, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    partition = homes_of(counts, p)[group.reshape(-1)]
+    order = np.argsort(partition, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(partition, minlength=p))[:-1])
+
+
+def homes_of(counts: npt.NDArray[np.int64], p: int) -> npt.NDArray[np.int64]:
+    """Return the partition of each key: keys with many rows first, each to where there is least.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_keys,)
+        Rows of each key, in the order of the keys.
+    p : int
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer keys than partitions.
 
     References
     ----------
     .. [1] Graham (1969), "Bounds on multiprocessing timing anomalies": the largest partition has
            at most 4/3 of the rows that it has when they are cut as well as can be.
     """
-    if keys.shape != (n,):
-        raise ShapeMismatch(
-            f"partition must have one key for each of the {n} rows; its shape is {keys.shape}."
-        )
-    _, group, counts = np.unique(keys, return_inverse=True, return_counts=True)
     if len(counts) < p:
         raise ConfigError(
             f"The rows have {len(counts)} different keys, which cannot be cut into {p} partitions: "
@@ -108,11 +126,14 @@ def _by_key(keys: npt.NDArray[Any], n: int, p: int) -> list[npt.NDArray[np.intp]
         )
     load = [(0, k) for k in range(p)]
     heapify(load)
-    home = np.empty(len(counts), np.intp)
+    home = np.empty(len(counts), np.int64)
     for key in np.argsort(-counts, kind="stable"):
         n_rows, k = load[0]
         home[key] = k
         heapreplace(load, (n_rows + int(counts[key]), k))
-    partition = home[group.reshape(-1)]
-    order = np.argsort(partition, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(partition, minlength=p))[:-1])
+    return home
+
+
+def sizes_in_a_row(n: int, p: int) -> list[int]:
+    """Return the sizes of p partitions of n rows: the first ones have one more, if need be."""
+    return [n // p + (k < n % p) for k in range(p)]

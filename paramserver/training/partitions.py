@@ -23,6 +23,8 @@ from paramserver.training.learner import Batch, Matrix
 ROWS_AT_A_TIME = 4096
 """Rows gathered and written in one go."""
 MAX_INT32: Final = 2**31 - 1
+WEIGHTS: Final = "weight"
+"""Name of the file with the weights that rows were written with, without ``.npy``."""
 
 
 class Rows(Protocol):
@@ -40,7 +42,7 @@ class Rows(Protocol):
 class SharedRows:
     """`Rows` in a folder of this machine that all workers can read.
 
-    ``X.npy`` and ``y.npy``, and ``weight.npy`` if rows count differently, hold the partitions one
+    ``X.npy`` and ``y.npy``, and one more file if rows count differently, hold the partitions one
     behind the other. A sparse X is ``X.data.npy``, ``X.indices.npy`` and ``X.indptr.npy``; the
     last one starts again at 0 for each partition, so that a partition is mapped as it is.
 
@@ -53,14 +55,16 @@ class SharedRows:
         Of a sparse X; None for a dense one.
     entries : tuple of int
         First stored entry of each partition of a sparse X, and the number of all entries.
-    is_weighted : bool
+    weights : str
+        Name of the file that says how much each row counts, without ``.npy``; '' if all count the
+        same.
     """
 
     folder: str
     starts: tuple[int, ...]
     n_columns: int | None = None
     entries: tuple[int, ...] = ()
-    is_weighted: bool = False
+    weights: str = ""
 
     @cached_property
     def n_examples(self) -> tuple[int, ...]:
@@ -96,7 +100,7 @@ class SharedRows:
                 entries = _write_sparse(folder, rows.X, order, starts)
             _write_rows(folder / "y.npy", rows.y, order)
             if rows.weight is not None:
-                _write_rows(folder / "weight.npy", rows.weight, order)
+                _write_rows(folder / f"{WEIGHTS}.npy", rows.weight, order)
         except OSError as error:
             for path in folder.glob("*.npy"):  # it may be memory that they take
                 path.unlink()
@@ -105,15 +109,19 @@ class SharedRows:
                 f"{error.strerror}. Free or enlarge that folder.",
                 path=str(folder),
             ) from error
-        return cls(str(folder), starts, n_columns, entries, rows.weight is not None)
+        weights = "" if rows.weight is None else WEIGHTS
+        return cls(str(folder), starts, n_columns, entries, weights)
 
     def open(self, partition: int) -> Batch:
         """Map the rows of a partition; nothing is read yet."""
         rows = slice(self.starts[partition], self.starts[partition + 1])
         X = self._map("X")[rows] if self.n_columns is None else self._map_sparse(partition, rows)
-        return Batch(
-            X, self._map("y")[rows], self._map("weight")[rows] if self.is_weighted else None
-        )
+        weight = self.weight()
+        return Batch(X, self._map("y")[rows], None if weight is None else weight[rows])
+
+    def weight(self) -> npt.NDArray[Any] | None:
+        """Map how much each row of all partitions counts; None if all count the same."""
+        return self._map(self.weights) if self.weights else None
 
     def whole(self) -> Batch:
         """Map the rows of all partitions, one behind the other.
@@ -132,7 +140,7 @@ class SharedRows:
             indptr = np.concatenate(pieces).astype(dtype)
             indices = self._map("X.indices").astype(dtype, copy=False)
             X = as_csr(self._map("X.data"), indices, indptr, (n, self.n_columns))
-        return Batch(X, self._map("y"), self._map("weight") if self.is_weighted else None)
+        return Batch(X, self._map("y"), self.weight())
 
     def _map(self, name: str) -> npt.NDArray[Any]:
         return np.asarray(np.load(Path(self.folder) / f"{name}.npy", mmap_mode="r"))
@@ -171,7 +179,7 @@ def _n_bytes(rows: Batch) -> int:
     return sum(part.nbytes for part in (*parts, y, weight) if part is not None)
 
 
-def _new_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> IO[bytes]:
+def new_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> IO[bytes]:
     """Begin a .npy file that is filled by `write`: a full disk is an error, never a SIGBUS."""
     file = path.open("xb")
     descr = np.lib.format.dtype_to_descr(dtype)
@@ -181,7 +189,7 @@ def _new_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> IO[b
 
 
 def _write_rows(path: Path, rows: npt.NDArray[Any], order: npt.NDArray[np.intp]) -> None:
-    with _new_array(path, rows.dtype, (len(order), *rows.shape[1:])) as file:
+    with new_array(path, rows.dtype, (len(order), *rows.shape[1:])) as file:
         for start in range(0, len(order), ROWS_AT_A_TIME):
             file.write(rows.take(order[start : start + ROWS_AT_A_TIME], axis=0).data)
 
@@ -195,12 +203,12 @@ def _write_sparse(
     sizes = [int(end[-1]) if len(end) else 0 for end in ends]
     entries = _starts(sizes)
     dtype = index_dtype(X.shape[1], max(sizes))
-    with _new_array(folder / "X.indptr.npy", dtype, (len(order) + len(ends),)) as file:
+    with new_array(folder / "X.indptr.npy", dtype, (len(order) + len(ends),)) as file:
         for end in ends:
             file.write(np.concatenate([[0], end]).astype(dtype).data)
     with (
-        _new_array(folder / "X.data.npy", X.dtype, entries[-1:]) as data,
-        _new_array(folder / "X.indices.npy", dtype, entries[-1:]) as indices,
+        new_array(folder / "X.data.npy", X.dtype, entries[-1:]) as data,
+        new_array(folder / "X.indices.npy", dtype, entries[-1:]) as indices,
     ):
         for start in range(0, len(order), ROWS_AT_A_TIME):
             block = X[order[start : start + ROWS_AT_A_TIME]]
@@ -258,12 +266,20 @@ class Epoch:
     def __len__(self) -> int:
         return n_batches(self.rows.n, self.batch_size)
 
+    def n_in(self, number: int) -> int:
+        """Return how many rows a batch has."""
+        return min(self.batch_size, self.rows.n - number * self.batch_size)
+
+    def numbers(self, number: int) -> npt.NDArray[np.intp]:
+        """Return which rows of the partition make a batch."""
+        start = number * self.batch_size
+        return self.order[start : start + self.batch_size]
+
     def batch(self, number: int) -> Batch:
         """Gather the rows of one batch."""
-        start = number * self.batch_size
         if self.batch_size >= self.rows.n:
             return self.rows  # a full batch is the same in any order
-        return self.rows.take(self.order[start : start + self.batch_size])
+        return self.rows.take(self.numbers(number))
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Gather the batches one after the other."""

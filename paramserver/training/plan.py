@@ -197,3 +197,23 @@ def row_width(learner: Learner, rows: Batch, mode: Mode) -> int | None:
             f"Only touched rows cannot be pushed here: {why}.", field="sparse", value=True
         )
     return None
+
+
+def kernel_of(learner: Learner, rows: Batch, mode: Mode, batch_size: int) -> str:
+    """Return which kernel computes, as the learner tells it; '' where it does not.
+
+    Parameters
+    ----------
+    learner : Learner
+    rows : Batch
+        Of one partition.
+    mode : Mode
+    batch_size : int
+    """
+    name = "kernel_for"
+    if isinstance(mode, AsyncSGD) and mode.local_steps == 1:
+        if row_width(learner, rows, mode) is None:
+            return "numpy" if hasattr(learner, name) else ""  # whole gradients are BLAS's
+        name = "pass_kernel_for"
+    kernel_for = getattr(learner, name, None)
+    return "" if kernel_for is None else str(kernel_for(rows, batch_size))

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from paramserver.errors import ConfigError
 from paramserver.training.learner import Batch, Learner
 from paramserver.training.modes import Averaging, Mode
+from paramserver.training.plan import kernel_of
 
 SAMPLE_ROWS: Final = 1_024
 """Rows of X that are hashed, evenly spread; of y all are."""
@@ -92,11 +93,10 @@ def describe_run(
         del settings["epochs"]
     elif not mode.tail:
         del settings["rounds"]
-    kernel_for = getattr(learner, "kernel_for", None)
     return {
         "mode": settings,
         "learner": describe(learner),
-        "kernel": "" if kernel_for is None else kernel_for(rows, batch_size),
+        "kernel": kernel_of(learner, rows, mode, batch_size),
         "n_weights": int(learner.size),
         "dtype": str(np.dtype(learner.dtype)),
         "batch_size": describe(batch_size),

@@ -30,6 +30,7 @@ from paramserver.training.intake import (
     deal_out,
     mean_loss,
     sample_rows,
+    take_in,
 )
 from paramserver.training.keeper import Keeper
 from paramserver.training.learner import Batch, Learner
@@ -100,9 +101,10 @@ def fit(
         The same for all rows of a label (1 where the dict has none), multiplied by the weight of
         the row; "balanced" gives each label ``n / (n_classes * rows of it)``, counted over all
         partitions.
-    partition : {"shuffled", "contiguous", "stratified"} or array-like of shape (n,)
+    partition : {"shuffled", "contiguous", "stratified", "by-key"} or array-like of shape (n,)
         How rows are dealt out to the partitions: by chance, as they come, by chance with an equal
-        share of each label, or by key: rows with the same key come to the same partition.
+        share of each label, or by key (an array, or the keys of the data set): rows with the same
+        key come to the same partition.
     batch_size : int, default=32
     lr : float or "auto"
         Learning rate. "auto" takes ``1 / L``, where L bounds the curvature of the loss on a seeded
@@ -163,7 +165,7 @@ def fit(
         refuse_checkpoints(str(checkpoints.folder))
     check_mode(learner, mode)
     internals = None if cluster is None else _internals(cluster)
-    rows = as_rows(learner, data, "data", sample_weight=sample_weight, class_weight=class_weight)
+    rows, stored = take_in(learner, data, sample_weight, class_weight)
     held_out = None if test is None else as_rows(learner, test, "test")
     check_rows(learner, rows, held_out)
     _check_numbers(seed, batch_size)
@@ -172,7 +174,7 @@ def fit(
         step = _choose_step(learner, rows, mode, lr, seed, keeper)
         p = mode.n_partitions or keeper.recorded_constant("n_partitions")
         n_workers = 1 if cluster is None else cluster.n_workers
-        parts, stored = deal_out(data, rows, p, n_workers, partition, seed)
+        parts = deal_out(data, rows, stored, p, n_workers, partition, seed)
         if checkpoints is not None:
             keeper.settle(
                 describe_run(learner, mode, rows, parts, batch_size=batch_size, lr=step, seed=seed)

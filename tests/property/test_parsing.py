@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from paramserver.data import tables
-from paramserver.data.csv_table import detect
+from paramserver.data.header import detect
 from paramserver.data.lines import count_rows, cut, line_number, read_rows
 from paramserver.data.numbers import parse_cells
 from paramserver.data.svmlight import SvmlightForm
@@ -90,7 +90,7 @@ def test_a_table_is_what_numpy_reads(
     text = "".join(separator.join(row) + "\n" for row in rows)
     expected = np.loadtxt(io.StringIO(text), delimiter=separator, ndmin=2)
     label = min(label, len(rows[0]) - 1)
-    form = replace(detect(text.split("\n")[0], None, "text"), label=label)
+    form = replace(detect(text.split("\n")[0]), label=label)
     found = form.parse(text.encode(), np.dtype("float64"))
     assert np.array_equal(found.X, np.delete(expected, label, axis=1))
     assert np.array_equal(found.y.values, expected[:, label])

@@ -8,6 +8,7 @@ import gzip
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from paramserver.data import arrays, large, readers, sources
 from paramserver.data.datasets import Dataset
 from paramserver.data.readers import read_files
 from paramserver.errors import ConfigError, DataError
+from paramserver.training.partitioning import cut
+
+read_small = partial(read_files, large_bytes=1 << 40)
+"""As a file that is not large is read."""
 
 
 class OneProcess:
@@ -134,7 +139,7 @@ def test_a_large_file_is_what_a_small_one_is(
     cluster: Any, tmp_path: Path, name: str, write: Callable[[Path], str], p: int
 ) -> None:
     path = write(tmp_path / name)
-    small = read_files(path, seed=3)
+    small = read_small(path, seed=3)
     large = read_files(path, seed=3, cluster=cluster, n_partitions=p)
     same_rows(small, large, p)
     assert large.rows is not None
@@ -149,7 +154,7 @@ def test_a_large_file_is_what_a_small_one_is(
 def test_rows_to_hold_out_may_have_a_file_of_their_own(cluster: Any, tmp_path: Path) -> None:
     path = csv(tmp_path / "a.csv")
     test = csv(tmp_path / "b.csv", stop=40)
-    small = read_files(path, test)
+    small = read_small(path, test)
     large = read_files(path, test, cluster=cluster)
     assert len(large.y_test) == 40
     same_rows(small, large, 3)
@@ -161,15 +166,107 @@ def test_columns_of_a_sparse_file_that_only_the_other_one_has_count(
     path = svmlight(tmp_path / "a.svm")
     test = tmp_path / "b.svm"
     test.write_text("0 1:1 12:3\n2 \n")
-    for found in (read_files(path, str(test)), read_files(path, str(test), cluster=cluster)):
+    for found in (read_small(path, str(test)), read_files(path, str(test), cluster=cluster)):
         assert found.n_features == 12
         assert found.X_test.toarray()[:, [0, 11]].tolist() == [[1, 3], [0, 0]]
         assert found.y_test.tolist() == [0, 2]
 
 
+SITES = RNG.integers(0, 12, 103)
+WEIGHTS = RNG.integers(0, 9, 103) / 4
+
+
+def with_all_roles(path: Path) -> str:
+    rows = zip(X.tolist(), SITES, WEIGHTS, Y, strict=True)
+    lines = (f"{a!r},site {s},{b!r},{w},{c!r},{y},{d!r}\n" for (a, b, c, d), s, w, y in rows)
+    path.write_text("a,site,b,w,c,kind,d\n" + "".join(lines))
+    return str(path)
+
+
+ROLES = {"label": "kind", "weight": "w", "key": "site"}
+
+
+@pytest.mark.parametrize("has_test", [False, True])
+@pytest.mark.parametrize("scheme", ["contiguous", "by-key"])
+def test_partitions_are_those_of_the_rows_in_memory(
+    cluster: Any, tmp_path: Path, scheme: str, has_test: bool
+) -> None:
+    path = with_all_roles(tmp_path / "a.csv")
+    test = with_all_roles(tmp_path / "b.csv") if has_test else None
+    small = read_small(path, test, seed=3, **ROLES)
+    large = read_files(
+        path, test, seed=3, cluster=cluster, n_partitions=4, partition=scheme, **ROLES
+    )
+    assert large.partition == scheme
+    assert large.rows is not None
+    assert large.n_features == 4
+    given = small.keys if scheme == "by-key" else scheme
+    parts = cut(small.y_train, 4, given, 3)
+    for k, part in enumerate(parts):
+        rows = large.rows.open(k)
+        assert np.array_equal(rows.X, small.X_train[part])
+        assert np.array_equal(rows.y, small.y_train[part])
+        assert np.array_equal(rows.weight, small.weight_train[part])
+    assert np.array_equal(large.weight_test, small.weight_test)
+    assert np.array_equal(large.y_test, small.y_test)
+    assert len(small.y_test) == (103 if has_test else 21)
+
+
+@pytest.mark.parametrize("labels", [Y, ["no", "yes", "0"] * 40])
+@pytest.mark.parametrize("p", [2, 5])
+def test_stratified_partitions_have_their_shares_of_each_label(
+    cluster: Any, tmp_path: Path, labels: Any, p: int
+) -> None:
+    path = csv(tmp_path / "a.csv", labels)
+    found = read_files(path, cluster=cluster, n_partitions=p, partition="stratified")
+    same_rows(read_small(path), found, p)
+    shares = [np.bincount(found.rows.open(k).y, minlength=3) for k in range(p)]
+    assert (np.max(shares, axis=0) - np.min(shares, axis=0)).max() <= 1
+
+
+def test_sparse_rows_are_dealt_out_by_their_queries(cluster: Any, tmp_path: Path) -> None:
+    lines = [f"{i % 2} qid:{i // 5} {' '.join(f'{j}:{i}' for j in range(1, 1 + i % 4))}\n"
+             for i in range(1, 91)]  # fmt: skip
+    path = tmp_path / "a.svm"
+    path.write_text("".join(lines))
+    small = read_small(str(path), key="qid")
+    large = read_files(str(path), key="qid", cluster=cluster, n_partitions=3, partition="by-key")
+    assert large.rows is not None
+    for k, part in enumerate(cut(small.y_train, 3, small.keys, 0)):
+        rows = large.rows.open(k)
+        assert rows.X.toarray().tolist() == small.X_train[part].toarray().tolist()
+        assert rows.y.tolist() == small.y_train[part].tolist()
+
+
+def test_what_cannot_be_cut_as_it_should_is_said(cluster: Any, tmp_path: Path) -> None:
+    path = with_all_roles(tmp_path / "a.csv")
+    with pytest.raises(ConfigError, match="12 different keys, which cannot be cut into 13"):
+        read_files(path, cluster=cluster, n_partitions=13, partition="by-key", **ROLES)
+    with pytest.raises(ConfigError, match="Partitions by key need keys"):
+        read_files(path, cluster=cluster, partition="by-key")
+    with pytest.raises(ConfigError, match="There are: shuffled, contiguous, stratified, by-key"):
+        read_files(path, cluster=cluster, partition="random")
+    with pytest.raises(ConfigError, match="same name is given twice"):
+        read_files(path, label="a", weight="a")
+    numbers = csv(tmp_path / "b.csv", [0.5 * i for i in range(103)])
+    with pytest.raises(ConfigError, match="labels are numbers to predict"):
+        read_files(numbers, cluster=cluster, partition="stratified")
+    assert list(cluster.scratch_folder.iterdir()) == []
+
+
+def test_rows_that_all_have_the_weight_0_are_refused(cluster: Any, tmp_path: Path) -> None:
+    path = Path(with_all_roles(tmp_path / "a.csv"))
+    lines = path.read_text().splitlines()
+    cells = [line.split(",") for line in lines[1:]]
+    path.write_text("\n".join([lines[0], *(",".join([*c[:3], "0", *c[4:]]) for c in cells)]))
+    for read in (read_small, partial(read_files, cluster=cluster)):
+        with pytest.raises(DataError, match=r"All rows of .* have the weight 0"):
+            read(str(path), **ROLES)
+
+
 def test_numbers_to_predict_stay_numbers(cluster: Any, tmp_path: Path) -> None:
     path = csv(tmp_path / "a.csv", [0.5 * i for i in range(103)])
-    small, large = read_files(path), read_files(path, cluster=cluster)
+    small, large = read_small(path), read_files(path, cluster=cluster)
     same_rows(small, large, 3)
     assert large.n_classes == 0
     assert large.y_train.dtype == np.float32
@@ -179,7 +276,7 @@ def test_a_label_that_is_text_in_one_piece_makes_all_of_them_texts(
     cluster: Any, tmp_path: Path
 ) -> None:
     path = csv(tmp_path / "a.csv", ["1", "2"] * 51 + ["unknown"])
-    for found in (read_files(path), read_files(path, cluster=cluster)):
+    for found in (read_small(path), read_files(path, cluster=cluster)):
         assert found.classes == ("1", "2", "unknown")
 
 

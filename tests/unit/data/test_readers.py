@@ -131,7 +131,7 @@ def test_what_is_wrong_with_a_table_is_said_with_its_place(
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"X": np.ones((5, 2))}, "arrays X and y"),
+        ({"X": np.ones((5, 2))}, r"no array for the labels: .* The arrays there are: X \(5, 2\)"),
         ({"X": np.ones(5), "y": np.ones(5)}, "shape"),
         ({"X": np.ones((5, 2)), "y": np.ones(4)}, "shape"),
         ({"X": np.array([["a"]] * 5), "y": np.ones(5)}, "must be numbers"),

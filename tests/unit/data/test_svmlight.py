@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_svmlight_file
 
 from paramserver.data.readers import read_files
-from paramserver.errors import DataError
+from paramserver.errors import ConfigError, DataError
 
 GOOD = "# made by hand\n1 1:0.5 3:2 # first\n-1 qid:7 2:1e-3\t4:-4  \n\n1\n-1 2:1\n+1 1:1\n"
 
@@ -65,3 +65,24 @@ def test_rows_to_hold_out_must_be_of_the_same_kind(tmp_path: Path) -> None:
     dense = write(tmp_path / "a.csv", "1,2,0\n" * 9)
     with pytest.raises(DataError, match=r"a\.csv has 2 features, .*a\.svm has sparse rows"):
         read_files(sparse, dense)
+
+
+def test_rows_of_a_query_can_be_kept_together(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.svm", "".join(f"{i % 2} qid:{i // 3} 1:{i}\n" for i in range(20)))
+    found = read_files(path, key="qid")
+    assert found.X_train.toarray()[:, 0].tolist() == sorted(found.X_train.toarray()[:, 0])
+    assert found.keys is not None
+    assert np.array_equal(found.keys, found.X_train.toarray()[:, 0] // 3)
+    assert "rows are dealt out by qid" in found.notes
+    with pytest.raises(DataError, match=r"a\.svm: line 21: there are 0 qid:number, not one"):
+        read_files(write(tmp_path / "a.svm", Path(path).read_text() + "1 1:3\n"), key="qid")
+    two = Path(path).read_text().replace("1 qid:1 ", "1 qid:1 qid:2 ", 1)
+    with pytest.raises(DataError, match=r"line 4: there are 2 qid:number"):
+        read_files(write(tmp_path / "a.svm", two), key="qid")
+
+
+@pytest.mark.parametrize("role", ["label", "weight", "key"])
+def test_columns_without_names_cannot_be_named(tmp_path: Path, role: str) -> None:
+    hint = "--key qid deals" if role == "key" else f"leave --{role} out"
+    with pytest.raises(ConfigError, match=f"none is the {role} 'age': .*{hint}"):
+        read_files(write(tmp_path / "a.svm", GOOD), **{role: "age"})

@@ -20,10 +20,10 @@ from paramserver.training.intake import (
     check_rows,
     choose_lr,
     mean_loss,
-    row_weights,
     sample_rows,
 )
 from paramserver.training.learner import Batch
+from paramserver.training.row_weights import row_weights
 from tests.numerics.learners import LeastSquares
 
 
@@ -115,7 +115,7 @@ MIXED = pd.DataFrame({"height": [1.0, 2.0, 3.0], "town": ["Bonn", "Ulm", "Jena"]
         ((sparse.csc_array(BAD_X), Y), DataError, "X of data has nan in row 1, column 1"),
         ((X, [0.5, np.inf, 1]), DataError, "y of data has inf in row 1 "),
         ((X, [[0, 1], [0, np.nan], [1, 1]]), DataError, "y of data has nan in row 1, column 1"),
-        ((X, Y, [1, np.nan, 1]), DataError, "the weight of data has nan in row 1"),
+        ((X, Y, [1, np.nan, 1]), DataError, "Row 1 of data has the weight nan"),
         ((X, Y, [1, 2, -1]), DataError, "Row 2 of data has the weight -1"),
         ((X, Y, [0, 0, 0]), DataError, "All rows of data have the weight 0"),
         ((X, Y, [1, 2]), ShapeMismatch, r"one number for each of the 3 rows; its shape is \(2,\)"),
