@@ -23,7 +23,8 @@ from paramserver.models.losses import Array
 from paramserver.models.model import Model
 from paramserver.models.outputs import scale
 from paramserver.models.spectrum import largest_eigenvalue
-from paramserver.training.learner import Batch, Matrix
+from paramserver.training.learner import Batch, Matrix, RowPass
+from paramserver.training.row_pass import PlainPass
 from paramserver.training.vector import FloatVector, Layout
 
 if TYPE_CHECKING:
@@ -103,6 +104,28 @@ class Affine(Model):
         slope.sum(axis=0, out=out[-1])
         self.penalty.add_l2(coef, coef_out)
         self.penalty.add_l1(coef, coef_out)
+
+    def row_pass(self, epoch: Epoch) -> RowPass:
+        """Return the way through the batches of a pass by the rows that they touch."""
+        if self.pass_kernel_for(epoch.rows, epoch.batch_size) == "numba":
+            way: RowPass = choice.load().CompiledPass(self, epoch)
+            return way
+        return PlainPass(self, epoch)
+
+    def pass_kernel_for(self, rows: Batch, batch_size: int) -> str:
+        """Say which kernel computes the touched rows of gradients: "numba" or "numpy"."""
+        kind = type(self)
+        is_own = kind.touched is Affine.touched and kind.sparse_gradient is Affine.sparse_gradient
+        if isinstance(rows.X, np.ndarray) or not is_own:
+            return "numpy"
+        return choice.choose(
+            self._settings[3], is_dense=False, n_steps=-(-rows.n // batch_size), work=0
+        )
+
+    def warm_up_pass(self, rows: Batch, batch_size: int) -> None:
+        """Compile what `row_pass` will run, or load it from the disk; at most once."""
+        if self.pass_kernel_for(rows, batch_size) == "numba":
+            choice.load().warm_up_pass(self, rows.X)
 
     # --- steps ------------------------------------------------------------------------------------
 

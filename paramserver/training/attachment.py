@@ -140,7 +140,8 @@ class Attachment:
             del self._epochs[other]  # it holds rows that were let go
         if not self._is_warm:  # before anybody measures a round
             self._is_warm = True
-            warm_up = getattr(self.plan.learner, "warm_up", None)
+            name = "warm_up" if self.plan.width is None else "warm_up_pass"
+            warm_up = getattr(self.plan.learner, name, None)
             if warm_up is not None:
                 warm_up(found, self.plan.batch_size)
         return found

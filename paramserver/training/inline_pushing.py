@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from paramserver.training.diverged import update_diverged
 from paramserver.training.inline import InlineRun
-from paramserver.training.learner import Batch
+from paramserver.training.learner import RowPass
 from paramserver.training.optimizers import Optimizer
 from paramserver.training.partitions import Epoch, generator
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.push_pull import ParameterServer
 from paramserver.training.pushes import Gradient, Push, PushPullRules, RowGradient, Verdict
+from paramserver.training.row_pass import pass_over
 from paramserver.training.vector import FloatVector
 from paramserver.training.work import compute_push
 
@@ -28,18 +29,16 @@ from paramserver.training.work import compute_push
 class View:
     """What a partition has pulled: all weights, or the rows that its next batch touches."""
 
-    __slots__ = ("batch", "rows", "version", "w")
+    __slots__ = ("rows", "version", "w")
 
     def __init__(
         self,
         w: FloatVector,
         version: int,
-        batch: Batch | None = None,
         rows: npt.NDArray[np.int64] | None = None,
     ) -> None:
         self.w = w
         self.version = version
-        self.batch = batch
         self.rows = rows
 
 
@@ -89,6 +88,7 @@ class InlinePushing(InlineRun):
         self._seq = [0] * self.p
         self.waiting: set[int] = set()
         self._epochs: list[Epoch] = []
+        self._passes: list[RowPass] = []
         self.views: list[View] = []
         # One buffer to be seen by each partition, one that is current, one to write to.
         n_spares = 0 if plan.width else self.p + 1
@@ -105,6 +105,9 @@ class InlinePushing(InlineRun):
         """Begin a pass over all partitions."""
         self.server.open_epoch(number)
         self._epochs = [self._attached.epoch(number, k) for k in range(self.p)]
+        if self.plan.width:
+            learner: Any = self.plan.learner  # a SparseLearner: the width says so
+            self._passes = [pass_over(learner, epoch) for epoch in self._epochs]
         self.cursor = [self.server.join(k + 1, number, k) for k in range(self.p)]
         self.views = [self._look(k) for k in range(self.p)]
 
@@ -171,19 +174,16 @@ class InlinePushing(InlineRun):
             return View(server.w, server.version)
         if self.cursor[k] >= server.n_batches[k]:
             return View(server.w[:0], server.version)
-        batch = self._epochs[k].batch(self.cursor[k])
-        learner: Any = self.plan.learner  # a SparseLearner: the width says so
-        rows = learner.touched(batch)
-        return View(server.w.reshape(-1, width)[rows], server.version, batch, rows)
+        rows = self._passes[k].touched(self.cursor[k])
+        return View(server.w.reshape(-1, width)[rows], server.version, rows)
 
     def _gradient(self, k: int, view: View) -> Gradient:
-        if view.batch is None or view.rows is None:
+        if view.rows is None:
             g = self._gradients[k]
             compute_push(self._attached, view.w, self._epochs[k], self.cursor[k], g)
             return g
         out = np.empty_like(view.w)
-        learner: Any = self.plan.learner
-        learner.sparse_gradient(view.w, view.rows, view.batch, out)
+        self._passes[k].gradient(self.cursor[k], view.w, view.rows, out)
         return RowGradient(view.rows, out)
 
     def _spare(self) -> FloatVector:

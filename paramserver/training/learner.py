@@ -67,7 +67,8 @@ class Learner(Protocol):
     - ``to_sklearn(w)``, which returns a stock estimator of scikit-learn with these weights,
     - ``averages_only = True``, if it has no gradients but only `FastLearner.local_epoch`,
     - ``kernel_for(rows, batch_size) -> str``, what will take the steps of a pass over such rows,
-      and ``warm_up(rows, batch_size)``, called by each worker before it begins: compile, import,
+      and ``warm_up(rows, batch_size)``, called by each worker before it begins: compile, import;
+      ``pass_kernel_for`` and ``warm_up_pass`` are the same for gradients of some rows,
     - and what `FastLearner`, `SteppingLearner` and `SparseLearner` name.
 
     Attributes
@@ -161,3 +162,27 @@ class SparseLearner(Learner, Protocol):
         out : ndarray of shape (k, width)
             Overwritten.
         """
+
+
+class RowPass(Protocol):
+    """The batches of one pass, as a worker goes through them: see `SparseLearner`."""
+
+    def touched(self, number: int) -> npt.NDArray[np.int64]:
+        """Return the rows of the weights that a batch touches."""
+
+    def gradient(
+        self,
+        number: int,
+        w_rows: npt.NDArray[Any],
+        rows: npt.NDArray[np.int64],
+        out: npt.NDArray[Any],
+    ) -> None:
+        """Write these rows of its gradient to `out`; the others as in `sparse_gradient`."""
+
+
+@runtime_checkable
+class PassingLearner(SparseLearner, Protocol):
+    """A sparse learner with a faster way through the batches of a pass."""
+
+    def row_pass(self, epoch: Epoch) -> RowPass:
+        """Return what gives the same numbers as `touched` and `sparse_gradient`, to rounding."""

@@ -22,6 +22,7 @@ from paramserver.training.formats import ROUND, payload_of, vector_of
 from paramserver.training.local import take_steps
 from paramserver.training.partitions import Epoch, n_batches
 from paramserver.training.pushes import Verdict
+from paramserver.training.row_pass import pass_over
 from paramserver.training.vector import FloatVector
 
 __remote_jobs__ = ("make_ready", "train_partition", "train_round")
@@ -179,20 +180,16 @@ def _push_rows(
     first, end = talk.cursor, len(epoch)
     if first >= end:
         return 0, 0.0, talk.asked_s
-    batch = epoch.batch(first)
-    rows = learner.touched(batch)
+    batches = pass_over(learner, epoch)
+    rows = batches.touched(first)
     w_rows = talk.pull(rows)
     compute_s = 0.0
     nothing = np.empty(0, np.int64)
     for number in range(first, end):
         began = perf_counter()
-        learner.sparse_gradient(w_rows, rows, batch, talk.room(rows.size))
-        pushed, n_examples = rows, batch.n
-        if number + 1 < end:
-            batch = epoch.batch(number + 1)
-            rows = learner.touched(batch)
-        else:
-            rows = nothing
+        batches.gradient(number, w_rows, rows, talk.room(rows.size))
+        pushed, n_examples = rows, epoch.n_in(number)
+        rows = batches.touched(number + 1) if number + 1 < end else nothing
         compute_s += perf_counter() - began
         verdict, w_rows = talk.push_pull(number, n_examples, pushed, rows)
         if verdict is not Verdict.APPLIED:

@@ -55,6 +55,24 @@ def test_sparse_pushes_end_where_whole_ones_do(
     assert found[True].pushed_bytes < found[False].pushed_bytes / 2
 
 
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_compiled_pushes_end_where_those_of_scipy_do(
+    cluster: ps.LocalCluster, n_classes: int
+) -> None:
+    found = {}
+    for kernel in ("numpy", "numba"):
+        learner: Any = Softmax(N_FEATURES, n_classes, dtype_name="float64", kernel=kernel)
+        if n_classes == 2:
+            learner = Linear(N_FEATURES, 1, "log_loss", 0.01, "float64", kernel=kernel)
+        for where in (cluster, None):
+            mode = ps.AsyncSGD(epochs=2, n_partitions=1, sparse=True)
+            data = sparse_rows(160, n_classes)
+            result = ps.fit(learner, data, mode=mode, cluster=where, batch_size=4, lr=0.3)
+            found[kernel, where is None] = result.weights
+    for weights in found.values():
+        np.testing.assert_allclose(weights, found["numpy", True], rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("bound", [None, 0, 1])
 def test_every_batch_is_applied_once_by_rows(cluster: ps.LocalCluster, bound: int | None) -> None:
     n = 80

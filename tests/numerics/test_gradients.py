@@ -143,6 +143,48 @@ def test_every_way_through_a_pass_ends_with_the_same_weights(
         assert np.abs(w - plain).max() <= 1e-11 * (1 + np.abs(plain).max()), kernel
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("mlp")])
+@given(
+    n=st.integers(1, 30),
+    d=st.integers(1, 12),
+    c=st.integers(2, 5),
+    batch_size=st.integers(1, 35),
+    l1=st.sampled_from([0.0, 0.1]),
+    l2=st.sampled_from([0.0, 0.2]),
+    weighted=st.booleans(),
+    seed=st.integers(0, 2**20),
+)
+def test_both_kernels_find_the_same_gradients_of_the_same_rows(
+    kind: str,
+    n: int,
+    d: int,
+    c: int,
+    batch_size: int,
+    l1: float,
+    l2: float,
+    weighted: bool,
+    seed: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = batch_for(kind, n, d, c, rng, weighted=weighted, sparse=True)
+    plain, fast = (
+        make(kind, d, c, l2, l1, kernel).row_pass(Epoch(rows, batch_size, seed, 0, 0))
+        for kernel in ("numpy", "numba")
+    )
+    assert (type(plain).__name__, type(fast).__name__) == ("PlainPass", "CompiledPass")
+    width = make(kind, d, c, l2).width
+    w = rng.standard_normal((d + 1, width))
+    w[:: max(1, d // 2)] = 0.0
+    for number in range(-(-n // batch_size)):
+        touched = plain.touched(number)
+        assert np.array_equal(fast.touched(number), touched)
+        assert fast.touched(number).dtype == touched.dtype
+        expected, found = np.full((2, touched.size, width), 7.0)
+        plain.gradient(number, w[touched], touched, expected)
+        fast.gradient(number, w[touched], touched, found)
+        assert np.abs(found - expected).max() <= 1e-12 * (1 + np.abs(expected).max())
+
+
 @pytest.mark.parametrize("kind", ["squared_error", "log_loss", "log_loss-ova", "softmax"])
 @pytest.mark.parametrize("kernel", ["numpy", "numba"])
 def test_a_scale_that_has_become_too_small_is_multiplied_out(kind: str, kernel: str) -> None:

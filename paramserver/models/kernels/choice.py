@@ -18,9 +18,9 @@ KERNELS: Final = ("auto", "numpy", "numba")
 DENSE_WORK: Final = 16_384
 """Products in one dense batch up to which a compiled loop beats numpy: at 1 x 784 x 10 it is four
 times as fast, at 32 x 64 x 10 both are even, beyond nothing beats BLAS (measured, float32)."""
-LEAST_STEPS: Final = 1_000
-"""Steps in a pass from which on "auto" is numba: its import alone costs as much as 3,000 steps in
-scipy or 20,000 in numpy."""
+LEAST_STEPS: Final = {"dense": 1_000, "sparse": 100}
+"""Steps in a pass from which on "auto" is numba: its import alone costs as much as 20,000 steps in
+numpy, or 3,000 in scipy, and most trainings have some 20 passes."""
 HOW: Final = "python -m pip install 'paramserver[fast]'"
 
 
@@ -60,7 +60,8 @@ def choose(kernel: str, *, is_dense: bool, n_steps: int, work: int) -> str:
     """
     if kernel != "auto":
         return kernel
-    pays = n_steps >= LEAST_STEPS and not (is_dense and work > DENSE_WORK)
+    least = LEAST_STEPS["dense" if is_dense else "sparse"]
+    pays = n_steps >= least and not (is_dense and work > DENSE_WORK)
     return "numba" if pays else "numpy"
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
-from paramserver.models.kernels import dense, sparse
+from paramserver.models.kernels import dense, rows, sparse
 from paramserver.models.losses import Array
 from paramserver.training.vector import FloatVector
 
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 
 def steps(model: Affine, w: FloatVector, epoch: Epoch, batches: range, lr: float) -> None:
     """Take the steps of consecutive batches of a pass, in place."""
-    rows, X = epoch.rows, epoch.rows.X
+    given, X = epoch.rows, epoch.rows.X
     output, penalty, dtype = model.output, model.penalty, model.dtype
-    model.check_rows(rows)  # compiled loops look at no bounds
-    y = _read(rows.y, np.int64 if output.is_for_classes else dtype)
-    weight = _read(np.empty(0) if rows.weight is None else rows.weight, dtype)
+    model.check_rows(given)  # compiled loops look at no bounds
+    y = _read(given.y, np.int64 if output.is_for_classes else dtype)
+    weight = _read(np.empty(0) if given.weight is None else given.weight, dtype)
     order = _read(epoch.order, np.intp)
     which = (order, epoch.batch_size, batches.start, batches.stop, output.code)
     strengths = (float(lr), float(penalty.l1), float(penalty.l2))
@@ -61,6 +62,62 @@ def warm_up(model: Affine, X: Matrix) -> None:
         sparse.one_output.compile((*parts, *which, b, w, *strengths))
     else:
         sparse.many_outputs.compile((*parts, *which, w, i, *strengths))
+
+
+class CompiledPass:
+    """The batches of a pass over sparse rows; see `paramserver.training.learner.RowPass`.
+
+    Parameters
+    ----------
+    model : Affine
+    epoch : Epoch
+    """
+
+    def __init__(self, model: Affine, epoch: Epoch) -> None:
+        given, X, dtype = epoch.rows, epoch.rows.X, model.dtype
+        model.check_rows(given)  # compiled loops look at no bounds
+        numbers = _index_dtype(X)
+        is_for_classes = model.output.is_for_classes
+        self._n_features = model.n_features
+        self._epoch = epoch
+        self._indptr, self._indices = _read(X.indptr, numbers), _read(X.indices, numbers)
+        self._rows = (
+            self._indptr,
+            self._indices,
+            _read(X.data, dtype),
+            _read(given.y, np.int64 if is_for_classes else dtype),
+            _read(np.empty(0) if given.weight is None else given.weight, dtype),
+        )
+        self._loss = (model.output.code, is_for_classes)
+        self._strengths = (float(model.penalty.l1), float(model.penalty.l2))
+
+    def touched(self, number: int) -> npt.NDArray[np.int64]:
+        """Return the rows of the weights that a batch touches."""
+        chosen = _read(self._epoch.numbers(number), np.intp)
+        found: npt.NDArray[np.int64] = rows.touched(
+            self._indptr, self._indices, chosen, self._n_features
+        )
+        return found
+
+    def gradient(
+        self, number: int, w_rows: Array, touched: npt.NDArray[np.int64], out: Array
+    ) -> None:
+        """Write these rows of its gradient to `out`."""
+        chosen = _read(self._epoch.numbers(number), np.intp)
+        w_rows, touched = _read(w_rows, w_rows.dtype), _read(touched, np.int64)
+        rows.gradient(*self._rows, chosen, *self._loss, touched, w_rows, out, *self._strengths)
+
+
+def warm_up_pass(model: Affine, X: Matrix) -> None:
+    """Compile what `CompiledPass` will call for such rows, or load it from the disk."""
+    dtype = model.dtype
+    floats, numbers, chosen = _type(dtype), _type(_index_dtype(X)), _type(np.intp)
+    labels = _type(np.int64 if model.output.is_for_classes else dtype)
+    i, f, b = numba.int64, numba.float64, numba.boolean
+    rows.touched.compile((numbers, numbers, chosen, i))
+    parts = (numbers, numbers, floats, labels, floats)
+    seen, out = _type(dtype, ndim=2), numba_type(np.empty((1, 1), dtype))
+    rows.gradient.compile((*parts, chosen, i, b, _type(np.int64), seen, out, f, f))
 
 
 def _index_dtype(X: Matrix) -> Any:

@@ -15,11 +15,13 @@ import pytest
 from scipy.sparse import csr_array
 
 from paramserver.errors import ConfigError
+from paramserver.estimators.learners import ThroughOrigin
 from paramserver.models.kernels import choice
 from paramserver.models.linear import Linear
 from paramserver.models.mlp import MLP
 from paramserver.models.softmax import Softmax
 from paramserver.training.learner import Batch
+from paramserver.training.partitions import Epoch
 
 
 def rows(n: int, d: int, *, sparse: bool) -> Batch:
@@ -44,6 +46,49 @@ def test_numba_runs_where_it_pays(
     learner: Any, data: Batch, batch_size: int, expected: str
 ) -> None:
     assert learner.kernel_for(data, batch_size) == expected
+
+
+@pytest.mark.parametrize(
+    ("learner", "data", "batch_size", "expected"),
+    [
+        (Linear(99, 1, "hinge"), rows(2_000, 99, sparse=True), 1, "numba"),
+        (Linear(99, 1, "hinge"), rows(100, 99, sparse=True), 32, "numpy"),  # not worth the import
+        (Linear(99, 1, "hinge", kernel="numpy"), rows(2_000, 99, sparse=True), 1, "numpy"),
+        (Softmax(99, 3, kernel="numba"), rows(9, 99, sparse=True), 32, "numba"),
+        (Softmax(99, 3, kernel="numba"), rows(9, 99, sparse=False), 32, "numpy"),
+        (ThroughOrigin(99, 1, "hinge", kernel="numba"), rows(9, 99, sparse=True), 1, "numpy"),
+    ],
+)
+def test_gradients_of_some_rows_are_compiled_where_it_pays(
+    learner: Any, data: Batch, batch_size: int, expected: str
+) -> None:
+    assert learner.pass_kernel_for(data, batch_size) == expected
+    partition = data._replace(X=data.X[:, :99])
+    passing = learner.row_pass(Epoch(partition, batch_size, 0, 0, 0))
+    assert type(passing).__name__ == {"numba": "CompiledPass", "numpy": "PlainPass"}[expected]
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        Linear(9, 1, "hinge", kernel="numba"),
+        Linear(9, kernel="numba"),
+        Softmax(9, 3, dtype_name="float64", kernel="numba"),
+    ],
+)
+def test_a_pass_compiles_nothing_after_it_was_warmed_up(learner: Any) -> None:
+    from paramserver.models.kernels import rows as compiled
+
+    data = rows(8, 9, sparse=True)
+    data = data._replace(X=csr_array(np.eye(8, 9), dtype=learner.dtype))
+    learner.warm_up_pass(data, 4)
+    before = len(compiled.touched.signatures), len(compiled.gradient.signatures)
+    passing = learner.row_pass(Epoch(data, 4, 0, 0, 0))
+    for number in (0, 1):
+        touched = passing.touched(number)
+        w = np.ones((touched.size, learner.width), learner.dtype)
+        passing.gradient(number, w, touched, np.empty_like(w))
+    assert (len(compiled.touched.signatures), len(compiled.gradient.signatures)) == before
 
 
 def test_without_numba_the_master_settles_for_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
