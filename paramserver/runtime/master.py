@@ -370,7 +370,7 @@ class Master:
             wanted = self._claim(message.grants)
             if len(wanted) < len(message.grants):
                 message = replace(message, grants=wanted)
-        frames = codec.encode(command.envelope, message)
+        frames = codec.encode(command.envelope, message, self._transport.limits)
         if not self._outboxes.send(command.peer, frames):
             self._inbox.append(Disconnected(self.clock(), command.peer))
 

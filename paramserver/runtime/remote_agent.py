@@ -235,7 +235,7 @@ class RemoteAgent:
         for command in commands:
             match command:
                 case Say(envelope, message):
-                    frames = codec.encode(envelope, message)
+                    frames = codec.encode(envelope, message, self._transport.limits)
                     if self._unsent or self._transport.send(frames) is not Sent.TAKEN:
                         self._unsent.append(frames)
                 case KillChild(worker_id, reason):

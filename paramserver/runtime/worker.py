@@ -233,7 +233,7 @@ class Worker:
         for command in commands:
             match command:
                 case Say():
-                    frames = codec.encode(command.envelope, command.message)
+                    frames = codec.encode(command.envelope, command.message, self._transport.limits)
                     if self._unsent or self._transport.send(frames) is not _TAKEN:
                         self._unsent.append(frames)
                 case StartJob():

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from paramserver.protocol.limits import DEFAULT_LIMITS, Limits
 from paramserver.protocol.messages import Buffer
 
 
@@ -44,6 +45,8 @@ class MasterTransport(ABC):
     """Where to connect, with the real port."""
     trusted: bool
     """Whether everyone who can connect is the same user on the same machine."""
+    limits: Limits = DEFAULT_LIMITS
+    """How messages are cut into frames that this transport carries fast."""
 
     @abstractmethod
     def send(self, peer: bytes, frames: Sequence[Buffer]) -> Sent:
@@ -94,6 +97,8 @@ class WorkerTransport(ABC):
     """The end that dials out."""
 
     trusted: bool
+    limits: Limits = DEFAULT_LIMITS
+    """See `MasterTransport`."""
 
     @abstractmethod
     def send(self, frames: Sequence[Buffer]) -> Sent:

@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 import zmq
 
 from paramserver.errors import TransportError
+from paramserver.protocol.limits import SEALED_LIMITS
 from paramserver.protocol.messages import Buffer
 from paramserver.transport.address import Address, parse_address
 from paramserver.transport.base import MasterTransport, Received, Sent
@@ -67,6 +68,7 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
         self._socket.set(zmq.BACKLOG, 1024)
         self._doorkeeper: Doorkeeper | None = None
         if keys is not None:
+            self.limits = SEALED_LIMITS
             self._doorkeeper = Doorkeeper(self._context, keys)
             self._doorkeeper.guard(self._socket)
             self._sockets.append(self._doorkeeper.socket)

@@ -14,6 +14,7 @@ from typing import Self
 import zmq
 
 from paramserver.errors import TransportError
+from paramserver.protocol.limits import SEALED_LIMITS
 from paramserver.protocol.messages import Buffer
 from paramserver.transport.address import Address, parse_address
 from paramserver.transport.base import Sent, WorkerTransport
@@ -37,6 +38,7 @@ class ZmqWorkerTransport(ZmqEnd, WorkerTransport):
         self._socket.set(zmq.RECONNECT_IVL_MAX, 1000)
         self._socket.set(zmq.CONNECT_TIMEOUT, 5000)
         if keys is not None:
+            self.limits = SEALED_LIMITS
             keys.apply_to(self._socket)
 
     @classmethod

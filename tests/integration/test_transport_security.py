@@ -20,6 +20,7 @@ import zmq
 from zmq.utils import garbage
 
 from paramserver.errors import AuthenticationFailed
+from paramserver.protocol.limits import DEFAULT_LIMITS, SEALED_LIMITS
 from paramserver.transport import zmq_master as transport_module
 from paramserver.transport.base import Sent
 from paramserver.transport.security import (
@@ -101,6 +102,18 @@ def _refusal(master: ZmqMasterTransport, stranger: ZmqWorkerTransport) -> str:
 
 
 # --- without the right key ------------------------------------------------------------------------
+
+
+def test_messages_are_cut_finer_where_they_are_encrypted(
+    master: ZmqMasterTransport, worker_keys: WorkerKeys, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o700)
+    with (
+        ZmqWorkerTransport.connect(master.address, worker_keys) as worker,
+        ZmqMasterTransport.bind(f"ipc://{tmp_path}/master") as local,
+    ):
+        assert master.limits is worker.limits is SEALED_LIMITS
+        assert local.limits is DEFAULT_LIMITS
 
 
 def test_a_worker_without_keys_is_refused_and_told_so(master: ZmqMasterTransport) -> None:
