@@ -29,8 +29,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paramserver.cluster import Cluster as Cluster
     from paramserver.estimators.averaged import AveragedEstimator as AveragedEstimator
-    from paramserver.estimators.layers import DistributedMLPClassifier as DistributedMLPClassifier
-    from paramserver.estimators.layers import DistributedMLPRegressor as DistributedMLPRegressor
+    from paramserver.estimators.mlp_classifier import (
+        DistributedMLPClassifier as DistributedMLPClassifier,
+    )
+    from paramserver.estimators.mlp_regressor import (
+        DistributedMLPRegressor as DistributedMLPRegressor,
+    )
     from paramserver.estimators.sgd_classifier import (
         DistributedSGDClassifier as DistributedSGDClassifier,
     )
@@ -75,8 +79,8 @@ _HOMES = {
     "FunctionLearner": "paramserver.models.function",
     "DistributedSGDClassifier": "paramserver.estimators.sgd_classifier",
     "DistributedSGDRegressor": "paramserver.estimators.sgd_regressor",
-    "DistributedMLPClassifier": "paramserver.estimators.layers",
-    "DistributedMLPRegressor": "paramserver.estimators.layers",
+    "DistributedMLPClassifier": "paramserver.estimators.mlp_classifier",
+    "DistributedMLPRegressor": "paramserver.estimators.mlp_regressor",
     "AveragedEstimator": "paramserver.estimators.averaged",
     "fit": "paramserver.observe.fit",
     "load_model": "paramserver.observe.trained_model",

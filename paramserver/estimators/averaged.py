@@ -11,10 +11,10 @@ import numpy as np
 from sklearn.base import MetaEstimatorMixin, is_classifier
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from paramserver.estimators.base import DistributedEstimator
+from paramserver.estimators.classes import classes_of, meet_classes, numbers_of, relabel
 from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
 from paramserver.estimators.watching import Watching
 from paramserver.models.adapter import SklearnLearner
@@ -163,21 +163,11 @@ class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
         reset = not (is_part and goes_on)
         X, y, weight = self._rows(X, y, sample_weight, reset=reset, is_numeric=not has_classes)
         if has_classes:
-            check_classification_targets(y)
             if is_part:
-                from sklearn.utils.multiclass import _check_partial_fit_first_call
-
-                _check_partial_fit_first_call(self, classes)
+                meet_classes(self, y, classes)
             else:
-                self.classes_ = np.unique(y)
-                if len(self.classes_) < 2:
-                    raise ValueError(
-                        "The number of classes has to be greater than one; got 1 class"
-                    )
-            unknown = np.setdiff1d(y, self.classes_)
-            if unknown.size:
-                raise ValueError(f"y has labels that classes has not: {unknown.tolist()}")
-            y = np.searchsorted(self.classes_, y)
+                self.classes_ = classes_of(y)
+            y = numbers_of(y, self.classes_)
         numbers = np.arange(len(self.classes_)) if has_classes else None
         learner = SklearnLearner(
             self.estimator, X.shape[1], numbers, tuple(self.attributes or ()), X.dtype.name
@@ -244,12 +234,3 @@ class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
         """Return the logarithm of `predict_proba`."""
         check_is_fitted(self)
         return self.estimator_.predict_log_proba(self._checked(X))
-
-
-def relabel(model: Any, classes: Any) -> None:
-    """Let a classifier that was trained on class numbers answer with the labels themselves."""
-    model.classes_ = classes
-    if hasattr(model, "_label_binarizer"):
-        from sklearn.preprocessing import LabelBinarizer
-
-        model._label_binarizer = LabelBinarizer().fit(classes)

@@ -88,6 +88,18 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
             self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
         )
 
+    # --- the stock estimator ----------------------------------------------------------------------
+
+    def to_sklearn(self) -> Any:
+        """Return the stock estimator, fitted with these weights; it is yours."""
+        raise NotImplementedError
+
+    def _without_names(self) -> Any:
+        """Return it as it is asked with arrays: that rows have their columns was checked before."""
+        model = self.to_sklearn()
+        vars(model).pop("feature_names_in_", None)
+        return model
+
     # --- training ---------------------------------------------------------------------------------
 
     def _seed(self) -> int:

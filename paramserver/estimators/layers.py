@@ -1,4 +1,4 @@
-"""`MLPClassifier` and `MLPRegressor`, trained in partitions.
+"""What `DistributedMLPClassifier` and `DistributedMLPRegressor` have in common.
 
 Rule 1: with ``mode="avg"`` each partition is trained by the stock estimator itself, and weights and
         moments are averaged after each pass. With ``mode="async"`` gradients are pushed to a
@@ -9,25 +9,22 @@ Rule 2: what is fitted has the names and shapes of the stock estimator, and `to_
 from __future__ import annotations
 
 import inspect
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from paramserver.errors import ConfigError
-from paramserver.estimators.averaged import relabel
 from paramserver.estimators.base import DistributedEstimator, hold_out
 from paramserver.estimators.learners import StockLayers
 from paramserver.estimators.places import Place
-from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
+from paramserver.estimators.sklearn_callbacks import Rounds
 from paramserver.estimators.watching import Watching
 from paramserver.models.mlp import MLP
 from paramserver.training.learner import Batch
 from paramserver.training.vector import FloatVector
 
-_SHARED = (
+SHARED = (
     "hidden_layer_sizes",
     "activation",
     "solver",
@@ -46,7 +43,7 @@ _SHARED = (
 _FITTED = ("coefs_", "intercepts_", "n_layers_", "n_outputs_", "out_activation_")
 
 
-class _Layers(DistributedEstimator):
+class Layers(DistributedEstimator):
     """What both have in common."""
 
     def __init__(
@@ -293,152 +290,7 @@ class _Layers(DistributedEstimator):
                 setattr(model, name, getattr(self, name))
         return model
 
-    def _without_names(self) -> Any:
-        model = self.to_sklearn()
-        vars(model).pop("feature_names_in_", None)
-        return model
-
     def predict(self, X: Any) -> Any:
         """Return what is predicted for each row: a class, or a number."""
         check_is_fitted(self)
         return self._without_names().predict(self._checked(X))
-
-
-class DistributedMLPClassifier(ClassifierMixin, _Layers):
-    """`MLPClassifier` of scikit-learn, trained on all cores or on a cluster.
-
-    Parameters
-    ----------
-    hidden_layer_sizes, activation, alpha, learning_rate, learning_rate_init, power_t, tol, \
-verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction, beta_1, \
-beta_2, epsilon, n_iter_no_change
-        As there. ``mode="async"`` has relu and tanh, and steps of one size. With early stopping the
-        last weights are kept, not the best.
-    solver : {"adam", "sgd"}, default="adam"
-    batch_size : int or "auto"
-        As there, in each partition.
-    max_iter : int, default=200
-        Rounds (passes of all partitions, then an average), or epochs of ``mode="async"``.
-    random_state, mode, n_workers, n_partitions, cluster
-        As of `DistributedSGDClassifier`.
-
-    Attributes
-    ----------
-    coefs_, intercepts_, classes_, n_iter_, t_, n_layers_, n_outputs_, out_activation_, loss_, \
-loss_curve_, n_features_in_, feature_names_in_
-        As there.
-    history_ : History
-        A table of the rounds, with times and scores.
-
-    Examples
-    --------
-    >>> import paramserver as ps
-    >>> from sklearn.datasets import load_digits
-    >>> X, y = load_digits(return_X_y=True)
-    >>> model = ps.DistributedMLPClassifier((32,), learning_rate_init=0.01, random_state=0)
-    >>> model.fit(X[:900] / 16, y[:900]).score(X[900:] / 16, y[900:]) > 0.9
-    True
-    """
-
-    @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train; see `DistributedSGDClassifier.fit`."""
-        told = Rounds(self, X, y, sample_weight)
-        goes_on = self.warm_start and hasattr(self, "coefs_")
-        X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=False)
-        check_classification_targets(y)
-        classes = np.unique(y)
-        if len(classes) < 2:
-            raise ValueError(
-                f"The number of classes has to be greater than one; got {len(classes)} class"
-            )
-        if goes_on and not np.array_equal(classes, self.classes_):
-            raise ValueError("warm_start=True needs the same classes as before.")
-        self.classes_ = classes
-        n_outputs = len(classes) if len(classes) > 2 else 1
-        goes_on = goes_on and self._fits(X, n_outputs)
-        rows = Batch(X, np.searchsorted(classes, y), weight)
-        watching = self._fit(
-            rows, len(classes), told, rounds=self.max_iter, goes_on=goes_on, counts_on=False
-        )
-        self._warn_of_the_end(watching)
-        told.end()
-        return self
-
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Train for one round; see `DistributedSGDClassifier.partial_fit`."""
-        is_first = not hasattr(self, "coefs_")
-        X, y, weight = self._rows(X, y, sample_weight, reset=is_first, is_numeric=False)
-        check_classification_targets(y)
-        _check_partial_fit_first_call(self, classes)
-        unknown = np.setdiff1d(y, self.classes_)
-        if unknown.size:
-            raise ValueError(f"y has labels that classes has not: {unknown.tolist()}")
-        rows = Batch(X, np.searchsorted(self.classes_, y), weight)
-        self._fit(rows, len(self.classes_), rounds=1, goes_on=not is_first, counts_on=True)
-        return self
-
-    def predict_proba(self, X: Any) -> Any:
-        """Return the probability of each class."""
-        check_is_fitted(self)
-        return self._without_names().predict_proba(self._checked(X))
-
-    def predict_log_proba(self, X: Any) -> Any:
-        """Return the logarithm of `predict_proba`."""
-        return np.log(self.predict_proba(X))
-
-    def to_sklearn(self) -> Any:
-        """Return an `MLPClassifier`, fitted with these weights; it is yours."""
-        from sklearn.preprocessing import LabelBinarizer
-
-        model = super().to_sklearn()
-        model._label_binarizer = LabelBinarizer()
-        relabel(model, self.classes_)
-        return model
-
-    def _stock(self) -> Any:
-        from sklearn.neural_network import MLPClassifier
-
-        return MLPClassifier(**{name: getattr(self, name) for name in _SHARED})
-
-
-class DistributedMLPRegressor(RegressorMixin, _Layers):
-    """`MLPRegressor` of scikit-learn, trained on all cores or on a cluster.
-
-    Parameters and attributes are those of `DistributedMLPClassifier`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import paramserver as ps
-    >>> X = np.random.default_rng(0).standard_normal((400, 2))
-    >>> model = ps.DistributedMLPRegressor((16,), learning_rate_init=0.01, random_state=0)
-    >>> model.fit(X, X[:, 0] * X[:, 1]).score(X, X[:, 0] * X[:, 1]) > 0.9
-    True
-    """
-
-    @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train; see `DistributedSGDClassifier.fit`."""
-        told = Rounds(self, X, y, sample_weight)
-        goes_on = self.warm_start and hasattr(self, "coefs_")
-        X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=True)
-        rows = Batch(X, y.astype(X.dtype, copy=False), weight)
-        goes_on = goes_on and self._fits(X, 1)
-        watching = self._fit(rows, 0, told, rounds=self.max_iter, goes_on=goes_on, counts_on=False)
-        self._warn_of_the_end(watching)
-        told.end()
-        return self
-
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train for one round, from the weights there are."""
-        is_first = not hasattr(self, "coefs_")
-        X, y, weight = self._rows(X, y, sample_weight, reset=is_first, is_numeric=True)
-        rows = Batch(X, y.astype(X.dtype, copy=False), weight)
-        self._fit(rows, 0, rounds=1, goes_on=not is_first, counts_on=True)
-        return self
-
-    def _stock(self) -> Any:
-        from sklearn.neural_network import MLPRegressor
-
-        return MLPRegressor(**{name: getattr(self, name) for name in _SHARED})

@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from paramserver.estimators.classes import classes_of, meet_classes, numbers_of
 from paramserver.estimators.linear import SHARED, LinearSGD
 from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
 from paramserver.training.learner import Batch
@@ -144,12 +144,7 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         told = Rounds(self, X, y, sample_weight)
         goes_on = self.warm_start and hasattr(self, "coef_")
         X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=False)
-        check_classification_targets(y)
-        classes = np.unique(y)
-        if len(classes) < 2:
-            raise ValueError(
-                f"The number of classes has to be greater than one; got {len(classes)} class"
-            )
+        classes = classes_of(y)
         goes_on = goes_on and np.array_equal(classes, self.classes_)
         if goes_on and np.atleast_2d(self.coef_).shape[1] != X.shape[1]:
             raise ValueError("warm_start=True needs the same number of features as before.")
@@ -183,18 +178,14 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
             )
         is_first = not hasattr(self, "coef_")
         X, y, weight = self._rows(X, y, sample_weight, reset=is_first, is_numeric=False)
-        check_classification_targets(y)
-        _check_partial_fit_first_call(self, classes)
-        unknown = np.setdiff1d(y, self.classes_)
-        if unknown.size:
-            raise ValueError(f"y has labels that classes has not: {unknown.tolist()}")
+        meet_classes(self, y, classes)
         rows = self._encoded(X, y, weight)
         self._fit(rows, len(self.classes_), rounds=1, goes_on=not is_first, counts_on=True)
         return self
 
     def _encoded(self, X: Any, y: Any, weight: Any) -> Batch:
         """Number the classes, and multiply the weights of rows by those of their classes."""
-        numbers = np.searchsorted(self.classes_, y)
+        numbers = numbers_of(y, self.classes_)
         if self.class_weight is not None:
             factors = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
             of_rows = factors[numbers].astype(X.dtype)
@@ -225,11 +216,6 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         if self.loss not in ("log_loss", "modified_huber"):
             raise AttributeError(f"probability estimates are not available for loss={self.loss!r}")
         return True
-
-    def _without_names(self) -> Any:
-        model = self.to_sklearn()
-        vars(model).pop("feature_names_in_", None)
-        return model
 
     def _stock(self) -> Any:
         from sklearn.linear_model import SGDClassifier

@@ -1,0 +1,65 @@
+"""The classes of a classifier: which there are, and their numbers. As scikit-learn has them.
+
+Rule 1: classes are kept in sorted order; their numbers are their places in it.
+Rule 2: learners see numbers alone, users labels alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
+
+
+def classes_of(y: Any) -> Any:
+    """Return the classes that all rows have.
+
+    Raises
+    ------
+    ValueError
+        If these are numbers to predict, or fewer than two classes.
+    """
+    check_classification_targets(y)
+    classes = np.unique(y)
+    if len(classes) < 2:
+        raise ValueError(
+            f"The number of classes has to be greater than one; got {len(classes)} class"
+        )
+    return classes
+
+
+def meet_classes(estimator: Any, y: Any, classes: Any) -> None:
+    """Take in a part of the rows: leave `classes_` on the estimator, if it is the first one.
+
+    Parameters
+    ----------
+    estimator : estimator
+    y : ndarray
+    classes : array-like or None
+        All labels that may come; needed by the first call.
+
+    Raises
+    ------
+    ValueError
+        If they are missing, other ones than before, or do not hold all labels of `y`.
+    """
+    check_classification_targets(y)
+    _check_partial_fit_first_call(estimator, classes)
+    unknown = np.setdiff1d(y, estimator.classes_)
+    if unknown.size:
+        raise ValueError(f"y has labels that classes has not: {unknown.tolist()}")
+
+
+def numbers_of(y: Any, classes: Any) -> Any:
+    """Return the number of the class of each row."""
+    return np.searchsorted(classes, y)
+
+
+def relabel(model: Any, classes: Any) -> None:
+    """Let a classifier that was trained on class numbers answer with the labels themselves."""
+    model.classes_ = classes
+    if hasattr(model, "_label_binarizer"):
+        from sklearn.preprocessing import LabelBinarizer
+
+        model._label_binarizer = LabelBinarizer().fit(classes)
