@@ -100,8 +100,8 @@ class Application:
         panels = "".join(f'<div id="panel-{name}">{inner}</div>\n' for name, inner in parts.items())
         query = f"?{request.url.query}" if request.url.query else ""
         body = (
-            '<div class="eyebrow"><span>paramserver</span>'
-            f"<span>{html(self._title)}</span>"
+            '<div class="bar-top"><b>paramserver</b>'
+            f'<span class="cut" title="{html(self._title)}">{html(self._title)}</span>'
             '<span class="badge odd" id="live">as of the loading of the page</span></div>\n'
             f'<div id="panels">{panels}</div>'
         )

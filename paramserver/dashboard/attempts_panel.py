@@ -12,7 +12,7 @@ from typing import Final
 
 from paramserver.core.commands import AnnounceAttempt, AttemptEnd
 from paramserver.drawing.charts import legend
-from paramserver.drawing.gantt import BARS_MAX, COLOURS, Bar, gantt
+from paramserver.drawing.gantt import BARS_MAX, KINDS_OF_JOBS, Bar, gantt
 from paramserver.drawing.page import figure, section
 from paramserver.drawing.panel import Reading
 from paramserver.drawing.troubles import errors_section
@@ -56,12 +56,13 @@ class AttemptsPanel:
         names = list(dict.fromkeys(attempt.phase for attempt in attempts))
         origin = min(attempt.begun for attempt in attempts)
         bars = [_bar(attempt, names.index(attempt.phase), origin) for attempt in attempts]
-        picture = gantt(bars, x_title="seconds", label="jobs of each worker")
-        keys = [(name, COLOURS[i % len(COLOURS)]) for i, name in enumerate(names)]
+        picture = gantt(bars, x_title="seconds", label="jobs of each worker", colours=KINDS_OF_JOBS)
+        keys = [(name, KINDS_OF_JOBS[i % len(KINDS_OF_JOBS)]) for i, name in enumerate(names)]
         what = f"of each worker, the latest {len(bars)}"
         about = "One bar is a job on its worker, one colour is one phase. " + self._in_words()
-        return errors_section(list(self._troubles), self._troubles.n_others) + section(
-            "Jobs as they ended", about, figure("Jobs", what, picture + legend(keys))
+        drawn = figure("Jobs", what, picture + legend(keys))
+        return section("Jobs as they ended", about, drawn) + errors_section(
+            list(self._troubles), self._troubles.n_others
         )
 
     def readings(self) -> Iterable[Reading]:

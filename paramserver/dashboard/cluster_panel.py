@@ -145,7 +145,7 @@ class ClusterPanel:
         }
         names = (
             "worker", "host", "pid", "life", "state", *columns, "attempts", "holds", "runs job",
-            "one core", "memory", "last heard",
+            "cpu", "memory", "last heard",
         )  # fmt: skip
         in_order = sorted(workers, key=lambda worker: by_number(worker.worker_id))
         rows = [self._row(worker, columns.values()) for worker in in_order[:WORKERS_MAX]]

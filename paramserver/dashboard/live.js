@@ -3,7 +3,7 @@
 const panels = document.getElementById("panels");
 const state = document.getElementById("live");
 const source = new EventSource("events" + location.search);
-const SCROLLED = ".scroll, .trace, figure";
+const SCROLLED = ".scroll, .short, .trace, figure";
 function panelOf(name) {
   let panel = document.getElementById("panel-" + name);
   if (panel === null) {

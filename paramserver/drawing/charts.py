@@ -18,8 +18,8 @@ from paramserver.drawing.scales import Scale, scale_for, short
 
 Point = tuple[float, float]
 
-WIDTH, HEIGHT = 460, 250
-LEFT, RIGHT, TOP, BOTTOM = 54, 16, 14, 40
+WIDTH, HEIGHT = 360, 216
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 38
 """Pixels beside the plot, for what is written there."""
 POINTS_MAX: Final = 400
 """Of a longer line every n-th point is drawn: a browser has not more pixels."""

@@ -14,9 +14,12 @@ from typing import Final, NamedTuple
 from paramserver.drawing.charts import legend
 from paramserver.drawing.scales import Scale, by_number
 
-WIDTH: Final = 960
+WIDTH: Final = 1100
 LEFT, RIGHT, BOTTOM, ROW = 110, 16, 36, 22
-COLOURS: Final = ("c1", "c5", "c3", "c4", "c6", "c2", "c7")
+TURNS: Final = ("c1", "c6")
+"""Colours that take turns: what follows each other differs, and what stands out is a failure."""
+KINDS_OF_JOBS: Final = ("c1", "c3", "c5", "c7", "c4", "c6")
+"""Colours of what has names."""
 BARS_MAX: Final = 240
 ROWS_MAX: Final = 32
 APART: Final = 1 / 600
@@ -42,7 +45,7 @@ class Bar(NamedTuple):
     row : str
     begun_s, ended_s : float
     colour : int
-        Bars of the same number have the same colour.
+        Which of the colours of the picture.
     name : str
     kind : str
         One of `KINDS`; empty for what is as it should be.
@@ -56,7 +59,7 @@ class Bar(NamedTuple):
     kind: str = ""
 
 
-def gantt(bars: Sequence[Bar], *, x_title: str, label: str) -> str:
+def gantt(bars: Sequence[Bar], *, x_title: str, label: str, colours: Sequence[str] = TURNS) -> str:
     """Draw the latest bars.
 
     Parameters
@@ -64,10 +67,12 @@ def gantt(bars: Sequence[Bar], *, x_title: str, label: str) -> str:
     bars : sequence of Bar
         In the order of their ends.
     x_title, label : str
+    colours : sequence of str
+        Classes of `page.css`, to be taken in turns.
     """
     shown = bars[-BARS_MAX:]
     begin = min((bar.begun_s for bar in shown), default=0.0)
-    return _drawn(shown, shown, begin, x_title, label)
+    return _drawn(shown, shown, begin, x_title, label, colours)
 
 
 def overview(bars: Sequence[Bar], *, x_title: str, label: str) -> str:
@@ -92,7 +97,7 @@ def overview(bars: Sequence[Bar], *, x_title: str, label: str) -> str:
             mine.append(bar._replace(name=f"{bar.row}: at work", colour=0, kind=""))
     merged = [bar for mine in busy.values() for bar in mine]
     marked = [bar for bar in bars if bar.kind in ("failed", "lost")][-MARKS_MAX:]
-    return _drawn(merged, marked, begin, x_title, label, is_overview=True)
+    return _drawn(merged, marked, begin, x_title, label, TURNS, is_overview=True)
 
 
 def _drawn(
@@ -101,6 +106,7 @@ def _drawn(
     begin: float,
     x_title: str,
     label: str,
+    colours: Sequence[str],
     *,
     is_overview: bool = False,
 ) -> str:
@@ -110,7 +116,7 @@ def _drawn(
     scale = Scale(begin, end if end > begin else begin + 1.0)
     height = ROW * max(1, len(rows)) + BOTTOM
     parts = [_row_name(row, i) for row, i in places.items()]
-    parts += [_bar(bar, places[bar.row], scale) for bar in bars if bar.row in places]
+    parts += [_bar(bar, places[bar.row], scale, colours) for bar in bars if bar.row in places]
     parts += [_cross(bar, places[bar.row], scale) for bar in marked if bar.row in places]
     parts.append(_axis(scale, height, x_title))
     kinds = {bar.kind for bar in marked} if is_overview else {bar.kind for bar in bars}
@@ -148,9 +154,9 @@ def _axis(scale: Scale, height: int, x_title: str) -> str:
     return "".join(parts)
 
 
-def _bar(bar: Bar, place: int, scale: Scale) -> str:
+def _bar(bar: Bar, place: int, scale: Scale, colours: Sequence[str]) -> str:
     left, right = _x(scale, bar.begun_s), _x(scale, bar.ended_s)
-    colour = COLOURS[bar.colour % len(COLOURS)]
+    colour = colours[bar.colour % len(colours)]
     classes = f"bar {colour} {bar.kind}".rstrip()
     said = f"{bar.name}, {bar.ended_s - bar.begun_s:.3f} s"
     if bar.kind:

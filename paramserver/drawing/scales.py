@@ -49,6 +49,9 @@ class Scale:
         step = _round_step((self.high - self.low) / N_TICKS)
         first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
         values = [round(i * step, 12) for i in range(first, last + 1)]
+        for sign, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+            if max(abs(self.low), abs(self.high)) >= 100 * size:  # a whole number of them is short
+                return [(value, f"{value / size:g}{sign}" if value else "0") for value in values]
         return [(value, _written(value, step)) for value in values]
 
 
@@ -103,7 +106,7 @@ def by_number(name: str) -> list[tuple[bool, int, str]]:
 def _round_step(rough: float) -> float:
     """Return the number of the form 1, 2 or 5 times a power of ten that is next to another."""
     power: float = 10.0 ** floor(log10(rough))
-    return float(power * min((1, 2, 5, 10), key=lambda each: abs(each - rough / power)))
+    return float(power * min((1, 2, 5, 10), key=lambda each: abs(log10(each * power / rough))))
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -120,7 +123,7 @@ def _written(value: float, step: float) -> str:
     """Write a value so that it differs from one that is a step away."""
     if value == 0:
         return "0"
-    if abs(value) >= 1e5 or step < 1e-4:
+    if step < 1e-4:
         return short(value)
     decimals = max(0, -floor(log10(step) + 1e-9))
     return f"{value:,.{decimals}f}"

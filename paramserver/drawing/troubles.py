@@ -56,7 +56,9 @@ def _drawn(trouble: Raised) -> str:
     where = f"{often}, last on {trouble.worker_id}" if trouble.worker_id else often
     trace = ""
     if trouble.traceback:
-        trace = f'<pre class="trace" tabindex="0">{html(trouble.traceback.rstrip())}</pre>'
+        trace = (
+            f'<pre class="trace" tabindex="0"><code>{html(trouble.traceback.rstrip())}</code></pre>'
+        )
     return (
         f'<p class="raised"><b class="bad">{html(_line(trouble.error))}</b> '
         f'<span class="soft">{html(where)}</span></p>{trace}'

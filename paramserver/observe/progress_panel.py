@@ -1,4 +1,4 @@
-"""The panel of a run: how far it is, how it converges, what goes over the wire.
+"""The panels of a run: how far it is and how it converges; and, further down, what went where.
 
 Rule 1: events come in on the user's thread, the page asks from its own: what is shown is copied.
 Rule 2: it does not grow with the run: of more than `MOMENTS_MAX` moments every second one goes.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from time import monotonic, time
-from typing import Final
+from typing import Final, Protocol
 
 from paramserver.drawing.page import figures, html, section
 from paramserver.drawing.panel import Reading
@@ -21,6 +21,16 @@ from paramserver.observe.wire import wire_section
 from paramserver.observe.words import duration
 
 MOMENTS_MAX: Final = 2_000
+
+
+class Training(Protocol):
+    """How far a training is, at any moment."""
+
+    examples: int
+
+    @property
+    def unit(self) -> int:
+        """Rounds (averaging) or updates (async) so far."""
 
 
 class ProgressPanel:
@@ -49,6 +59,7 @@ class ProgressPanel:
         self._best_loss: float | None = None
         self._best_score: float | None = None
         self._told_at = 0.0
+        self._training: Training | None = None
         self._end: tuple[str, str] | None = None
         """Mood and words of its end."""
 
@@ -56,6 +67,10 @@ class ProgressPanel:
     def has_ended(self) -> bool:
         """Whether the training is over."""
         return self._end is not None
+
+    def attach(self, training: Training) -> None:
+        """Take in the training, to tell how far it is between two evaluations."""
+        self._training = training
 
     def take(self, event: Event) -> None:
         """Take in what has happened."""
@@ -73,8 +88,22 @@ class ProgressPanel:
             if len(kept) > MOMENTS_MAX:
                 del kept[1:-1:2]
 
+    def _latest(self) -> Progressed | None:
+        """Return the latest evaluation, with how far the training has come since then."""
+        progress, training = self._progress, self._training
+        if progress is None or training is None or self.has_ended:
+            return progress
+        epochs = training.examples / max(1, self._started.n_examples)
+        return replace(
+            progress,
+            unit=max(progress.unit, training.unit),
+            epochs=max(progress.epochs, epochs),
+            wall_s=progress.wall_s + monotonic() - self._told_at,
+        )
+
     def end(self, error: BaseException | None = None) -> None:
         """Take in that the training is over, and what has ended it before its time."""
+        self._training = None
         if error is None:
             self._end = ("ok", "done")
         elif isinstance(error, KeyboardInterrupt):
@@ -84,7 +113,7 @@ class ProgressPanel:
 
     def html(self) -> str:
         """Return figures and curves."""
-        progress = self._progress
+        progress = self._latest()
         if progress is None:
             waiting = (
                 "No evaluation yet." if self.has_ended else "Waiting for the first evaluation."
@@ -94,16 +123,17 @@ class ProgressPanel:
         if self._end is not None and self._end[1] == "done":
             part = 1.0  # a callback may have ended it early
         bar = f'<div class="part"><i style="width:{part:.1%}"></i></div>'
-        record = replace(
-            self._record, moments=list(self._record.moments), wire=list(self._record.wire)
-        )
+        record = replace(self._record, moments=list(self._record.moments))
         about = "Training loss on a sample of the rows; held-out rows are never trained on."
-        unit = "round" if self._started.mode == "avg" else "update"
         return (
             f"{self._head(progress)}{bar}{figures(self._figures(progress))}</header>\n"
             + section("Convergence", about, convergence_charts(record))
-            + wire_section(record.wire, unit)
         )
+
+    def wire(self) -> str:
+        """Return what went over the wire."""
+        unit = "round" if self._started.mode == "avg" else "update"
+        return wire_section(list(self._record.wire), unit, self._started.n_examples)
 
     def readings(self) -> Iterable[Reading]:
         """Return how far it is."""
@@ -140,10 +170,8 @@ class ProgressPanel:
     def _figures(self, progress: Progressed) -> Iterator[tuple[str, object, str]]:
         started = self._started
         now_s = progress.wall_s
-        if not self.has_ended:
-            now_s += monotonic() - self._told_at
         left_s = seconds_left(started, progress, now_s)
-        left = "" if left_s is None or self.has_ended else f"about {duration(left_s)} left"
+        left = "" if left_s is None or self.has_ended else f"about {_roughly(left_s)} left"
         yield "elapsed", duration(now_s), "in all" if self.has_ended else left
         unit = "rounds" if started.mode == "avg" else "updates"
         yield unit, f"{progress.unit:,}", f"{progress.epochs:,.1f} epochs"
@@ -155,3 +183,36 @@ class ProgressPanel:
         yield "speed", f"{rate_of(started, progress):,.0f}", "examples a second"
         if progress.staleness is not None:
             yield "mean staleness", f"{progress.staleness:.2f}", "of all updates"
+
+
+def _roughly(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 60 else duration(seconds)
+
+
+class WirePanel:
+    """Shows what went over the wire in a run; below the jobs of its training.
+
+    Parameters
+    ----------
+    progress : ProgressPanel
+        Of the run.
+    """
+
+    name = "wire"
+    rank = 22
+
+    def __init__(self, progress: ProgressPanel) -> None:
+        self._progress = progress
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the training is over."""
+        return self._progress.has_ended
+
+    def html(self) -> str:
+        """Return figures and curves."""
+        return self._progress.wire()
+
+    def readings(self) -> Iterable[Reading]:
+        """Return nothing: the training tells of its bytes."""
+        return ()

@@ -6,16 +6,14 @@ Rule 2: it says what is so, also where one process was faster; what was not meas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from paramserver.drawing.charts import (
     Mark,
-    binned,
     line_chart,
     shares_bar,
-    spark_bars,
 )
 from paramserver.drawing.page import Html, figure, figures, html, page, section, table
 from paramserver.drawing.scales import by_number
@@ -26,16 +24,21 @@ from paramserver.observe.wire import wire_section
 from paramserver.observe.words import amount, count, duration
 from paramserver.training.sections import (
     barrier_figure,
-    partitions_section,
-    staleness_section,
+    partitions_figure,
+    staleness_figure,
+    staleness_table,
     time_figure,
     time_table,
     timeline_section,
+    work_section,
 )
 
 REPORT: Final = "report.html"
 WORKERS_MAX: Final = 100
 """Lives of workers in the table; more are counted."""
+
+XOf: TypeAlias = Callable[[Moment], float]
+"""What of a moment stands on the axis of x."""
 
 MEASURED: Final = (
     "n_workers", "compute_s", "wire_s", "wait_s", "apply_s", "pushed_bytes", "pulled_bytes"
@@ -62,14 +65,14 @@ def report_html(run: RunRecord, command: str) -> str:
     body = "".join(
         [
             _header(run),
-            _errors(run),
             _convergence(run),
-            _time(run),
             _timeline(run),
-            _staleness(run),
-            wire_section(run.wire, "round" if run.is_averaging else "update"),
+            _errors(run),
+            _time(run),
+            wire_section(
+                run.wire, "round" if run.is_averaging else "update", run.started.n_examples
+            ),
             _workers(run),
-            partitions_section(run.partitions),
             _rejected(run),
             settings_section(run.started, run.config, command, run.summary.get("kernel") or ""),
             _footer(run),
@@ -161,51 +164,53 @@ def _figures(run: RunRecord) -> Iterator[tuple[str, object, str]]:
 
 
 def convergence_charts(run: RunRecord) -> str:
-    """Return the pictures of loss and score, against time and updates."""
+    """Return the pictures of loss and score, against time and updates, and of what goes with them.
+
+    That is how far learners are from each other (averaging), or how stale gradients are (async).
+    """
     unit = "rounds" if run.is_averaging else "updates"
-    metric = run.summary.get("metric") or "score"
-    against: tuple[tuple[str, str, Callable[[Moment], float]], ...] = (
+    against: tuple[tuple[str, str, XOf], ...] = (
         ("against time", "seconds of training", lambda moment: moment.wall_s),
         (f"against {unit}", unit, lambda moment: float(moment.unit)),
     )
     drawn = []
-    for what, x_title, x_of in against:
-        losses = [(x_of(m), m.train_loss) for m in run.moments if m.train_loss is not None]
-        is_log = bool(losses) and min(loss for _, loss in losses) > 0
-        picture = line_chart(
-            losses, x_title=x_title, y_title="training loss", colour="c1", is_log=is_log
-        )
-        title = "Training loss"
-        drawn.append(figure(title, f"{what}{', logarithmic' if is_log else ''}", picture))
-    if any(moment.test_score is not None for moment in run.moments):
-        for i, (what, x_title, x_of) in enumerate(against):
-            scores = [(x_of(m), m.test_score) for m in run.moments if m.test_score is not None]
-            picture = line_chart(
-                scores,
-                x_title=x_title,
-                y_title=f"held-out {metric}",
-                colour="c3",
-                marks=_marks(run) if i == 0 else (),
-            )
-            drawn.append(figure(f"Held-out {metric}", what, picture))
-    drawn += [_divergence(run, what, x_title, x_of) for what, x_title, x_of in against[:1]]
+    for i, (what, x_title, x_of) in enumerate(against):
+        drawn.append(_losses(run, what, x_title, x_of))
+        drawn.append(_scores(run, what, x_title, x_of, _marks(run) if i == 0 else ()))
+        drawn.append(_drift(run, what, x_title, x_of))
     return f'<div class="charts">{"".join(drawn)}</div>\n'
 
 
-def _divergence(run: RunRecord, what: str, x_title: str, x_of: Callable[[Moment], float]) -> str:
-    """Draw how far the learners of a round were from each other; nothing where there is no such."""
-    points = [(x_of(m), m.divergence) for m in run.moments if m.divergence is not None]
+def _losses(run: RunRecord, what: str, x_title: str, x_of: XOf) -> str:
+    losses = [(x_of(m), m.train_loss) for m in run.moments if m.train_loss is not None]
+    is_log = bool(losses) and min(loss for _, loss in losses) > 0
+    picture = line_chart(
+        losses, x_title=x_title, y_title="training loss", colour="c1", is_log=is_log
+    )
+    return figure("Training loss", f"{what}{', logarithmic' if is_log else ''}", picture)
+
+
+def _scores(run: RunRecord, what: str, x_title: str, x_of: XOf, marks: Sequence[Mark]) -> str:
+    scores = [(x_of(m), m.test_score) for m in run.moments if m.test_score is not None]
+    if not scores:
+        return ""
+    name = f"held-out {run.summary.get('metric') or 'score'}"
+    picture = line_chart(scores, x_title=x_title, y_title=name, colour="c3", marks=marks)
+    return figure(name.capitalize(), what, picture)
+
+
+def _drift(run: RunRecord, what: str, x_title: str, x_of: XOf) -> str:
+    """Draw how far the learners of a round came from each other, or how stale gradients were."""
+    if run.is_averaging:
+        title, about = "Divergence of the learners", "distance from the mean of their weights"
+        points = [(x_of(m), m.divergence) for m in run.moments if m.divergence is not None]
+    else:
+        title, about = "Mean staleness", "mean staleness of all updates so far"
+        points = [(x_of(m), m.staleness) for m in run.moments if m.staleness is not None]
     if not points:
         return ""
-    picture = line_chart(
-        points,
-        x_title=x_title,
-        y_title="distance from the mean of the weights",
-        colour="c7",
-        from_zero=True,
-    )
-    caption = "Euclidean, of the learners of a round, on average. They begin each round together."
-    return figure("Divergence of the learners", what, picture, caption)
+    picture = line_chart(points, x_title=x_title, y_title=about, colour="c7", from_zero=True)
+    return figure(title, what, picture)
 
 
 def _marks(run: RunRecord) -> Sequence[Mark]:
@@ -224,19 +229,25 @@ def _convergence(run: RunRecord) -> str:
 
 
 def _time(run: RunRecord) -> str:
-    """Show where the time of the workers went, and what the barrier of a round cost."""
-    drawn = _measured_time(run) or time_figure(run.times)
+    """Show where the time of the workers went, and what barrier or staleness cost."""
+    staleness = run.summary.get("staleness") or {}
     if run.is_averaging:
-        drawn += barrier_figure(run.timeline)
-    if not drawn:
-        return ""
+        price = barrier_figure(run.timeline)
+    else:
+        price = staleness_figure(_counts(staleness)) if staleness.get("histogram") else ""
+    by_worker = {
+        name: _counts(of_one) for name, of_one in (staleness.get("by_worker") or {}).items()
+    }
+    figures = (
+        _measured_time(run) or time_figure(run.times), price, partitions_figure(run.partitions)
+    )  # fmt: skip
     about = (
         "What the workers did while the training ran. On the wire: jobs, weights and gradients on "
         "their way, and the turn of a processor that others have. Idle: nothing to do, or not "
         "there."
     )
-    by_worker = f'<div class="below">{time_table(run.times)}</div>' if run.times else ""
-    return section("Where the time went", about, f'<div class="charts">{drawn}</div>{by_worker}')
+    tables = (time_table(run.times), staleness_table(by_worker))
+    return work_section("Where the time went", about, figures, *tables)
 
 
 def _measured_time(run: RunRecord) -> str:
@@ -265,38 +276,6 @@ def _timeline(run: RunRecord) -> str:
     if not run.timeline:
         return ""
     return timeline_section(run.timeline, "round" if run.is_averaging else "epoch")
-
-
-def _staleness(run: RunRecord) -> str:
-    staleness = run.summary.get("staleness")
-    if not staleness or not staleness.get("histogram"):
-        return ""
-    late = [(m.unit, m.staleness) for m in run.moments if m.staleness is not None]
-    way = line_chart(late, x_title="updates", y_title="mean staleness so far", colour="c7")
-    more = figure("Mean staleness", "of all updates so far", way)
-    by_worker = _staleness_table(staleness.get("by_worker") or {})
-    return staleness_section(_counts(staleness), staleness, more) + by_worker
-
-
-def _staleness_table(by_worker: Mapping[str, Any]) -> str:
-    """Return the table of the staleness of each worker's updates; nothing for none."""
-    counts = {name: _counts(by_worker[name]) for name in sorted(by_worker, key=by_number)}
-    bins, width = binned({value: 1 for of_one in counts.values() for value in of_one})
-    n_bins = max(bins, default=0) + 1
-    rows: list[Sequence[object]] = [
-        (
-            name,
-            f"{sum(of_one.values()):,}",
-            f"{by_worker[name]['mean']:.2f}",
-            by_worker[name]["p95"],
-            Html(spark_bars(of_one, n_bins, width)),
-        )
-        for name, of_one in list(counts.items())[:WORKERS_MAX]
-    ]
-    if len(counts) > WORKERS_MAX:
-        rows.append((f"and {len(counts) - WORKERS_MAX} more", "", "", "", ""))
-    names = ("worker", "updates", "mean", "p95", "staleness")
-    return f'<div class="below">{table(names, rows, left=(0, 4))}</div>' if rows else ""
 
 
 def _errors(run: RunRecord) -> str:

@@ -25,7 +25,7 @@ from paramserver.observe.events import (
     WorkerChanged,
     WorkersCounted,
 )
-from paramserver.observe.progress_panel import ProgressPanel
+from paramserver.observe.progress_panel import ProgressPanel, WirePanel
 from paramserver.observe.run_folder import RunFolder
 from paramserver.observe.settings import SettingsPanel
 from paramserver.training.result import Progress
@@ -41,6 +41,7 @@ NEWS_MAX: Final = 10_000
 """News of workers that wait to be noted; a crash loop must not fill the memory."""
 
 
+PANELS: Final = (ProgressPanel, WirePanel, SettingsPanel)
 PARTITIONS_MAX: Final = 1_000
 """Partitions that are told of."""
 TIME: Final = (
@@ -88,6 +89,7 @@ class Watch:
         name = "" if folder is None else folder.path.name
         self._panel = ProgressPanel(started, name)
         self._settings = SettingsPanel(started, config or {}, command)
+        self._panels = (self._panel, WirePanel(self._panel), self._settings)
         self._note(started)
         display.begin(started)
 
@@ -97,9 +99,9 @@ class Watch:
             internals = self._cluster.internals()
             internals.master.on_worker.append(self._on_worker)
             for panel in list(internals.panels):  # those of runs before were there to be read
-                if isinstance(panel, (ProgressPanel, SettingsPanel)) and panel.has_ended:
+                if isinstance(panel, PANELS) and panel.has_ended:
                     internals.panels.remove(panel)
-            internals.panels.extend((self._panel, self._settings))
+            internals.panels.extend(self._panels)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -131,6 +133,7 @@ class Watch:
         """
         if self._cluster is not None:
             self._run = run
+            self._panel.attach(run)
 
     def __call__(self, progress: Progress) -> None:
         self._tell_news()

@@ -1,4 +1,4 @@
-"""How much went over the wire in a run, and how many jobs waited: from events to a picture. Pure.
+"""How fast a run was, what went over the wire, how many jobs waited: events to pictures. Pure.
 
 Rule 1: a rate is what went between two moments, divided by the time between them; moments that are
         closer than a pixel are taken together.
@@ -24,7 +24,7 @@ class WireMoment(NamedTuple):
     Attributes
     ----------
     unit : int
-    wall_s : float
+    epochs, wall_s : float
     pushed_bytes, pulled_bytes : int
         To the master, and from it.
     n_queued : int
@@ -32,6 +32,7 @@ class WireMoment(NamedTuple):
     """
 
     unit: int
+    epochs: float
     wall_s: float
     pushed_bytes: int
     pulled_bytes: int
@@ -43,11 +44,16 @@ def wire_moment(event: Progressed) -> WireMoment | None:
     if event.pushed_bytes is None or event.pulled_bytes is None:
         return None
     return WireMoment(
-        event.unit, event.wall_s, event.pushed_bytes, event.pulled_bytes, event.n_queued or 0
+        event.unit,
+        event.epochs,
+        event.wall_s,
+        event.pushed_bytes,
+        event.pulled_bytes,
+        event.n_queued or 0,
     )
 
 
-def wire_section(moments: Sequence[WireMoment], unit: str) -> str:
+def wire_section(moments: Sequence[WireMoment], unit: str, n_examples: int) -> str:
     """Return figures and curves; nothing where nothing is known.
 
     Parameters
@@ -56,6 +62,8 @@ def wire_section(moments: Sequence[WireMoment], unit: str) -> str:
         In order of time.
     unit : str
         "round" or "update".
+    n_examples : int
+        Of the data.
     """
     if not moments or not moments[-1].wall_s:
         return ""
@@ -72,6 +80,10 @@ def wire_section(moments: Sequence[WireMoment], unit: str) -> str:
         ("queue depth", f"{last.n_queued:,}", "jobs waiting for a worker"),
     ]
     x_title = "seconds of training"
+    speeds = [(b.wall_s, (b.epochs - a.epochs) * n_examples / s) for a, b, s in stretches]
+    speed = line_chart(
+        speeds, x_title=x_title, y_title="examples a second", colour="c3", from_zero=True
+    )
     rates = line_charts(
         [Line("to the master", pushed, "c1"), Line("from the master", pulled, "c5")],
         x_title=x_title,
@@ -85,22 +97,22 @@ def wire_section(moments: Sequence[WireMoment], unit: str) -> str:
         colour="c7",
         from_zero=True,
     )
-    charts = figure("Wire", "MB a second", rates) + figure("Queue depth", "jobs", queue)
+    charts = (
+        figure("Speed", "examples a second", speed)
+        + figure("Wire", "MB a second", rates)
+        + figure("Queue depth", "jobs", queue)
+    )
     about = (
-        "Weights, results and gradients by whatever way they went: on one machine that is shared "
-        "memory, which costs a copy and no network."
+        "The wire is whatever way weights, results and gradients went: on one machine that is "
+        "shared memory, which costs a copy and no network."
     )
-    return section(
-        "On the wire", about, f'{figures(cells)}<div class="charts below">{charts}</div>'
-    )
+    return section("Throughput", about, f'{figures(cells)}<div class="charts below">{charts}</div>')
 
 
 def _stretches(moments: Sequence[WireMoment]) -> list[tuple[WireMoment, WireMoment, float]]:
     """Return pairs of moments with the time between them, from the beginning on."""
     least_s = moments[-1].wall_s / STRETCHES
-    found, before = [], WireMoment(0, 0.0, 0, 0, 0)
-    if moments[0].wall_s > least_s:
-        before = moments[0]  # what was before is of an earlier master, or not known in detail
+    found, before = [], WireMoment(0, 0.0, 0.0, 0, 0, 0)
     for moment in moments:
         gap_s = moment.wall_s - before.wall_s
         if gap_s > 0 and gap_s >= least_s:

@@ -12,18 +12,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from paramserver.drawing.page import Html, section
+from paramserver.drawing.page import Html
 from paramserver.drawing.panel import Reading
 from paramserver.drawing.troubles import errors_section
 from paramserver.runtime.troubles import Troubles
 from paramserver.training.measures import Measures
 from paramserver.training.sections import (
     barrier_figure,
-    partitions_section,
+    partitions_figure,
     shares_cell,
-    staleness_section,
+    staleness_figure,
+    staleness_table,
     time_figure,
     timeline_section,
+    work_section,
 )
 from paramserver.training.staleness import summarise
 from paramserver.training.tally import PartitionState, Tally
@@ -48,6 +50,10 @@ class Source(Protocol):
     def staleness(self) -> Counter[int] | None:
         """How many updates had which staleness; None for averaging."""
 
+    @property
+    def staleness_by_worker(self) -> dict[str, Counter[int]]:
+        """The same of each worker."""
+
     def partitions(self) -> list[PartitionState]:
         """Return how far it is with each partition."""
 
@@ -63,6 +69,7 @@ class Still:
     tally: Tally
     troubles: Troubles
     staleness: Counter[int] | None
+    staleness_by_worker: dict[str, Counter[int]]
     states: list[PartitionState]
     measured: Measures
 
@@ -106,6 +113,7 @@ class JobsPanel:
                 source.tally,
                 source.troubles,
                 source.staleness,
+                source.staleness_by_worker,
                 source.partitions(),
                 source.measures(),
             )
@@ -136,18 +144,17 @@ def _drawn(source: Source | Still) -> str:
     staleness = source.staleness
     counts = None if staleness is None else dict(staleness)
     spans = list(source.timeline.spans)
-    figures = time_figure(dict(source.tally.workers))
-    if counts is None:
-        figures += barrier_figure(spans)
-    parts = [errors_section(list(source.troubles), source.troubles.n_others)]
-    if figures:
-        charts = f'<div class="charts">{figures}</div>'
-        parts.append(section("Where the time goes", "", charts))
-    parts.append(timeline_section(spans, "round" if counts is None else "epoch"))
-    if counts is not None:
-        parts.append(staleness_section(counts, summarise(counts)))
-    parts.append(partitions_section(source.partitions()))
-    return "".join(parts)
+    figures = (
+        time_figure(dict(source.tally.workers)),
+        barrier_figure(spans) if counts is None else staleness_figure(counts),
+        partitions_figure(source.partitions()),
+    )
+    by_worker = {name: dict(each) for name, each in source.staleness_by_worker.items()}
+    return (
+        timeline_section(spans, "round" if counts is None else "epoch")
+        + errors_section(list(source.troubles), source.troubles.n_others)
+        + work_section("Where the time goes", "", figures, staleness_table(by_worker))
+    )
 
 
 def _readings(source: Source | Still) -> Iterable[Reading]:

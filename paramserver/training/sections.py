@@ -8,11 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from paramserver.drawing.charts import Line, bar_chart, line_charts, shares_bar, small_shares
+from paramserver.drawing.charts import (
+    Line,
+    bar_chart,
+    binned,
+    line_charts,
+    shares_bar,
+    small_shares,
+    spark_bars,
+)
 from paramserver.drawing.gantt import BARS_MAX, Bar, gantt, overview
 from paramserver.drawing.page import Html, figure, section, table
 from paramserver.drawing.scales import by_number
 from paramserver.training.rounds import round_times
+from paramserver.training.staleness import summarise
 from paramserver.training.tally import PartitionState, WorkerTime
 from paramserver.training.timeline import JobSpan
 
@@ -34,8 +43,8 @@ def timeline_section(spans: Sequence[JobSpan], unit: str) -> str:
         "round" or "epoch".
     """
     about = (
-        f"One bar is a job on its worker, one colour is one {unit}. In a gap the worker had no job "
-        "of this training."
+        f"One bar is a job on its worker; with each {unit} the colour changes. In a gap the worker "
+        "had no job of this training."
     )
     x_title = "seconds of training"
     latest = gantt(_bars(spans[-BARS_MAX:], unit), x_title=x_title, label="jobs of each worker")
@@ -78,7 +87,7 @@ def shares_of(time: WorkerTime) -> list[tuple[str, float, str]]:
         ("computing", time.compute_s, "c1"),
         ("on the wire", time.wire_s, "c5"),
         ("waiting", time.wait_s, "c4"),
-        ("lost", time.lost_s, "c2"),
+        ("came to nothing", time.lost_s, "c2"),
     )
     return [(name, seconds / total_s, colour) for name, seconds, colour in parts if seconds > 0]
 
@@ -117,7 +126,7 @@ def time_table(workers: Mapping[str, WorkerTime]) -> str:
     """Return the table of where the time of each worker went; nothing for none."""
     names = (
         "worker", "jobs", "failed or lost", "not needed", "computing", "on the wire", "waiting",
-        "lost", "shares",
+        "came to nothing", "shares",
     )  # fmt: skip
     rows: list[Sequence[object]] = []
     for name in sorted(workers, key=by_number)[:WORKERS_MAX]:
@@ -139,25 +148,46 @@ def time_table(workers: Mapping[str, WorkerTime]) -> str:
 # --- the price of asynchrony, and of the barrier --------------------------------------------------
 
 
-def staleness_section(counts: Mapping[int, int], found: Mapping[str, float], more: str = "") -> str:
-    """Return the histogram of the staleness, in words and drawn.
+def staleness_figure(staleness: Mapping[int, int]) -> str:
+    """Return the histogram of the staleness of updates, drawn and in words.
 
     Parameters
     ----------
-    counts : mapping
+    staleness : mapping
         Updates by staleness.
-    found : mapping
-        As `staleness.summarise` returns it.
-    more : str
-        HTML of another figure.
     """
-    picture = bar_chart(counts, x_title="staleness (updates by others)", y_title="updates")
-    about = (
+    found = summarise(staleness)
+    picture = bar_chart(staleness, x_title="staleness (updates by others)", y_title="updates")
+    caption = (
         f"{found['mean']:.2f} updates by others on average between reading the weights and "
         f"changing them, at most {found['p95']} for 95 of 100, {found['max']} at worst."
     )
-    charts = figure("Staleness", "of all updates", picture) + more
-    return section("Staleness", about, f'<div class="charts">{charts}</div>')
+    return figure("Staleness", "of all updates", picture, caption)
+
+
+def staleness_table(by_worker: Mapping[str, Mapping[int, int]]) -> str:
+    """Return the table of the staleness of each worker's updates; nothing for none."""
+    names = sorted(by_worker, key=by_number)
+    bins, width = binned({value: 1 for counts in by_worker.values() for value in counts})
+    n_bins = max(bins, default=0) + 1
+    rows: list[Sequence[object]] = []
+    for name in names[:WORKERS_MAX]:
+        counts = by_worker[name]
+        found = summarise(counts)
+        rows.append(
+            (
+                name,
+                f"{sum(counts.values()):,}",
+                f"{found['mean']:.2f}",
+                found["p95"],
+                found["max"],
+                Html(spark_bars(counts, n_bins, width)),
+            )
+        )
+    if len(names) > WORKERS_MAX:
+        rows.append((f"and {len(names) - WORKERS_MAX} more", "", "", "", "", ""))
+    columns = ("worker", "updates", "mean staleness", "p95", "max", "histogram")
+    return table(columns, rows, left=(0, 5)) if rows else ""
 
 
 def barrier_figure(spans: Iterable[JobSpan]) -> str:
@@ -172,13 +202,13 @@ def barrier_figure(spans: Iterable[JobSpan]) -> str:
     picture = line_charts(lines, x_title="rounds", y_title="milliseconds", from_zero=True)
     share = sum(t.wait_s for t in times) / (sum(t.wait_s + t.job_s for t in times) or 1.0)
     caption = f"{share:.0%} of the time of a round is waiting at its barrier."
-    return figure("The barrier", "milliseconds of each round, on average", picture, caption)
+    return figure("The barrier", "milliseconds of each round", picture, caption)
 
 
-# --- data --------------------------------------------------------------------------------------
+# --- data -----------------------------------------------------------------------------------------
 
 
-def partitions_section(partitions: Sequence[PartitionState]) -> str:
+def partitions_figure(partitions: Sequence[PartitionState]) -> str:
     """Return the table of partitions; nothing for none."""
     if not partitions:
         return ""
@@ -195,8 +225,16 @@ def partitions_section(partitions: Sequence[PartitionState]) -> str:
         rows.append((f"and {len(partitions) - PARTITIONS_MAX:,} more", "", "", ""))
     total = sum(state.n_examples for state in partitions)
     noun = "partition" if len(partitions) == 1 else "partitions"
-    about = (
-        f"{total:,} rows in {len(partitions):,} {noun}; the worker that has each, or had it last."
-    )
-    drawn = table(("partition", "rows", "epochs seen", "worker"), rows, left=(3,))
-    return section("Partitions", about, f'<div class="narrow">{drawn}</div>')
+    drawn = table(("number", "rows", "epochs seen", "worker"), rows, left=(3,))
+    caption = "With the worker that has each, or had it last."
+    what = f"{total:,} rows in {len(partitions):,} {noun}"
+    return figure("Partitions", what, f'<div class="short">{drawn}</div>', caption)
+
+
+def work_section(title: str, about: str, figures: Sequence[str], *tables: str) -> str:
+    """Return figures side by side and tables below; nothing for nothing."""
+    drawn = "".join(figures)
+    below = "".join(f'<div class="below">{each}</div>' for each in tables if each)
+    if not drawn and not below:
+        return ""
+    return section(title, about, f'<div class="charts">{drawn}</div>{below}')

@@ -162,7 +162,7 @@ def test_a_training_is_seen_while_it_goes_on_and_after_it(cluster: ps.LocalClust
     text = get(cluster.dashboard_link)[2]
     assert f"<dd>{plain.units:,}" in text
     for words in (
-        "Where the time goes", "120 rows in 2 partitions", "On the wire", "time computing",
+        "Where the time goes", "120 rows in 2 partitions", "Throughput", "time computing",
         "ps.fit(LeastSquares(...), data, mode=AsyncSGD(epochs=3,", "<td>3.00</td>",
     ):  # fmt: skip
         assert words in text, words
@@ -244,7 +244,8 @@ def test_a_real_browser_shows_what_happens_while_it_happens(
             assert heading in words, heading
         order = "[...document.getElementById('panels').children].map((each) => each.id)"
         assert browser.evaluate(order) == [
-            "panel-progress", "panel-training", "panel-jobs", "panel-cluster", "panel-configuration"
+            "panel-progress", "panel-training", "panel-wire", "panel-jobs", "panel-cluster",
+            "panel-configuration",
         ]  # fmt: skip
         assert browser.evaluate("document.querySelectorAll('svg').length") > 6
         assert browser.complaints == []

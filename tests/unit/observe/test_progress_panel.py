@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from paramserver.drawing.panel import Reading
-from paramserver.observe.progress_panel import MOMENTS_MAX, ProgressPanel
+from paramserver.observe.progress_panel import MOMENTS_MAX, ProgressPanel, WirePanel
 from tests.unit.observe.run_files import LOST, STARTED, progressed
 
 
@@ -23,7 +23,7 @@ def test_figures_and_curves_are_those_of_the_last_moment() -> None:
     panel.take(progressed(5, 2.0, loss=0.5))
     text = panel.html()
     for words in (
-        "<dt>elapsed</dt><dd>2.0", "about 6.0", ">training</span>",
+        "<dt>elapsed</dt><dd>2.0", "about 6 s left", ">training</span>",
         "<dd>5 <small>5.0 epochs</small></dd>",
         "<dd>0.5 <small>best 0.25</small></dd>",
         "<dd>0.8750 <small>best 0.8750</small></dd>",
@@ -53,7 +53,25 @@ def test_a_run_that_ended_before_its_time_says_so() -> None:
 def test_what_goes_over_the_wire_is_shown_where_it_is_known() -> None:
     panel = ProgressPanel(STARTED)
     panel.take(replace(progressed(4, 2.0), pushed_bytes=8_000, pulled_bytes=0, n_queued=1))
-    assert "pushed, each update</dt><dd>2.0 kB" in panel.html()
+    wire = WirePanel(panel)
+    assert "pushed, each update</dt><dd>2.0 kB" in wire.html()
+    assert (wire.has_ended, list(wire.readings())) == (False, [])
+    panel.end()
+    assert wire.has_ended
+
+
+def test_between_two_evaluations_the_training_itself_is_asked_how_far_it_is() -> None:
+    class Training:
+        unit, examples = 9, 7_500
+
+    panel = ProgressPanel(STARTED)
+    panel.attach(Training())
+    assert "Waiting for the first evaluation." in panel.html()
+    panel.take(progressed(5, 2.0))
+    assert "<dd>9 <small>7.5 epochs</small></dd>" in panel.html()
+    assert "width:37.5%" in panel.html()
+    panel.end()
+    assert "<dd>5 <small>5.0 epochs</small></dd>" in panel.html()
 
 
 def test_the_readings_are_those_of_the_last_moment() -> None:

@@ -171,16 +171,16 @@ def test_a_full_disk_costs_the_events_and_not_the_training(recorder: Recorder) -
 def test_the_dashboard_shows_the_newest_run_and_keeps_it_until_the_next(recorder: Recorder) -> None:
     cluster = FakeCluster()
     with watch(cluster, recorder) as watching:
-        panel, settings = cluster.panels
+        panel, _, settings = cluster.panels
         watching(Progress(1, 1.0, 0.5, 0.5, None))
     assert "width:100.0%" in panel.html()
     assert "run mine" in panel.html()
     assert "--mode avg" in settings.html()
     with watch(cluster, recorder):
-        other, _ = cluster.panels
+        other, _, _ = cluster.panels
         assert other is not panel
         with watch(cluster, recorder):
-            assert len(cluster.panels) == 4
+            assert len(cluster.panels) == 6
             assert cluster.panels[0] is other  # it goes on, and keeps its own
 
 
@@ -189,7 +189,7 @@ def test_what_ends_a_training_before_its_time_is_seen(recorder: Recorder) -> Non
     for error, word in ((KeyboardInterrupt(), "interrupted"), (ValueError(), "failed")):
         with suppress(type(error)), watch(cluster, recorder):
             raise error
-        assert f">{word}</span>" in cluster.panels[-2].html()
+        assert f">{word}</span>" in cluster.panels[-3].html()
 
 
 class FakeRun:

@@ -19,6 +19,7 @@ class Source:
 
     def __init__(self, staleness: Counter[int] | None) -> None:
         self.staleness = staleness
+        self.staleness_by_worker = {} if staleness is None else {"local1-0": staleness}
         self.timeline, self.tally, self.troubles = Timeline(), Tally(), Troubles()
         self.timeline.hand_in(1, 4, 2)
         self.timeline.hand_in(2, 5, 2)
@@ -46,7 +47,7 @@ def test_an_asynchronous_training_is_told_whole() -> None:
     for words in (
         "local1-0: epoch 4, partition 2, 1.500 s", "0.50 updates by others on average",
         "computing <b>67%</b>", "on the wire <b>33%</b>",
-        "1,000 rows in 1 partition;", "<td>4.50</td>", ">local1-0</td>",
+        "1,000 rows in 1 partition<", "<td>4.50</td>", ">local1-0</td>",
     ):  # fmt: skip
         assert words in text, words
     assert "Errors" not in text

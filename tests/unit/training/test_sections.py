@@ -7,11 +7,14 @@ from paramserver.training.sections import (
     PARTITIONS_MAX,
     WORKERS_MAX,
     barrier_figure,
-    partitions_section,
+    partitions_figure,
     shares_cell,
+    staleness_figure,
+    staleness_table,
     time_figure,
     time_table,
     timeline_section,
+    work_section,
 )
 from paramserver.training.tally import PartitionState, WorkerTime
 from paramserver.training.timeline import SPANS_MAX, JobSpan
@@ -63,9 +66,25 @@ def test_a_barrier_needs_rounds() -> None:
 
 def test_partitions_are_told_with_their_owners() -> None:
     states = [PartitionState(0, 1_500, "w1", 2.25), PartitionState(1, 500, "", 0.0)]
-    text = partitions_section(states)
+    text = partitions_figure(states)
     for words in ("2,000 rows in 2 partitions", "<td>1,500</td><td>2.25</td>", "nobody yet"):
         assert words in text, words
-    assert partitions_section([]) == ""
+    assert partitions_figure([]) == ""
     many = [PartitionState(i, 1, "w", 1.0) for i in range(PARTITIONS_MAX + 9)]
-    assert "and 9 more" in partitions_section(many)
+    assert "and 9 more" in partitions_figure(many)
+
+
+def test_staleness_is_told_of_all_updates_and_of_each_worker() -> None:
+    text = staleness_figure({0: 90, 1: 7, 9: 3})
+    assert "0.34 updates by others on average" in text
+    assert "at most 1 for 95 of 100, 9 at worst." in text
+    by_worker = staleness_table({"w10": {0: 9, 4: 1}, "w2": {3: 1}})
+    assert by_worker.index("w2") < by_worker.index("w10")
+    assert "<td>10</td><td>0.40</td><td>4</td><td>4</td>" in by_worker
+    assert staleness_table({}) == ""
+    assert "and 9 more" in staleness_table({f"w{i}": {0: 1} for i in range(WORKERS_MAX + 9)})
+
+
+def test_where_nothing_is_known_there_is_no_section() -> None:
+    assert work_section("Work", "", ("", "", ""), "") == ""
+    assert "<h2>Work</h2>" in work_section("Work", "", ("", "<figure/>"), "")
