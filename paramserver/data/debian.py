@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from paramserver.data.datasets import Dataset
 from paramserver.errors import DataError
+from paramserver.training.csr import as_csr
 from paramserver.training.learner import Matrix
-from paramserver.training.partitions import as_csr
 
 N_COLUMNS: Final = 1 << 18
 MIN_ROWS: Final = 20

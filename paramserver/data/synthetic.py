@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.data.datasets import Dataset
+from paramserver.training.csr import as_csr
 from paramserver.training.learner import Matrix
-from paramserver.training.partitions import as_csr
 
 HELD_OUT: Final = 0.1
 """The last part of the rows, which are all alike."""

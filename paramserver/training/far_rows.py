@@ -24,9 +24,10 @@ from paramserver.protocol.arrays import ITEM_BYTES, unpack_plain
 from paramserver.protocol.messages import Payload
 from paramserver.runtime.call_thread import CallThread
 from paramserver.runtime.context import current
+from paramserver.training.csr import as_csr
 from paramserver.training.formats import PIECE_BYTES, payload_of
 from paramserver.training.learner import Batch
-from paramserver.training.partitions import Rows, as_csr
+from paramserver.training.partitions import Rows
 
 METHODS: Final = ("rows", "piece")
 """What the desk is asked: which arrays a partition has, and a piece of one of them."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_
 import numpy as np
 import numpy.typing as npt
 
+from paramserver.training.csr import csr_between
 from paramserver.training.vector import FloatVector
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ class Batch(NamedTuple):
         return int(self.y.shape[0])
 
     def between(self, start: int, stop: int) -> Batch:
-        """Return consecutive rows; nothing is copied of a dense X."""
+        """Return consecutive rows, as views."""
         rows = slice(start, stop)
-        return Batch(self.X[rows], self.y[rows], None if self.weight is None else self.weight[rows])
+        X = self.X[rows] if isinstance(self.X, np.ndarray) else csr_between(self.X, start, stop)
+        return Batch(X, self.y[rows], None if self.weight is None else self.weight[rows])
 
     def take(self, rows: npt.NDArray[np.intp]) -> Batch:
         """Gather the rows with these numbers, as copies."""

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import DataError
+from paramserver.training.csr import as_csr
 from paramserver.training.learner import Batch, Matrix
 
 ROWS_AT_A_TIME = 4096
@@ -152,21 +153,6 @@ class SharedRows:
         first = rows.start + partition  # each partition before has one number more than rows
         indptr = self._map("X.indptr")[first : first + n + 1]
         return as_csr(data, indices, indptr, (n, self.n_columns))
-
-
-def as_csr(
-    data: npt.NDArray[Any], indices: npt.NDArray[Any], indptr: npt.NDArray[Any], shape: Any
-) -> Matrix:
-    """Return a csr_array made of these very arrays, which must be canonical; none is read.
-
-    The constructor would look through them, and copy those that are views of much larger ones.
-    """
-    from scipy.sparse import csr_array
-
-    X = csr_array(shape, dtype=data.dtype)
-    X.data, X.indices, X.indptr = data, indices, indptr
-    X.has_sorted_indices = X.has_canonical_format = True
-    return X
 
 
 def _starts(lengths: Iterable[int]) -> tuple[int, ...]:
