@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from itertools import count, islice
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from paramserver.core.events import CancelRequested, JobsSubmitted, PhaseOpened
 from paramserver.core.jobs import JobOptions, JobSpec, PhaseSpec
-from paramserver.errors import ClusterClosed
+from paramserver.errors import ClusterClosed, LocalProtocolError
 from paramserver.protocol import calls
 from paramserver.protocol.messages import Payload
 from paramserver.runtime.arguments import whole_number
@@ -241,6 +241,7 @@ class JobExecutor(Executor):
         future: JobFuture[Any] = JobFuture()
         master, owner = self._master, self._owner
         try:
+            _check_stays(args, kwargs)
             payload = calls.encode_call(
                 fn, args, kwargs, trusted=self._trusted, ship_code=self._ship_code
             ).snapshot()  # the caller may change an array, and another try must send the same
@@ -272,7 +273,10 @@ class JobExecutor(Executor):
 
     def _check_not_ended(self) -> None:
         if self._is_shut_down or (self._parent is not None and self._parent._is_shut_down):
-            raise ClusterClosed("cannot schedule new futures after shutdown")
+            raise ClusterClosed(
+                "cannot schedule new futures after shutdown: this cluster has ended. Hand jobs in "
+                "inside of its `with` block, or make another cluster."
+            )
         failure = self._master.failure
         if failure is not None:
             raise ClusterClosed("the master has ended") from failure
@@ -299,6 +303,22 @@ class JobExecutor(Executor):
 
     def _chunk_size(self, n_items: int) -> int:
         return max(1, min(CHUNK_MAX, n_items // (CHUNKS_PER_WORKER * self._n_workers())))
+
+
+def _check_stays(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse to send what only works in the process that has it."""
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(value, Future):
+            raise LocalProtocolError(
+                "A job was handed a future, which stays in the process that has it. Hand in its "
+                "result (future.result()) instead, or submit the second job when the first is done."
+            )
+        if isinstance(value, JobExecutor):
+            raise LocalProtocolError(
+                "A job was handed a cluster, which stays in the process that has it. Let the job "
+                "return what is to be done next and submit that from here, or make a LocalCluster "
+                "inside of the job."
+            )
 
 
 def _chunked(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:

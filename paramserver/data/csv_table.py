@@ -209,6 +209,11 @@ class CsvForm:
             reason = f"'{cell[:SHOWN]}' is no number; {what} must be numbers"
             if is_float(cell.replace(",", ".")):
                 reason += ", with a point where their whole part ends"
+            elif what == "features":
+                reason += (
+                    ". Make numbers of that column (pandas.get_dummies gives each value a column "
+                    "of its own), or leave it out"
+                )
         return BadCell(row + i, place + 1, reason)
 
     def cell(self, i: int, place: int, block: bytes, cells: Cells) -> bytes:

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from paramserver.config import nearest
 from paramserver.data.scaling import Scaling, standardise
 from paramserver.errors import ConfigError, DataError
 from paramserver.training.learner import Matrix
@@ -102,7 +103,8 @@ def load(name: str, *, seed: int = 0, dtype: npt.DTypeLike = np.float32) -> Data
     loader = LOADERS.get(name)
     if loader is None:
         raise ConfigError(
-            f"There is no data set '{name}'. There are: {', '.join(sorted(LOADERS))}.",
+            f"There is no data set '{name}'.{nearest(name, LOADERS)} For a file of yours give its "
+            "name with its ending, such as mine.csv.",
             field="data",
             value=name,
         )

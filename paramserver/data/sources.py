@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,8 @@ READABLE: Final = (
 )
 MIN_ROWS: Final = 5
 """One of them is held out."""
+SHOWN: Final = 20
+"""Names of columns that a message lists at most."""
 PART_BYTES: Final = 1 << 24
 """In one part: some tens of thousands of rows, a fraction of a second of work."""
 
@@ -79,7 +82,9 @@ def find(name: str, roles: Roles, folder: Path, like: Source | None = None) -> S
     """
     path = Path(name)
     if not path.exists():
-        raise DataError(f"There is no file {path}.", path=name)
+        raise DataError(
+            f"There is no file {path} (looked from {Path.cwd()}).{_close_to(path)}", path=name
+        )
     plain_name = path.name.removesuffix(".gz")
     kind = Path(plain_name).suffix.lower()
     if path.is_dir() or path.suffix.lower() == ".npz":
@@ -99,6 +104,16 @@ def find(name: str, roles: Roles, folder: Path, like: Source | None = None) -> S
     return source
 
 
+def _close_to(path: Path) -> str:
+    """Return a sentence on a file beside the one that is not there, with nearly its name."""
+    try:
+        beside = [other.name for other in path.parent.iterdir()]
+    except OSError:
+        return ""
+    close = get_close_matches(path.name, beside, n=1)
+    return f" Did you mean {path.with_name(close[0])}?" if close else ""
+
+
 def _check_roles(path: Path, roles: Roles) -> None:
     """Refuse to look for named columns where the only name is that of the query."""
     for role, name in roles.given().items():
@@ -113,24 +128,40 @@ def _check_roles(path: Path, roles: Roles) -> None:
 
 
 def _check_alike(source: Source, like: Source) -> None:
-    """Refuse rows to hold out that have other columns than those to train on."""
-    if source.n_columns != like.n_columns:
+    """Refuse rows to hold out that have other columns than those to train on.
+
+    Raises
+    ------
+    DataError
+        Where both have a header, it names the columns that differ.
+    """
+    here, there = source.column_names, like.column_names
+    if here and there and here != there:
+        missing = [each for each in there if each not in here][:SHOWN]
+        further = [each for each in here if each not in there][:SHOWN]
+        differ = "; ".join(
+            f"{words} {', '.join(map(repr, names))}"
+            for words, names in (("it has no", missing), ("it has also", further))
+            if names
+        )
         raise DataError(
-            f"{source.name} has {_width(source)}, {like.name} has {_width(like)}.",
+            f"The columns of {source.name} are not those of {like.name}: "
+            f"{differ or 'they stand in another order'}. Give it the columns "
+            f"{', '.join(there[:SHOWN])}{', ...' * (len(there) > SHOWN)}, in this order.",
             path=source.name,
         )
-    here, there = source.column_names, like.column_names
-    if here is not None and there is not None and here != there:
-        at = next(i for i, (a, b) in enumerate(zip(here, there, strict=True)) if a != b)
+    if source.n_columns != like.n_columns:
         raise DataError(
-            f"{source.name} has other columns than {like.name}: feature {at + 1} is '{here[at]}' "
-            f"here and '{there[at]}' there. Give both files the same columns in the same order.",
+            f"{source.name} has {_width(source)}, {like.name} has {_width(like)}. Held-out rows "
+            "need the columns of the rows to train on, in their order.",
             path=source.name,
         )
 
 
 def _width(source: Source) -> str:
-    return "sparse rows" if source.n_columns is None else f"{source.n_columns} features"
+    if source.n_columns is None:
+        return "sparse rows"
+    return f"{source.n_columns} {'feature' if source.n_columns == 1 else 'features'}"
 
 
 def _arrays(path: Path, folder: Path, roles: Roles) -> Source:

@@ -93,7 +93,11 @@ class SklearnLearner:
         own = clone(self.estimator)
         name = type(own).__name__
         if not hasattr(own, "partial_fit"):
-            _refuse(f"{name} has no partial_fit, so it cannot be trained in pieces.", name)
+            _refuse(
+                f"{name} has no partial_fit, so it cannot be trained in pieces. Take one that has "
+                "it, such as SGDClassifier or MLPClassifier, or fit this one whole, in a job.",
+                name,
+            )
         settings = own.get_params(deep=False)
         if settings.get("average"):
             _refuse(f"{name}(average=...) averages its own steps; use Averaging(tail=...).", name)

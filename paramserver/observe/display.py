@@ -20,6 +20,8 @@ LINE_FIRST_S: Final = 0.25
 LINE_MAX_GAP_S: Final = 60.0
 """... and never further apart than this."""
 
+LARGE_FIGURE: Final = 1e6
+"""From here on figures are written with their power of ten."""
 LABEL_WIDTH: Final = 10
 ETA_AFTER_S: Final = 1.0
 """How much of a run must have been seen before its end is foretold."""
@@ -114,7 +116,7 @@ def figures_of(started: RunStarted, progress: Progressed) -> dict[str, str]:
     unit = "rounds" if started.mode == "avg" else "updates"
     optional = {}
     if progress.test_score is not None:
-        optional["score"] = f"held-out {progress.test_score:7.4f}"
+        optional["score"] = f"held-out {in_short(progress.test_score):>7}"
     if progress.staleness is not None:
         optional["staleness"] = f"staleness {progress.staleness:5.2f}"
     rate = rate_of(started, progress)
@@ -122,11 +124,22 @@ def figures_of(started: RunStarted, progress: Progressed) -> dict[str, str]:
         "unit": f"{progress.unit:>9,} {unit}",
         "epochs": f"{progress.epochs:8.1f} epochs",
         "seconds": f"{progress.wall_s:8.2f} s",
-        "loss": f"loss {progress.train_loss:8.4f}",
+        "loss": f"loss {in_short(progress.train_loss):>8}",
         **optional,
         "rate": f"{rate:>11,.0f} examples/s",
         "workers": f"{progress.n_workers} workers",
     }
+
+
+def in_short(figure: float) -> str:
+    """Return a loss or a score so that it can be read, also of a run that diverges.
+
+    Examples
+    --------
+    >>> [in_short(figure) for figure in (0.97123, -42192.9, 1.5e30)]
+    ['0.9712', '-42192.9000', '1.50e+30']
+    """
+    return f"{figure:.4f}" if abs(figure) < LARGE_FIGURE else f"{figure:.2e}"
 
 
 def rate_of(started: RunStarted, progress: Progressed) -> float:

@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from paramserver.observe.display import LABEL_WIDTH, part_done, rate_of, seconds_left
+from paramserver.observe.display import LABEL_WIDTH, in_short, part_done, rate_of, seconds_left
 from paramserver.observe.events import Progressed, RunStarted
 
 TICKS: Final = "▁▂▃▄▅▆▇█"
@@ -118,12 +118,12 @@ class LiveTable:
         total = f"{started.total:,.0f}"
         unit = f"{progress.unit:>{len(total)},} / {total}" if is_avg else f"{progress.unit:,}"
         epochs = f"{progress.epochs:,.1f}" + ("" if is_avg else f" / {total}")
-        score = "-" if progress.test_score is None else f"{progress.test_score:.4f}"
+        score = "-" if progress.test_score is None else in_short(progress.test_score)
         columns = [
             ("rounds" if is_avg else "updates", unit, "bold"),
             ("epochs", epochs, ""),
             ("seconds", f"{now_s:,.1f}", ""),
-            ("loss", f"{progress.train_loss:.4f}", ""),
+            ("loss", in_short(progress.train_loss), ""),
             ("held-out", score, "bold green"),
         ]
         if width < TINY:

@@ -82,7 +82,10 @@ def encode_call(
         If `fn` cannot be called.
     """
     if not callable(fn):
-        raise TypeError(f"{fn!r:.80} cannot be called")
+        raise TypeError(
+            f"{fn!r:.80} cannot be called. Give the function and then its arguments: submit(f, x), "
+            "not submit(f(x))."
+        )
     payload = _encode_call(fn, tuple(args), kwargs or {}, trusted, ship_code, wants_inputs)
     check_size(payload, "call")
     return payload

@@ -11,6 +11,7 @@ Rule 6: one that is stopped before it has come up is killed and replaced, and th
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import selectors
@@ -315,7 +316,7 @@ class Agent:
         try:
             process = WorkerProcess(worker_id, self.agent_id, self.token, self.spec)
         except OSError as error:
-            self._note_start_error(f"{type(error).__name__}: {error}")
+            self._note_start_error(f"{type(error).__name__}: {error}{_remedy(error)}")
             return
         self._start_error = ""
         now = time.monotonic()
@@ -422,3 +423,15 @@ class Agent:
             os.close(self._woken_fd)
             os.close(self._wake_fd)
             self._wake_fd = self._woken_fd = -1
+
+
+def _remedy(error: Exception) -> str:
+    """Say what helps where a process cannot be started for want of something."""
+    match getattr(error, "errno", None):
+        case errno.EMFILE | errno.ENFILE:
+            return ". Allow more open files (`ulimit -n 4096`), or start fewer workers"
+        case errno.EAGAIN:
+            return ". Allow more processes (`ulimit -u`), or start fewer workers"
+        case errno.ENOMEM:
+            return ". Start fewer workers, or end what uses the memory"
+    return ""

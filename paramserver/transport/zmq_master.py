@@ -107,9 +107,10 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
             end._socket.bind(parsed.endpoint)
         except zmq.ZMQError as error:
             end.close()
+            why = str(error.strerror).partition(" (addr=")[0]  # it is named already
             raise TransportError(
-                f"Cannot listen at {address}: {error.strerror}. Choose another address, or port 0 "
-                "for a free one."
+                f"Cannot listen at {address}: {why}. Choose another address, or port 0 for a free "
+                "one."
             ) from error
         end.address = end._socket.get_string(zmq.LAST_ENDPOINT)
         if parsed.path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +151,33 @@ def test_files_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
     train = write(tmp_path / "a.csv", rows(20, ["a", "b"]))
     with pytest.raises(DataError, match="has the label 'c'"):
         read_files(train, write(tmp_path / "b.csv", "1,2,c\n"))
-    with pytest.raises(DataError, match="has 1 features"):
+    with pytest.raises(DataError, match=r"has 1 feature, .* has 2 features"):
         read_files(train, write(tmp_path / "c.csv", "1,a\n2,b\n"))
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("rooms,size,kind", "they stand in another order. Give it the columns size, rooms, in"),
+        ("size,age,kind", "it has no 'rooms'; it has also 'age'. Give it the columns"),
+    ],
+)
+def test_held_out_columns_of_other_names_are_not_taken_for_each_other(
+    tmp_path: Path, header: str, words: str
+) -> None:
+    train = write(tmp_path / "a.csv", "size,rooms,kind\n" + rows(20, ["a", "b"]))
+    with pytest.raises(DataError, match=re.escape(words)):
+        read_files(train, write(tmp_path / "b.csv", header + "\n" + rows(9, ["a", "b"])))
+    same = write(tmp_path / "c.csv", "size,rooms,kind\n" + rows(9, ["a", "b"]))
+    assert len(read_files(train, same).y_test) == 9
+
+
+def test_a_file_of_nearly_that_name_is_offered(tmp_path: Path) -> None:
+    write(tmp_path / "price.csv", rows(9, ["a", "b"]))
+    with pytest.raises(DataError, match=r"Did you mean .*price\.csv\?$"):
+        read_files(str(tmp_path / "prize.csv"))
+    with pytest.raises(DataError, match=r"no file .* \(looked from .*\)\.$"):
+        read_files(str(tmp_path / "no" / "folder.csv"))
 
 
 def test_a_missing_or_unknown_file_is_named(tmp_path: Path) -> None:

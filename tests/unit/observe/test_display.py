@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -55,6 +56,14 @@ def test_lines_come_more_and_more_seldom_and_the_last_one_always() -> None:
         *("100,000", "examples/s", "2", "workers"),
     ]
     assert said[-1].split()[0] == "100,000"
+
+
+def test_figures_of_a_run_that_diverges_can_be_read() -> None:
+    file = io.StringIO()
+    lines = Lines(file)
+    lines.begin(started())
+    lines.show(replace(progressed(1, 0.01), train_loss=1.5e30, test_score=-3e30))
+    assert "loss 1.50e+30  held-out -3.00e+30 " in file.getvalue()
 
 
 def test_lines_are_never_further_apart_than_a_minute() -> None:
