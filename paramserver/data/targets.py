@@ -20,7 +20,8 @@ import numpy as np
 from paramserver.data.arrays import ArrayFile
 from paramserver.data.tables import Sparse, Treated
 from paramserver.errors import DataError
-from paramserver.training.partitions import WEIGHTS, SharedRows, index_dtype
+from paramserver.training.csr import index_dtype
+from paramserver.training.partitions import WEIGHTS, SharedRows
 
 
 @dataclass(frozen=True)

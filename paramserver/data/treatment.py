@@ -20,7 +20,7 @@ from paramserver.data.labels import Meaning, decide
 from paramserver.data.scaling import Moments, Scaling
 from paramserver.data.tables import Sparse, Table, Treated
 from paramserver.errors import DataError
-from paramserver.training.partitions import index_dtype
+from paramserver.training.csr import index_dtype
 
 NO_COLUMN: Final = 2**62
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import DataError, ShapeMismatch
+from paramserver.training.csr import index_dtype
 from paramserver.training.learner import Learner, Matrix
-from paramserver.training.partitions import index_dtype
 
 CHECKED_AT_A_TIME: Final = 1 << 16
 """Values that are looked at in one go: they stay in the cache."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
+
+MAX_INT32: Final = 2**31 - 1
 
 
 def as_csr(
@@ -31,3 +34,8 @@ def csr_between(X: Any, start: int, stop: int) -> Any:
     first, last = indptr[0], indptr[-1]
     shape = (len(indptr) - 1, X.shape[1])
     return as_csr(X.data[first:last], X.indices[first:last], indptr - first, shape)
+
+
+def index_dtype(n_columns: int, n_entries: int) -> np.dtype[Any]:
+    """Return the smallest integers that scipy counts columns and entries with."""
+    return np.dtype(np.int32 if max(n_columns, n_entries) <= MAX_INT32 else np.int64)

@@ -18,12 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import DataError
-from paramserver.training.csr import as_csr
+from paramserver.training.csr import as_csr, index_dtype
 from paramserver.training.learner import Batch, Matrix
 
 ROWS_AT_A_TIME = 4096
 """Rows gathered and written in one go."""
-MAX_INT32: Final = 2**31 - 1
 WEIGHTS: Final = "weight"
 """Name of the file with the weights that rows were written with, without ``.npy``."""
 
@@ -201,11 +200,6 @@ def _write_sparse(
             data.write(block.data.data)
             indices.write(block.indices.astype(dtype, copy=False).data)
     return entries
-
-
-def index_dtype(n_columns: int, n_entries: int) -> np.dtype[Any]:
-    """Return the smallest integers that scipy counts columns and entries with."""
-    return np.dtype(np.int32 if max(n_columns, n_entries) <= MAX_INT32 else np.int64)
 
 
 def n_batches(n_examples: int, batch_size: int) -> int:

@@ -13,7 +13,7 @@ import pytest
 from scipy.sparse import csr_array, random_array
 
 from paramserver.errors import DataError
-from paramserver.training import partitions
+from paramserver.training import csr, partitions
 from paramserver.training.learner import Batch
 from paramserver.training.partitions import SharedRows
 
@@ -82,7 +82,7 @@ def test_rows_without_any_entry_are_rows(tmp_path: Path) -> None:
 def test_indices_that_do_not_fit_32_bits_are_wide(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partitions, "MAX_INT32", 5)
+    monkeypatch.setattr(csr, "MAX_INT32", 5)
     X = sparse(10, 6)
     shared = SharedRows.write(tmp_path, Batch(X, np.zeros(10)), [np.arange(10)])
     opened = shared.open(0).X
