@@ -29,9 +29,8 @@ from paramserver.data.tables import Sparse, Table
 from paramserver.data.treatment import Facts, Treatment, choose
 from paramserver.errors import ConfigError
 from paramserver.runtime.scratch import Scratch
-from paramserver.training.csr import as_csr
+from paramserver.training.csr import as_csr, index_dtype
 from paramserver.training.learner import Batch
-from paramserver.training.partitions import index_dtype
 
 if TYPE_CHECKING:
     from paramserver.cluster import Cluster
