@@ -102,7 +102,7 @@ def score_of_ours(mode: str, p: int, name: str, loss: str, seed: int) -> float:
     batch_size = 64 if is_large else 32 if rows.n > 1000 else 16
     w = np.zeros(learner.size, learner.dtype)
     if mode == "avg":
-        rounds = max(10, 8 * p) if is_large else max(30, 4 * p**2)
+        rounds = max(10, 8 * p) if is_large else max(60, 4 * p**2)
         w = average(
             learner, parts, w, rounds=rounds, steps=None, lr=lr, batch_size=batch_size, seed=seed
         )
