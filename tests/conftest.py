@@ -48,3 +48,12 @@ def _complain(who: str, found: list[str]) -> None:
 def repository() -> Path:
     """The folder that holds pyproject.toml."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def no_lending_thread() -> Iterator[None]:
+    """End the thread that pyzmq starts, once in a process, for frames lent to ZeroMQ."""
+    yield
+    from zmq.utils import garbage
+
+    garbage.gc.stop()

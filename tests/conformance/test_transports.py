@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from zmq.utils import garbage
 
 from paramserver.errors import TransportError
 from paramserver.testing import conformance, two_ends
@@ -23,12 +22,7 @@ from paramserver.transport.zmq_worker import ZmqWorkerTransport
 
 Spoiler: TypeAlias = Callable[[Any], None] | None
 
-
-@pytest.fixture(autouse=True)
-def _pyzmq_keeps_no_thread() -> Iterator[None]:
-    """End the thread that pyzmq starts, once in a process, for frames lent to ZeroMQ."""
-    yield
-    garbage.gc.stop()
+pytestmark = pytest.mark.usefixtures("no_lending_thread")
 
 
 @pytest.fixture(params=["inproc", "unix", "ipc", "tcp", "tcp on IPv6"])

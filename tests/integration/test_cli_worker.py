@@ -25,13 +25,6 @@ SOON_S = 5.0
 """What has to be said within two seconds, on a machine that is busy with other tests."""
 
 
-@pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keys")
-    folder.chmod(0o700)
-    return make_keys(folder)
-
-
 @pytest.fixture
 def cluster(keys: Path) -> Iterator[Cluster]:
     with Cluster("tcp://127.0.0.1:0", keys, grace_s=0.5, verbose=False) as cluster:

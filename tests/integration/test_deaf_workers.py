@@ -11,23 +11,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import zmq.utils.garbage as garbage
 
 import paramserver as ps
 from paramserver.transport.security import make_keys
 from tests.integration import failing_jobs as jobs
 from tests.integration.remote import PATIENCE_S, AgentProcess
 
+pytestmark = pytest.mark.usefixtures("no_lending_thread")
+
 SILENCE_S = 4.0
 """After which libzmq's heartbeats take a connection for dead."""
 GRACE_S = 1.0
-
-
-@pytest.fixture(autouse=True)
-def _no_lending_thread() -> Iterator[None]:
-    """End the thread that pyzmq starts, once in a process, for frames lent to ZeroMQ."""
-    yield
-    garbage.gc.stop()
 
 
 @pytest.fixture

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import zmq.utils.garbage as garbage
 
 import paramserver as ps
 from paramserver.errors import ProtocolError
@@ -31,6 +29,8 @@ from tests.integration import remote_jobs as jobs
 from tests.integration.remote import PATIENCE_S, Puppet
 from tests.unit.protocol.test_arrays import large, small
 
+pytestmark = pytest.mark.usefixtures("no_lending_thread")
+
 
 class Bomb:
     def __init__(self, path: str) -> None:
@@ -38,13 +38,6 @@ class Bomb:
 
     def __reduce__(self) -> Any:
         return os.mkdir, (self.path,)
-
-
-@pytest.fixture(autouse=True)
-def _no_lending_thread() -> Iterator[None]:
-    """End the thread that pyzmq starts, once in a process, for frames lent to ZeroMQ."""
-    yield
-    garbage.gc.stop()
 
 
 def test_a_hostile_result_is_an_error_of_its_job_and_nothing_is_run(tmp_path: Path) -> None:

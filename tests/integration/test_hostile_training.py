@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
-from zmq.utils import garbage
 
 import paramserver as ps
 from paramserver.cluster import Cluster
@@ -41,25 +40,13 @@ from paramserver.training.partitions import Epoch
 from paramserver.training.pushes import Verdict
 from paramserver.training.run_constants import MachineWarning
 from paramserver.training.trust import MAX_STRIKES
-from paramserver.transport.security import make_keys
 from tests.integration.far_worker import FAR_AGENT
 from tests.integration.remote import PATIENCE_S, AgentProcess, Puppet, wait_until
 from tests.numerics.learners import LeastSquares, Ledger, RowLedger
 
+pytestmark = pytest.mark.usefixtures("no_lending_thread")
+
 N = 4
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keys")
-    folder.chmod(0o700)
-    return make_keys(folder)
-
-
-@pytest.fixture(autouse=True)
-def _no_lending_thread() -> Iterator[None]:
-    yield
-    garbage.gc.stop()
 
 
 @pytest.fixture

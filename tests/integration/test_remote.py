@@ -17,7 +17,6 @@ import numpy as np
 import psutil
 import pytest
 import zmq
-from zmq.utils import garbage
 
 from paramserver.cluster import Cluster
 from paramserver.core.events import JobsSubmitted
@@ -51,27 +50,15 @@ from paramserver.protocol.messages import (
 from paramserver.runtime.futures import JobFuture
 from paramserver.runtime.plan import Call, PhaseCalls
 from paramserver.runtime.release import release
-from paramserver.transport.security import load_worker_keys, make_keys
+from paramserver.transport.security import load_worker_keys
 from tests.integration import remote_jobs as jobs
 from tests.integration.far_worker import FAR_AGENT
 from tests.integration.remote import PATIENCE_S, ROOT, AgentProcess, Puppet, Wire, wait_until
 
+pytestmark = pytest.mark.usefixtures("no_lending_thread")
+
 GRACE_S = 0.5
 StartAgent = Callable[..., AgentProcess]
-
-
-@pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keys")
-    folder.chmod(0o700)
-    return make_keys(folder)
-
-
-@pytest.fixture(autouse=True)
-def _no_lending_thread() -> Iterator[None]:
-    """End the thread that pyzmq starts, once in a process, for frames lent to ZeroMQ."""
-    yield
-    garbage.gc.stop()
 
 
 @pytest.fixture

@@ -14,28 +14,14 @@ from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import SGDClassifier
 from sklearn.model_selection import GridSearchCV, cross_validate
-from zmq.utils import garbage
 
 import paramserver as ps
 from paramserver.cluster import Cluster
 from paramserver.errors import JobFailed, LocalProtocolError
-from paramserver.transport.security import make_keys
 from tests.conformance import joblib_jobs as jobs
 from tests.integration.remote import PATIENCE_S, AgentProcess
 
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keys")
-    folder.chmod(0o700)
-    return make_keys(folder)
-
-
-@pytest.fixture(autouse=True)
-def _no_lending_thread() -> Iterator[None]:
-    """End the thread that pyzmq starts, once in a process, for frames lent to ZeroMQ."""
-    yield
-    garbage.gc.stop()
+pytestmark = pytest.mark.usefixtures("no_lending_thread")
 
 
 def workers(keys: Path, *options: str, ships_code: bool) -> Iterator[Cluster]:

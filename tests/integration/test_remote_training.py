@@ -16,33 +16,19 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
-from zmq.utils import garbage
 
 import paramserver as ps
 from paramserver.cluster import Cluster
 from paramserver.errors import ConfigError, JobFailed, TrainingError
 from paramserver.models.softmax import Softmax
 from paramserver.training.result import Progress
-from paramserver.transport.security import make_keys
 from tests.integration.far_worker import FAR_AGENT
 from tests.integration.remote import PATIENCE_S, AgentProcess, Wire
 from tests.numerics.learners import Bulky, LeastSquares, Ledger, OneThreaded, Poisoned, RowLedger
 
+pytestmark = pytest.mark.usefixtures("no_lending_thread")
+
 FAR = {"program": ("-c", FAR_AGENT)}
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keys")
-    folder.chmod(0o700)
-    return make_keys(folder)
-
-
-@pytest.fixture(autouse=True)
-def _no_lending_thread() -> Iterator[None]:
-    """End the thread that pyzmq starts, once in a process, for frames lent to ZeroMQ."""
-    yield
-    garbage.gc.stop()
 
 
 class Site:

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 import paramserver as ps
-from paramserver.transport.security import make_keys
 from tests.integration.far_worker import FAR_AGENT
 from tests.integration.remote import AgentProcess
 from tests.integration.training_master import N_ROWS, settings
@@ -150,13 +149,6 @@ def test_two_masters_do_not_train_in_one_folder(
     assert second.returncode == 1
     assert f"ConfigError: Process {first.pid} is training in {tmp_path}" in complaint
     check("outer", run_to_the_end(tmp_path, "outer"), calm)
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keys")
-    folder.chmod(0o700)
-    return make_keys(folder)
 
 
 @pytest.mark.parametrize("name", ["outer", "ssp"])
