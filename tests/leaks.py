@@ -76,9 +76,7 @@ def left_behind(before: World, grace_s: float = GRACE_S) -> list[str]:
     for process in _new_processes(before):
         leaks.append(_tell_process(process))
         _end(process)
-    if _new_descriptors(before):
-        gc.collect()  # what only a reference cycle holds is closed, and warned about, by now
-    leaks += [f"descriptor {fd} -> {target}" for fd, target in _new_descriptors(before).items()]
+    leaks += [f"descriptor {fd} -> {target}" for fd, target in _kept_open(before, deadline).items()]
     leaks += [f"scratch {path}" for path in _new_scratch(before, deadline)]
     for number, handler in before.handlers.items():
         if signal.getsignal(number) != handler:
@@ -144,6 +142,16 @@ def _descriptors() -> dict[int, str]:
         except FileNotFoundError:
             continue  # the descriptor of this very listing
     return found
+
+
+def _kept_open(before: World, deadline: float) -> dict[int, str]:
+    """Look until the time is over: a server closes a connection after its client has done so."""
+    while new := _new_descriptors(before):
+        gc.collect()  # what only a reference cycle holds is closed, and warned about, by now
+        if time.monotonic() > deadline:
+            return new
+        time.sleep(0.01)
+    return new
 
 
 def _new_descriptors(before: World) -> dict[int, str]:

@@ -53,7 +53,11 @@ def backend(cluster: ps.LocalCluster) -> Iterator[ps.LocalCluster]:
 
 @pytest.fixture
 def own() -> Iterator[ps.LocalCluster]:
-    """The same with a cluster of the test's own, for it will not have its workers long."""
+    """The same with a cluster of the test's own, for it will not have its workers long.
+
+    So it is wherever a call fails: workers that are in the middle of another of its jobs are
+    replaced when they take longer, and the first job of a worker has all imports before it.
+    """
     ps.register_joblib()
     with (
         ps.LocalCluster(n_workers=2) as cluster,
@@ -174,7 +178,7 @@ def test_a_generator_that_is_dropped_leaves_another_one_alone(own, tmp_path) -> 
 
 
 @pytest.mark.parametrize("return_as", ["list", "generator", "generator_unordered"])
-def test_an_exception_comes_back_as_it_was_with_the_remote_traceback(backend, return_as) -> None:
+def test_an_exception_comes_back_as_it_was_with_the_remote_traceback(own, return_as) -> None:
     with pytest.raises(ZeroDivisionError, match="no 5 please") as caught:
         list(Parallel(return_as=return_as)(delayed(jobs.fail_at)(5, n) for n in range(20)))
     told = "".join(traceback.format_exception(caught.value))

@@ -103,8 +103,9 @@ def test_a_killed_job_runs_again_and_no_other_does(
     assert results(futures) == [k * k for k in range(N)]
     assert executions(tmp_path) == {k: 2 if k == 4 else 1 for k in range(N)}
     after = counters(cluster) - before
-    assert after["attempts"] == N + 1
-    assert after["workers_lost"] == after["requeued"] == 1
+    assert after["workers_lost"] == 1
+    # Once for the loss; once more where it was put behind a job that had only just begun.
+    assert after["attempts"] - N == after["requeued"] in (1, 2)
 
 
 def test_all_workers_are_killed_and_others_finish_the_work(
@@ -198,16 +199,51 @@ def test_workers_are_killed_at_random_and_every_result_is_exact(
     assert sum(executions(tmp_path).values()) <= 400 + 2 * n_killed
 
 
+class Killer:
+    """Kills workers at any moment, but no third one under the same job.
+
+    That job would be taken for the cause (`PoisonJob`), and rightly: nobody could tell.
+    """
+
+    def __init__(self, cluster: ps.LocalCluster, rng: random.Random) -> None:
+        self.n_killed = 0
+        self._cluster = cluster
+        self._rng = rng
+        self._struck: Counter[int] = Counter()
+
+    def strike(self) -> None:
+        """Kill one of the workers, if enough are there; return when the master knows."""
+        alive = self._cluster.status().workers
+        if len(alive) <= 2:
+            return
+        victim = self._rng.choice(alive)
+        job = self._freeze(victim)
+        if job is not None and self._struck[job] == 2:
+            os.kill(victim.pid, signal.SIGCONT)
+            return
+        lost = counters(self._cluster)["workers_lost"]
+        os.kill(victim.pid, signal.SIGKILL)
+        self.n_killed += 1
+        if job is not None:
+            self._struck[job] += 1
+        until(lambda: counters(self._cluster)["workers_lost"] > lost, "the loss is known")
+
+    def _freeze(self, victim: WorkerStatus) -> int | None:
+        """Stop a worker where it is; return the job that it is in the middle of."""
+        agent = self._cluster._parts.agent
+        assert agent is not None
+        os.kill(victim.pid, signal.SIGSTOP)
+        until(lambda: agent.is_stopped(victim.worker_id), "it is stopped")
+        process, _ = agent._processes[victim.worker_id]
+        running = process._recorder.running()
+        return None if running is None else running[0]
+
+
 def kill_at_random(cluster: ps.LocalCluster, rng: random.Random, futures: list[Any]) -> int:
-    n_killed = 0
-    while n_killed < 8 and wait(futures, rng.uniform(0.0, 0.3)).not_done:
-        alive = cluster.status().workers
-        if len(alive) > 2:
-            os.kill(rng.choice(alive).pid, signal.SIGKILL)
-            n_killed += 1
-            lost = counters(cluster)["workers_lost"]
-            until(lambda lost=lost: counters(cluster)["workers_lost"] >= lost, "counted")
-    return n_killed
+    killer = Killer(cluster, rng)
+    while killer.n_killed < 8 and wait(futures, rng.uniform(0.0, 0.3)).not_done:
+        killer.strike()
+    return killer.n_killed
 
 
 # --- map and reduce -------------------------------------------------------------------------------
@@ -229,14 +265,11 @@ def test_word_counts_are_exact_while_workers_are_killed(
 ) -> None:
     rng = random.Random(seed)
     stop = threading.Event()
-    killed: list[int] = []
+    killer = Killer(cluster, rng)
 
     def nemesis() -> None:
-        while len(killed) < 6 and not stop.wait(rng.uniform(0.02, 0.3)):
-            alive = cluster.status().workers
-            if len(alive) > 2:
-                killed.append(rng.choice(alive).pid)
-                os.kill(killed[-1], signal.SIGKILL)
+        while killer.n_killed < 6 and not stop.wait(rng.uniform(0.02, 0.3)):
+            killer.strike()
 
     thread = threading.Thread(target=nemesis)
     thread.start()
@@ -246,7 +279,7 @@ def test_word_counts_are_exact_while_workers_are_killed(
         stop.set()
         thread.join()
     assert counts == Counter(text.read_bytes().lower().split())
-    assert killed
+    assert killer.n_killed
 
 
 def test_the_last_worker_dies_in_a_reduce_job(

@@ -1,8 +1,10 @@
 """The leak check sees what it is there to see."""
 
+import dataclasses
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -83,9 +85,27 @@ def test_an_open_descriptor_is_told_with_what_it_leads_to() -> None:
     before = World.now()
     fd = os.open(os.devnull, os.O_RDONLY)
     try:
-        assert left_behind(before) == [f"descriptor {fd} -> {os.devnull}"]
+        assert left_behind(before, grace_s=0.01) == [f"descriptor {fd} -> {os.devnull}"]
     finally:
         os.close(fd)
+
+
+def test_a_descriptor_that_another_thread_is_about_to_close_is_waited_for() -> None:
+    before = World.now()
+    closes = threading.Event()
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:  # as a fixture's server does when its client has gone
+        closes.wait()
+        theirs.close()
+
+    threads = threading.Thread(target=serve), threading.Timer(0.05, closes.set)
+    for thread in threads:
+        thread.start()
+    ours.close()
+    assert left_behind(dataclasses.replace(before, threads=before.threads.union(threads))) == []
+    for thread in threads:
+        thread.join()
 
 
 def test_a_signal_handler_that_was_changed_is_told() -> None:
