@@ -296,7 +296,7 @@ def test_closing_waits_no_longer_than_the_linger_for_one_who_does_not_read(
         assert master.send(peer, [bytes(MAX_FRAME_BYTES)]) is Sent.TAKEN
     start = time.monotonic()
     master.close(linger_s=0.5)
-    assert 0.4 < time.monotonic() - start < 3.0
+    assert 0.4 < time.monotonic() - start < PATIENCE_S
 
 
 def test_closing_without_linger_waits_for_nobody(
@@ -308,7 +308,7 @@ def test_closing_without_linger_waits_for_nobody(
         assert master.send(peer, [bytes(MAX_FRAME_BYTES)]) is Sent.TAKEN
     start = time.monotonic()
     master.close()
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < PATIENCE_S
 
 
 def test_a_wake_may_come_while_an_end_is_closed(address: str) -> None:
