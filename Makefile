@@ -18,7 +18,7 @@ COVERAGE_PURE ?= 100
 COVERAGE_REST ?= 90
 PURE_FILES := paramserver/core/*,paramserver/protocol/*
 # What covers the pure code: in this process, without any other.
-PURE_TESTS := tests/unit tests/property
+PURE_TESTS := tests/unit/core tests/unit/protocol tests/property
 PURE_COVERAGE := --rcfile=/dev/null --data-file=.coverage-pure
 
 .PHONY: help
@@ -29,6 +29,10 @@ help: ## list the targets (what you read now)
 	@echo
 	@echo "Whatever a target needs is installed into $(VENV) first. Variables: PYTHON (which one to use),"
 	@echo "VENV (where to install), PYTEST_ARGS and BENCH_ARGS (options handed on)."
+
+# Hundreds of processes are started by the tests: what Python compiles is kept, whatever the
+# environment says.
+export PYTHONDONTWRITEBYTECODE :=
 
 # --- set-up -----------------------------------------------------------------------------------------
 # A stamp is younger than pyproject.toml when what it stands for is installed as pyproject.toml says.
@@ -81,15 +85,19 @@ NOT_FULL := -m "not full" --hypothesis-profile=ci
 .PHONY: test
 test: check ## check, then all tests that a bare machine can run (within 10 minutes)
 ifeq ($(PYTEST_ARGS),)
-	@echo "The unit and property tests run beside the others, which wait a lot; their lines come last."
-	$(BIN)/python tests/side_by_side.py $(MAKE) --no-print-directory test-pure --- \
-	  $(BIN)/python -m pytest $(NOT_FULL) $(PURE_TESTS:%=--ignore=%)
+	@echo "Two runs share the tests, module by module; the lines of the first one come last."
+	$(BIN)/python tests/side_by_side.py $(MAKE) --no-print-directory -k test-pure test-rest --- \
+	  $(MAKE) --no-print-directory test-rest
 else # a part of the tests: their coverage says nothing
 	$(BIN)/python -m pytest $(NOT_FULL) $(PYTEST_ARGS)
 endif
 
+.PHONY: test-rest
+test-rest: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest -p tests.sharing $(NOT_FULL) $(PURE_TESTS:%=--ignore=%)
+
 .PHONY: test-pure
-test-pure: $(VENV)/.stamp-test ## unit and property tests alone, and whether they cover the pure code
+test-pure: $(VENV)/.stamp-test ## the tests of the pure code alone, and whether they cover all of it
 	$(BIN)/coverage run $(PURE_COVERAGE) --branch --source=paramserver.core,paramserver.protocol \
 	  -m pytest $(PURE_TESTS) $(NOT_FULL)
 	@echo "Branch coverage of the pure code and the protocol by these (at least $(COVERAGE_PURE) %):"

@@ -2,23 +2,29 @@
 
 What the second one prints is seen as it comes; what the first one prints follows when both have
 ended. The exit code is that of the first to have failed, in this order; 0 if both are good.
+Both find the name of an empty folder in their environment, by which they can share tests
+(`tests/sharing.py`).
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 
 BETWEEN = "---"
+FOLDER = "SHARED_TESTS"
+FOLDER = "SHARED_TESTS"
 
 
 def main(words: list[str]) -> int:
     cut = words.index(BETWEEN)
-    with tempfile.TemporaryFile() as kept:
-        first = subprocess.Popen(words[:cut], stdout=kept, stderr=subprocess.STDOUT)
+    with tempfile.TemporaryFile() as kept, tempfile.TemporaryDirectory() as folder:
+        env = os.environ | {FOLDER: folder}
+        first = subprocess.Popen(words[:cut], stdout=kept, stderr=subprocess.STDOUT, env=env)
         try:
-            second = subprocess.run(words[cut + 1 :], check=False).returncode
+            second = subprocess.run(words[cut + 1 :], check=False, env=env).returncode
             codes = (first.wait(), second)
         finally:
             first.kill()  # only Ctrl-C finds it still there
