@@ -1,9 +1,8 @@
 """Counting the words of a block as columns, without a Python object for each word.
 
 ``Counter(block.lower().split())`` makes an object of every word and looks each up in a dict. Here
-the words of a block become 64-bit integers (see `words`), which numpy sorts; equal ones then stand
-side by side. Measured on an AMD EPYC core: 150 MB/s
-where the Counter counts 40.
+the words of a block become 64-bit integers (see `words`), which numpy puts into a hash table all at
+once (see `counted`). On an AMD EPYC core: 150 MB/s where the Counter counts 40.
 
 Rule 1: it counts what the Counter counts, for any bytes.
 Rule 2: what is no word in the sense of `words` (longer than 16 bytes, or with a zero byte) is
