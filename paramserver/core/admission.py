@@ -74,7 +74,7 @@ class Admission:
         roster = self._roster
         bound = roster.by_peer.get(event.peer)
         live = roster.workers.get(hello.worker_id)
-        if refusal := self._refusal(hello.release, hello.worker_id, bound):
+        if refusal := self._refusal(hello.release, hello.worker_id, bound, Worker):
             self._refuse(event, refusal, out)
         elif hello.resume_incarnation:
             self._resume(event, hello, live, out)
@@ -101,7 +101,7 @@ class Admission:
         """Take in an agent's greeting; return the agent if it starts empty."""
         roster = self._roster
         bound = roster.by_peer.get(event.peer)
-        if refusal := self._refusal(hello.release, hello.agent_id, bound):
+        if refusal := self._refusal(hello.release, hello.agent_id, bound, Agent):
             self._refuse(event, refusal, out)
         elif hello.resume_incarnation:
             self._resume(event, _as_hello(hello), roster.agents.get(hello.agent_id), out)
@@ -190,13 +190,15 @@ class Admission:
             and not _is_same_process(live, hello)
         )
 
-    def _refusal(self, release: str, name: str, bound: Member | None) -> str:
+    def _refusal(
+        self, release: str, name: str, bound: Member | None, kind: type[Worker | Agent]
+    ) -> str:
         if release != self._release:
             return (
                 f"it runs {release}, the master runs {self._release}: install the same versions of "
                 "paramserver and Python on both machines"
             )
-        if bound is not None and bound.member_id != name:
+        if bound is not None and (bound.member_id != name or type(bound) is not kind):
             self._counters["unauthenticated"] += 1
             return f"this connection belongs to {bound.member_id}"
         if bound is None and self._is_full and not self._knows(name):

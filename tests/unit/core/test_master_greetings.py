@@ -166,6 +166,19 @@ def test_a_connection_belongs_to_one_member(board: Board) -> None:
     assert board.counters["unauthenticated"] == 1
 
 
+def test_a_connection_is_a_workers_or_an_agents_though_they_have_one_name(board: Board) -> None:
+    board.join("w1", b"p1")
+    answer = refused("w1", b"p1", "this connection belongs to w1")
+    assert board.agent_hello("w1", b"p1") == [answer]
+    assert board.hello("w1", b"p1", given_up=1), "it may say Hello again"
+    board.agent_hello("far", b"a1")
+    answer = refused("far", b"a1", "this connection belongs to far")
+    assert board.hello("far", b"a1", pid=7) == [answer]
+    board.machine.check()
+    board.disconnect(b"p1")
+    assert board.machine.roster.workers["w1"].suspect_until is not None, "its own end is noticed"
+
+
 def test_the_last_greeting_of_a_process_that_is_no_more_is_counted_only(board: Board) -> None:
     board.exits("w1", 1)
     assert board.hello("w1", b"p1") == []
