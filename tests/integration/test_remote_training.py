@@ -217,6 +217,22 @@ def test_a_connection_that_is_reset_within_big_vectors_costs_nothing(
     assert result.workers_lost == 0
 
 
+@pytest.mark.full
+@pytest.mark.timeout(300)
+def test_a_connection_that_is_reset_within_a_push_of_200_mb_costs_nothing(site: Site) -> None:
+    n = 25_000_000
+    megabytes = np.array([90, 130, 390, 700])  # in the first pull, pushes, and pulls between
+    with Wire(site.cluster.address, reset_at=(megabytes * 1_000_000).tolist()) as wire:
+        site.start(1, address=wire.address, **FAR)
+        data = np.zeros((12, 1)), np.arange(12)
+        mode = ps.AsyncSGD(epochs=1)
+        result = ps.fit(Ledger(n), data, mode=mode, cluster=site.cluster, batch_size=6, lr=1.0)
+        assert not wire.reset_at
+    assert result.weights[:12].tolist() == [1.0] * 12
+    assert not result.weights[12:].any()
+    assert (result.units, result.workers_lost) == (2, 0)
+
+
 def test_softmax_is_rebuilt_from_plain_values_on_the_worker(site: Site) -> None:
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((90, 4)).astype(np.float32), rng.integers(0, 3, 90)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -119,19 +120,55 @@ def test_a_master_killed_between_applying_a_push_and_answering_it_loses_nothing(
     check("async", run_to_the_end(tmp_path, "async"), calm)
 
 
-def test_a_master_that_was_stopped_for_a_while_evicts_nobody(
+def stop_for_a_while(master: subprocess.Popen[str], seconds: float) -> None:
+    os.kill(master.pid, signal.SIGSTOP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        master.wait(seconds)
+    os.kill(master.pid, signal.SIGCONT)
+
+
+def test_a_master_that_was_stopped_for_a_while_evicts_nobody_whatever_the_wall_clock_says(
     tmp_path: Path, calm: dict[str, ps.TrainingResult]
 ) -> None:
     """Longer than the heartbeats of its connections allow for: its workers wait, and go on."""
-    with start(tmp_path, "outer") as master:
+    with start(tmp_path, "outer", "--jumps") as master:
         next_line(master)
-        os.kill(master.pid, signal.SIGSTOP)
-        with pytest.raises(subprocess.TimeoutExpired):
-            master.wait(4.0)  # how long it is stopped
-        os.kill(master.pid, signal.SIGCONT)
+        stop_for_a_while(master, 4.0)
         found = json.loads(last_line(master))
+    assert abs(found["clock"]) > 7_000  # two looks at it in a row
     assert found["workers_lost"] == 0
     check("outer", found, calm)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("is_remote", [False, True], ids=["local", "tcp"])
+@pytest.mark.parametrize("name", ["outer", "ssp"])
+def test_a_master_of_ten_workers_that_was_stopped_for_20_s_evicts_nobody(
+    tmp_path: Path, keys: Path, name: str, is_remote: bool
+) -> None:
+    options = ["--n", "10", "--jumps"]
+    if is_remote:
+        options += ["--keys", str(keys), "--address", "tcp://127.0.0.1:0"]
+    with ExitStack() as stack:
+        master = stack.enter_context(start(tmp_path, name, *options))
+        if is_remote:
+            address = next_line(master).strip()
+            stack.enter_context(AgentProcess(address, keys, 10, program=("-c", FAR_AGENT)))
+        next_line(master)
+        stop_for_a_while(master, 20.0)
+        found = json.loads(last_line(master))
+    assert abs(found["clock"]) > 7_000
+    assert found["workers_lost"] == 0
+    check_ten(name, found)
+
+
+def check_ten(name: str, found: dict[str, Any]) -> None:
+    """Compare with what one process makes of ten partitions, undisturbed."""
+    calm = {}
+    if name == "outer":
+        calm[name] = ps.fit(cluster=None, **settings(name, pause_s=0.0, n_workers=10))
+    check(name, found, calm)
 
 
 def test_two_masters_do_not_train_in_one_folder(
@@ -164,4 +201,30 @@ def test_workers_of_other_machines_wait_for_the_next_master_and_go_on(
             first.kill()
             found = run_to_the_end(tmp_path, name, *here, address)
     assert first.returncode == -signal.SIGKILL
+    check_fenced(found, 2)
     check(name, found, calm)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["outer", "async", "ssp"])
+def test_ten_computing_workers_wait_for_the_next_master_and_go_on(
+    tmp_path: Path, keys: Path, name: str
+) -> None:
+    here = ("--n", "10", "--keys", str(keys), "--address")
+    with start(tmp_path, name, *here, "tcp://127.0.0.1:0") as first:
+        address = next_line(first).strip()
+        with AgentProcess(address, keys, 10, program=("-c", FAR_AGENT)):
+            assert int(next_line(first)) >= 0
+            first.kill()
+            found = run_to_the_end(tmp_path, name, *here, address)
+    assert first.returncode == -signal.SIGKILL
+    check_fenced(found, 10)
+    check_ten(name, found)
+
+
+def check_fenced(found: dict[str, Any], n_workers: int) -> None:
+    """See that all who were let in by the master before were asked to begin anew."""
+    assert found["fenced"] >= n_workers + 1  # and their agent
+    assert found["workers_lost"] == 0
+    assert found["rejected"] == {}  # nothing of the old lives came as far as the weights
