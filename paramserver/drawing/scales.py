@@ -50,7 +50,7 @@ class Scale:
         first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
         values = [round(i * step, 12) for i in range(first, last + 1)]
         for sign, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-            if max(abs(self.low), abs(self.high)) >= 100 * size:  # a whole number of them is short
+            if max(abs(self.low), abs(self.high)) >= 10 * size:  # there is not the room for more
                 return [(value, f"{value / size:g}{sign}" if value else "0") for value in values]
         return [(value, _written(value, step)) for value in values]
 

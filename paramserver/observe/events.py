@@ -163,10 +163,13 @@ class WorkDone:
     partitions : list of dict
         `partition`, `n_examples`, `owner`: the worker that had it last; `epochs`: how often its
         examples were seen. The first 1,000.
+    staleness : dict
+        As in the summary (async); empty for averaging.
     """
 
     workers: list[dict[str, Any]]
     partitions: list[dict[str, Any]]
+    staleness: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

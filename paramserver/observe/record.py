@@ -109,6 +109,8 @@ class RunRecord:
     times : dict of str to WorkerTime
         Where the time of each worker went.
     partitions : list of PartitionState
+    staleness : dict
+        Of all updates, and by worker; empty where there is none.
     """
 
     started: RunStarted
@@ -125,6 +127,7 @@ class RunRecord:
     errors: dict[tuple[int, int], ErrorRaised] = field(default_factory=dict)
     times: dict[str, WorkerTime] = field(default_factory=dict)
     partitions: list[PartitionState] = field(default_factory=list)
+    staleness: dict[str, Any] = field(default_factory=dict)
 
     @property
     def outcome(self) -> str:
@@ -162,6 +165,7 @@ class RunRecord:
             case WorkDone():
                 self.times = {str(told["worker_id"]): _time(told) for told in event.workers}
                 self.partitions = [_partition(told) for told in event.partitions]
+                self.staleness = event.staleness
             case RunEnded():
                 self.ended, self.ended_at = event, at
                 self.summary = event.summary or self.summary

@@ -144,8 +144,9 @@ def _figures(run: RunRecord) -> Iterator[tuple[str, object, str]]:
     loss = summary.get("train_loss", last and last.train_loss)
     wall_s = summary.get("wall_s", last and last.wall_s)
     epochs = summary.get("epochs", last and last.epochs)
+    when = "at the end" if run.outcome == "done" else "when it was last evaluated"
     if score is not None:
-        yield f"held-out {summary.get('metric') or 'score'}", f"{score:.4f}", "at the end"
+        yield f"held-out {summary.get('metric') or 'score'}", f"{score:.4f}", when
     if loss is not None:
         losses = [moment.train_loss for moment in run.moments if moment.train_loss is not None]
         yield "training loss", f"{loss:.4g}", f"best {min([loss, *losses]):.4g}"
@@ -230,7 +231,7 @@ def _convergence(run: RunRecord) -> str:
 
 def _time(run: RunRecord) -> str:
     """Show where the time of the workers went, and what barrier or staleness cost."""
-    staleness = run.summary.get("staleness") or {}
+    staleness = run.summary.get("staleness") or run.staleness
     if run.is_averaging:
         price = barrier_figure(run.timeline)
     else:
@@ -290,14 +291,19 @@ def _workers(run: RunRecord) -> str:
     if not lives:
         return ""
     names = ("worker", "host", "pid", "memory", "attempts", "from", "to")
-    rows = [_life_cells(life) for life in lives[:WORKERS_MAX]]
+    is_whole = run.outcome != "unfinished"
+    rows = [_life_cells(life, is_whole=is_whole) for life in lives[:WORKERS_MAX]]
     if len(lives) > WORKERS_MAX:
         rows.append([f"and {len(lives) - WORKERS_MAX} more", *[""] * (len(names) - 1)])
-    return section("Workers", _about_lives(lives), table(names, rows, left=(0, 1, 6)))
+    return section(
+        "Workers", _about_lives(lives, is_whole=is_whole), table(names, rows, left=(0, 1, 6))
+    )
 
 
-def _about_lives(lives: Sequence[WorkerRecord]) -> str:
+def _about_lives(lives: Sequence[WorkerRecord], *, is_whole: bool) -> str:
     """Say how to read the table of workers."""
+    if not is_whole:
+        return "As they were when the training began, and whatever was written of them since then."
     if not any(life.end or life.joined_s is not None for life in lives):
         return "All were there from the beginning to the end."
     lost = sum(life.end.startswith("lost") for life in lives)
@@ -310,9 +316,9 @@ def _about_lives(lives: Sequence[WorkerRecord]) -> str:
     return about
 
 
-def _life_cells(life: WorkerRecord) -> list[object]:
+def _life_cells(life: WorkerRecord, *, is_whole: bool) -> list[object]:
     begin = "start" if life.joined_s is None else duration(life.joined_s)
-    end: object = "end"
+    end: object = "end" if is_whole else "not known"
     if life.gone_s is not None:
         mood = "bad" if life.end.startswith("lost") else "soft"
         end = Html(f'{duration(life.gone_s)} <span class="{mood}">{html(life.end)}</span>')
@@ -321,7 +327,9 @@ def _life_cells(life: WorkerRecord) -> list[object]:
         life.host,
         "" if life.pid is None else life.pid,
         "" if life.memory_bytes is None else amount(life.memory_bytes),
-        "" if life.n_ended is None or life.gone_s is not None else f"{life.n_ended:,}",
+        ""
+        if life.n_ended is None or life.gone_s is not None or not is_whole
+        else f"{life.n_ended:,}",
         begin,
         end,
     ]

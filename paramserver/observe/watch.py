@@ -29,6 +29,7 @@ from paramserver.observe.progress_panel import ProgressPanel, WirePanel
 from paramserver.observe.run_folder import RunFolder
 from paramserver.observe.settings import SettingsPanel
 from paramserver.training.result import Progress
+from paramserver.training.staleness import summarise
 
 if TYPE_CHECKING:
     from paramserver.cluster import Cluster
@@ -198,7 +199,13 @@ class Watch:
             for name, time in run.tally.workers.items()
         ]
         states = run.partitions()[:PARTITIONS_MAX]
-        self._note(WorkDone(workers=workers, partitions=[state._asdict() for state in states]))
+        self._note(
+            WorkDone(
+                workers=workers,
+                partitions=[state._asdict() for state in states],
+                staleness=_staleness(run),
+            )
+        )
         try:
             folder.write_timeline(run.timeline.spans)
         except DataError as error:
@@ -256,6 +263,14 @@ class Watch:
                 self._folder.note(event)
             except OSError:
                 self.n_unwritten += 1
+
+
+def _staleness(run: TrainingRun) -> dict[str, Any]:
+    """Return the staleness of all updates, and of those of each worker; nothing for averaging."""
+    if run.staleness is None:
+        return {}
+    by_worker = {name: summarise(each) for name, each in sorted(run.staleness_by_worker.items())}
+    return summarise(run.staleness) | {"by_worker": by_worker}
 
 
 def _memory(usage: Usage | None) -> dict[str, int]:

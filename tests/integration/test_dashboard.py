@@ -9,9 +9,11 @@ import re
 import socket
 import weakref
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ import paramserver as ps
 from paramserver.errors import ClusterClosed, ConfigError
 from paramserver.training.result import Progress, TrainingResult
 from tests.integration.browser import Browser
+from tests.integration.stripping_proxy import StrippingProxy
 from tests.numerics.learners import LeastSquares
 
 
@@ -228,6 +231,36 @@ def test_a_place_where_nothing_can_listen_is_said_in_words(tmp_path: Path) -> No
             cluster.open_dashboard("no.such.host.invalid")
         assert not cluster.has_dashboard
         assert get(cluster.dashboard_link)[0] == 200
+
+
+def test_below_the_prefix_of_a_proxy_the_page_finds_its_parts() -> None:
+    with (
+        ps.LocalCluster(1) as cluster,
+        StrippingProxy(cluster.dashboard_link, "/user/ann/proxy/8787", "hub.example") as proxy,
+    ):
+        with urlopen(proxy.link, timeout=10) as answer:
+            page = answer.read().decode()
+        (script,) = re.findall(r'<script src="([^"]*)"', page)
+        with urlopen(urljoin(proxy.link, unescape(script)), timeout=10) as answer:
+            (stream,) = re.findall(r'new EventSource\("([^"]*)"', answer.read().decode())
+        events = f"{urljoin(proxy.link, stream)}?{urlsplit(proxy.link).query}"
+        with urlopen(events, timeout=10) as answer:
+            first = answer.readline().decode()
+            cluster.shutdown()  # ends the stream
+            answer.read()
+        assert "Workers" in json.loads(first.removeprefix("data: "))["changed"]["cluster"]
+
+
+@pytest.mark.full
+def test_a_real_browser_shows_the_page_below_the_prefix_of_a_proxy(tmp_path: Path) -> None:
+    with (
+        ps.LocalCluster(1) as cluster,
+        StrippingProxy(cluster.dashboard_link, "/user/ann/proxy/8787", "hub.example") as proxy,
+        Browser(tmp_path) as browser,
+    ):
+        browser.open(proxy.link)
+        browser.wait_for("document.getElementById('live').textContent === 'live'")
+        assert browser.complaints == []
 
 
 @pytest.mark.full

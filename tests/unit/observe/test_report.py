@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from paramserver.observe.events import Event, RunEnded
-from paramserver.observe.record import RunRecord, record_of
+from paramserver.observe.events import ErrorRaised, Event, RunEnded, WorkDone
+from paramserver.observe.record import Moment, RunRecord, record_of
 from paramserver.observe.report import report_html
-from paramserver.training.timeline import JobSpan
+from paramserver.training.result import MAX_ROWS
+from paramserver.training.timeline import SPANS_MAX, JobSpan
 from tests.unit.observe.run_files import BEGAN, STARTED, STORY, SUMMARY, progressed
 
 
@@ -122,6 +123,44 @@ def test_a_run_that_did_not_come_to_its_end_says_so(end: RunEnded | None, words:
     assert page.headings == ["Convergence", "Workers", "Configuration"]
     assert words in page.text
     assert "scikit-learn" not in page.text
+
+
+def test_a_run_that_was_broken_off_tells_what_was_done_and_raised_till_then() -> None:
+    work = WorkDone(
+        workers=[{"worker_id": "local1-0", "n_jobs": 7, "compute_s": 3.0, "wait_s": 1.0}],
+        partitions=[{"partition": 0, "n_examples": 600, "owner": "local1-0", "epochs": 2.25}],
+        staleness=SUMMARY["staleness"],
+    )
+    once = ErrorRaised(number=0, error="OSError: no rows", traceback="Traceback: line 7", n=1)
+    wire = replace(progressed(3, 1.5), pushed_bytes=6_000_000, pulled_bytes=3_000_000, n_queued=4)
+    end = RunEnded(outcome="interrupted")
+    told = [(1.6, wire), (1.7, once), (1.8, replace(once, n=3)), (1.9, work), (2.0, end)]
+    page = read(record([*STORY[:-2], *told]))
+    assert page.headings == [
+        "Convergence", "Errors", "Where the time went", "Throughput", "Workers", "Configuration"
+    ]  # fmt: skip
+    for words in (
+        "computing 75%", "600 rows in 1 partition", "2.25", "1.00 updates by others on average",
+        "OSError: no rows 3 times", "Traceback: line 7", "4.0 MB a second", "2.0 MB results",
+        "when it was last evaluated",
+    ):  # fmt: skip
+        assert words in page.text, words
+    assert page.text.count("Traceback: line 7") == 1
+
+
+def test_of_a_run_that_was_killed_nothing_is_claimed_that_nobody_wrote() -> None:
+    page = read(record(STORY[:3]))
+    assert "not known" in page.text
+    assert "from the beginning to the end" not in page.text
+
+
+def test_a_report_of_ten_thousand_jobs_is_small() -> None:
+    run = record()
+    run.timeline = [
+        JobSpan(f"w{i % 10}", i // 10, i % 10, i / 10, i / 10 + 0.9) for i in range(SPANS_MAX)
+    ]
+    run.moments = [Moment(i, i, i, 1 / (i + 1), 0.5, 1.0) for i in range(MAX_ROWS)]
+    assert len(report_html(run, "x")) < 500_000
 
 
 def test_a_run_without_a_single_evaluation_has_a_report() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -197,6 +198,9 @@ class FakeRun:
 
     def __init__(self) -> None:
         self.troubles, self.tally, self.timeline = Troubles(), Tally(), Timeline()
+        self.unit, self.examples = 0, 0
+        self.staleness: Counter[int] | None = Counter({1: 4})
+        self.staleness_by_worker = {"local1-0": Counter({1: 4})}
         self.timeline.hand_in(7, 2, 1)
 
     def end(self, end: AttemptEnd, value: int = 0) -> None:
@@ -231,6 +235,7 @@ def test_errors_work_and_wire_of_the_training_are_noted(recorder: Recorder) -> N
     assert once.traceback.startswith("ValueError")
     assert isinstance(twice, ErrorRaised)
     assert (twice.number, twice.error, twice.n) == (0, "ValueError: no 2", 2)
+    told = {"mean": 1.0, "p50": 1, "p95": 1, "max": 1, "histogram": {"1": 4}}
     assert done == WorkDone(
         workers=[
             {
@@ -239,11 +244,23 @@ def test_errors_work_and_wire_of_the_training_are_noted(recorder: Recorder) -> N
             }
         ],
         partitions=[{"partition": 1, "n_examples": 500, "owner": "local1-0", "epochs": 2.5}],
+        staleness=told | {"by_worker": {"local1-0": told}},
     )  # fmt: skip
-    told = [e for e in recorder.noted if isinstance(e, Progressed)]
-    assert [(e.pushed_bytes, e.pulled_bytes, e.n_queued) for e in told] == [(3_000, 4_000, 4)] * 2
+    moments = [e for e in recorder.noted if isinstance(e, Progressed)]
+    assert [(e.pushed_bytes, e.pulled_bytes, e.n_queued) for e in moments] == [
+        (3_000, 4_000, 4)
+    ] * 2
     assert [span.end for span in recorder.timeline] == ["failed", "failed", "done"]
     assert recorder.told.count("a job raised ValueError: no 1 on local1-0") == 1
+
+
+def test_averaging_has_no_staleness_to_tell(recorder: Recorder) -> None:
+    run = FakeRun()
+    run.staleness = None
+    with watch(FakeCluster(), recorder) as watching:
+        watching.attach(run)
+    (done,) = [event for event in recorder.noted if isinstance(event, WorkDone)]
+    assert done.staleness == {}
 
 
 def test_a_timeline_that_cannot_be_written_costs_the_timeline(recorder: Recorder) -> None:
