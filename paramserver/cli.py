@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from paramserver.commands.help import HELP_SETTINGS, HelpfulCommand, examples
+from paramserver.commands.interrupts import interrupt_again
 from paramserver.train import add_train, run
 from paramserver.worker import add_worker
 
@@ -42,8 +43,10 @@ app = typer.Typer(
 
 
 @app.callback()
-def _paramserver() -> None:
+def _paramserver(context: typer.Context) -> None:
     """Make the commands below sub-commands, however few there are."""
+    if context.invoked_subcommand != "train":  # the others close what they have opened
+        interrupt_again()
 
 
 add_train(app)

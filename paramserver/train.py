@@ -3,21 +3,23 @@
 Rule 1: it parses and nothing else; the work is `commands.conduct`.
 Rule 2: a flag wins over the environment (PARAMSERVER_NAME), that over the file of ``--config``,
         that over the defaults, which are those of `commands.settings`.
-Rule 3: exit codes: 0 done, 1 failed, 75 stopped and resumable, 77 a setting that cannot be.
+Rule 3: exit codes: 0 done, 1 failed, 75 stopped and resumable, 77 a setting that cannot be, 130
+        stopped by Ctrl-C before there was anything to resume.
 """
 
 from __future__ import annotations
 
 import inspect
-import signal
 import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # before `Interrupts` there is nothing to end well
+from paramserver.commands.interrupts import all_is_done, end_at_once
+
+if __name__ == "__main__":
+    end_at_once()  # what is imported below takes a while
 
 import typer
 
@@ -46,7 +48,8 @@ python -m paramserver.train --config runs/20261126-101500-avg/config.toml
 Each option can also be set in the file of --config (local_steps = 8) or in the environment
 (PARAMSERVER_LOCAL_STEPS=8); a flag wins over the environment, that over the file.
 
-Exit codes: 0 done, 1 failed, 75 stopped and resumable, 77 a setting that cannot be.
+Exit codes: 0 done, 1 failed, 75 stopped and resumable, 77 a setting that cannot be, 130 stopped
+by Ctrl-C before there was anything to resume.
 """,
 )
 
@@ -135,6 +138,14 @@ def train(
             field="config",
             value=str(config),
         )
+    of_run = (context.default_map or {}).get("mode", mode.value)
+    if resume is not None and of_run != mode.value:
+        raise ConfigError(
+            f"{resume} holds a run of --mode {of_run}, and that cannot change while it is resumed. "
+            "Leave --mode out, or begin a new run.",
+            field="mode",
+            value=mode.value,
+        )
     check_sources(mode.value, _given(context), resumes=resume is not None)
     values = {**context.params, "mode": mode.value}
     if resume is not None:
@@ -175,6 +186,7 @@ def run(app: typer.Typer, prog_name: str) -> int:
     try:
         app(prog_name=prog_name)
     except SystemExit as end:  # how the parser ends; it says 2 for what it does not understand
+        all_is_done()
         return EXIT_CONFIG if end.code == EXIT_USAGE else int(end.code or 0)
     except ParamServerError as error:
         print(f"paramserver: {error}", file=sys.stderr)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import paramserver
-from paramserver.commands.interrupts import Interrupts
+from paramserver.commands.interrupts import STOPPED, Interrupts
 from paramserver.commands.settings import TrainSettings
 from paramserver.errors import ConfigError, DataError, Diverged, NoWorkers
 from paramserver.observe.display import Display, Silence, choose_display
@@ -60,7 +60,7 @@ def conduct(settings: TrainSettings, *, resumes: bool) -> int:
     if settings.out is not None and not resumes:
         check_is_free(Path(settings.out))  # before much is read
     with ExitStack() as stack:
-        stack.enter_context(Interrupts())
+        interrupts = stack.enter_context(Interrupts())
         stack.enter_context(_warnings_told(display))
         try:
             with _early_cluster(settings, display) as early:
@@ -73,7 +73,11 @@ def conduct(settings: TrainSettings, *, resumes: bool) -> int:
         except KeyboardInterrupt:
             return _tell_how_to_resume(kept, "stopped")
         except NoWorkers as error:
-            return _tell_how_to_resume(kept, str(error).rstrip("."))
+            return _tell_how_to_resume(kept, str(error).rstrip("."), EXIT_FAILED)
+        except Exception:
+            if not interrupts.n_received:
+                raise
+            return _tell_how_to_resume(kept, "stopped")  # what a library has made of it
 
 
 @contextmanager
@@ -289,6 +293,8 @@ def _say_workers(prepared: Prepared, cluster: Cluster, display: Display) -> None
     display.fact("workers", f"{n} processes {where}, {p} partitions")
     if prepared.settings.address is None and n > n_cores():
         display.fact("", "more workers than cores: they take turns, which is no faster")
+    if p is not None and n > p:
+        display.fact("", f"more workers than partitions: {n - p} stand by for those that are lost")
 
 
 def _started(prepared: Prepared, *, resumed: bool) -> RunStarted:
@@ -375,10 +381,10 @@ def _write_report(folder: RunFolder) -> Path | None:
         return None
 
 
-def _tell_how_to_resume(kept: Path | None, why: str) -> int:
+def _tell_how_to_resume(kept: Path | None, why: str, otherwise: int = STOPPED) -> int:
     if kept is None:
         print(f"\nparamserver: {why}; nothing was kept that could be resumed", file=sys.stderr)
-        return EXIT_FAILED
+        return otherwise
     command = f"python -m paramserver.train --resume {shlex.quote(str(kept))}"
     print(f"\nparamserver: {why}; go on with:  {command}", file=sys.stderr, flush=True)
     return EXIT_RESUMABLE

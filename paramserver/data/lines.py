@@ -7,6 +7,7 @@ Rule 2: a row is a line that is neither blank nor a comment.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import re
@@ -19,6 +20,7 @@ import numpy as np
 from paramserver.data.blocks import LINES, FileRange, read_blocks
 from paramserver.errors import DataError
 
+_NO_TEXT: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 READ_BYTES: Final = 1 << 24
 """Read in one go."""
 
@@ -87,16 +89,23 @@ def first_lines(piece: FileRange, name: str) -> tuple[str, str]:
     rows = read_rows(piece)
     first, _, rest = rows.partition(b"\n")
     second, _, _ = rest.partition(b"\n")
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(
+            f"{name} is text in UTF-16, not in UTF-8. Convert it:  iconv -f UTF-16 -t UTF-8 {name} "
+            "> new.csv",
+            path=name,
+        )
+    strange = _NO_TEXT.search(first)
+    if strange is not None:
+        raise DataError(
+            f"{name}: line 1 holds the character {strange[0][0]:#04x}, which no text has: this is "
+            "a file of another kind, whatever its name says.",
+            path=name,
+        )
     if b"\r" in first:
         raise DataError(
             f"{name}: its lines end with carriage returns alone, as on computers of the 1990s. "
             f"Convert it:  tr '\\r' '\\n' < {name} > new.csv",
-            path=name,
-        )
-    if b"\0" in first:
-        raise DataError(
-            f"{name}: line 1 holds characters of value 0: it is no text in UTF-8. If it is in "
-            f"UTF-16, convert it:  iconv -f UTF-16 -t UTF-8 {name} > new.csv",
             path=name,
         )
     try:

@@ -22,6 +22,7 @@ Rule 3: a folder that holds something else is refused before anything is written
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import io
 import json
@@ -192,8 +193,11 @@ def check_is_free(path: Path) -> None:
     try:
         is_run = (path / CONFIG).exists()
         is_empty = not path.exists() or next(path.iterdir(), None) is None
+        nearest = next(each for each in (path, *path.absolute().parents) if each.exists())
     except OSError as error:
         raise _cannot_write(path, error) from error
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise _cannot_write(path, PermissionError(errno.EACCES, f"{nearest} cannot be written"))
     if is_run:
         raise ConfigError(
             f"{path} holds a run already. Continue it with  --resume {path}  or name another "

@@ -164,7 +164,7 @@ class Checkpoints:
             except (DataError, OSError) as error:
                 self.counters["damaged"] += 1
                 warnings.warn(
-                    f"A checkpoint is passed over, the one before it is taken: {error}",
+                    f"A checkpoint is passed over for the one before it: {error}",
                     CheckpointWarning,
                     stacklevel=2,
                 )

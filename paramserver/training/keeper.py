@@ -13,7 +13,7 @@ from math import inf
 from time import monotonic
 from typing import Any, Final
 
-from paramserver.errors import ClusterClosed, ConfigError
+from paramserver.errors import ClusterClosed, ConfigError, DataError
 from paramserver.training.checkpoint import Checkpoints
 from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.result import History
@@ -49,6 +49,8 @@ class Keeper:
     ------
     ConfigError
         If there are checkpoints of an earlier training, and it is not to be resumed.
+    DataError
+        If it is to be resumed, and all of its checkpoints are damaged.
     """
 
     def __init__(self, checkpoints: Checkpoints | None, *, resume: bool) -> None:
@@ -69,6 +71,13 @@ class Keeper:
         self._next_at = monotonic() + checkpoints.every_s
         if resume:
             self.recorded = _of_a_training(checkpoints.newest(), checkpoints)
+            if self.recorded is None and (damaged := checkpoints.paths()):
+                raise DataError(
+                    f"All {len(damaged)} checkpoints in {checkpoints.folder} are damaged, so there "
+                    "is nothing to go on from; nothing was changed. Begin a new training in "
+                    "another folder, or bring one of these files back from a copy.",
+                    path=str(checkpoints.folder),
+                )
             if self.recorded is not None:
                 self._unit_saved = self.recorded.meta["unit"]
         elif checkpoints.paths():

@@ -385,6 +385,8 @@ def test_a_setting_in_a_file_that_is_misspelt_is_answered_with_the_right_one(
         ("a,b,kind\n1,2,x\n1,nan,y\n" + "1,2,x\n" * 6, "line 3, column 2: the value is nan"),
         ("a,b,kind\n", "holds no rows"),
         ("a,b,kind\n1,2,x\n", "at least 5 are needed"),
+        ("PK\3\4 as in a zip archive\n", "line 1 holds the character 0x03, which no text has"),
+        ("a,b\r1,2\r3,4\r", "its lines end with carriage returns alone"),
     ],
 )
 def test_a_file_that_is_not_what_it_should_be_is_named_with_the_place(
@@ -410,7 +412,10 @@ def test_a_folder_that_is_not_free_is_left_as_it_is(train: Command, tmp_path: Pa
 
 
 def test_settings_of_a_resumed_run_cannot_change(train: Command, tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_text('mode = "avg"\n')
+    (tmp_path / "config.toml").write_text('mode = "avg"\nrounds = 3\n')
+    code, said = train.complaint("--resume", ".", "--mode", "async")
+    assert code == 77
+    assert ". holds a run of --mode avg, and that cannot change while it is resumed" in said
     code, said = train.complaint("--resume", ".", "--seed", "3")
     assert code == 77
     assert "--seed cannot change while a run is resumed" in said
@@ -441,12 +446,55 @@ def test_a_checkpoint_of_other_settings_is_refused_and_a_damaged_one_passed_over
     assert "warning    A checkpoint is passed over" in out
     assert json.loads(out.splitlines()[-1])["weights_sha256"] == whole["weights_sha256"]
 
+    damaged = dict.fromkeys((tmp_path / "run/checkpoints").glob("*.checkpoint"), b"")
+    for path, nothing in damaged.items():
+        path.write_bytes(nothing)
+    code, said = train.complaint("--resume", "run")
+    assert code == 1
+    assert f"All {len(damaged)} checkpoints in {tmp_path}/run/checkpoints are damaged" in said
+    now = {path: path.read_bytes() for path in (tmp_path / "run/checkpoints").glob("*.checkpoint")}
+    assert now == damaged
+
 
 def test_more_workers_than_cores_are_allowed_and_said(train: Command) -> None:
     settings = ("--mode", "avg", "--data", "iris", "--rounds", "1", "--no-out", "--no-baseline")
     code, out, _ = train(*settings, "--workers", str(n_cores() + 1))
     assert code == 0
     assert "more workers than cores" in out
+    code, out, _ = train(*settings, "--workers", "2", "--partitions", "1")
+    assert code == 0
+    assert "more workers than partitions: 1 stand by" in out
+
+
+def test_fewer_examples_than_workers_are_a_partition_each(train: Command, tmp_path: Path) -> None:
+    rows = "".join(f"{i},{i % 2}\n" for i in range(5))
+    (tmp_path / "few.csv").write_text(rows)
+    settings = ("--mode", "avg", "--data", "few.csv", "--rounds", "1")
+    assert train.summary(*settings, "--workers", "6")["n_partitions"] == 4
+    code, said = train.complaint(*settings, "--workers", "6", "--partitions", "6")
+    assert code == 77
+    assert "4 examples cannot be cut into 6 partitions" in said
+
+
+@pytest.mark.parametrize("mode", ["avg", "async"])
+def test_rows_of_a_key_stay_together_and_weights_count(
+    train: Command, tmp_path: Path, mode: str
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = [f"{i % 3},u{i % 7},{x:.3f},{i % 2},{int(x > 0)}" for i, x in
+            enumerate(rng.standard_normal(200))]  # fmt: skip
+    (tmp_path / "data.csv").write_text("\n".join(["a,user,x,w,kind", *rows]))
+    settings = ("--mode", mode, "--data", "data.csv", "--workers", "2")
+    keyed = ("--key", "user", "--partitioning", "by-key")
+    found = train.summary(*settings, *keyed, "--weight", "w", "--class-weight", "balanced")
+    assert (found["n_features"], found["n_partitions"]) == (2, 2)
+    assert found["test_score"] > 0.9
+    code, said = train.complaint(*settings, "--key", "user")
+    assert (code, said) == (
+        77,
+        "paramserver: --key goes with --partitioning by-key: rows with the same value in that "
+        "column come to the same partition.",
+    )
 
 
 def test_a_learning_rate_that_is_too_large_ends_the_run_in_words(
@@ -464,10 +512,12 @@ def test_a_learning_rate_that_is_too_large_ends_the_run_in_words(
     assert "learning rate is too large" in last["reason"]
 
 
-def test_ctrl_c_before_anything_is_there_ends_it_without_a_word(tmp_path: Path) -> None:
+@pytest.mark.parametrize("door", ["paramserver.train", "paramserver"])
+def test_ctrl_c_before_anything_is_there_ends_it_with_one_line(tmp_path: Path, door: str) -> None:
+    """Also amid the import of a library, which might make something else of an exception."""
     (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     done = subprocess.run(
-        [sys.executable, "-m", "paramserver.train", "--mode", "avg"],
+        [sys.executable, "-m", door, *(() if "." in door else ("train",)), "--mode", "avg"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
         capture_output=True,
@@ -475,7 +525,29 @@ def test_ctrl_c_before_anything_is_there_ends_it_without_a_word(tmp_path: Path) 
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "\nparamserver: stopped before anything was begun\n"
+
+
+@pytest.mark.parametrize("made_of_it", [KeyboardInterrupt, ImportError])
+def test_a_run_that_is_stopped_before_it_has_a_folder_says_so(
+    train: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, made_of_it: type[BaseException]
+) -> None:
+    """Some libraries turn an interrupt amid their import into an error of it."""
+
+    def interrupt(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            while True:
+                pass
+        except KeyboardInterrupt:
+            raise made_of_it from None
+
+    monkeypatch.setattr(prepare, "load_data", interrupt)
+    code, _, err = train("--mode", "avg")
+    assert code == 130
+    assert err == "\nparamserver: stopped; nothing was kept that could be resumed\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_is_stopped_before_it_goes_on_can_be_resumed_still(
