@@ -21,6 +21,7 @@ Rule 4: the lock file ``<run>.lock`` lies beside the folder ``<run>``: it is the
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -42,6 +43,9 @@ _MAX_SOCKET_PATH_BYTES: Final = 100
 """The kernels allow 108 (Linux) and 104 (macOS), less what the transport may append."""
 _LOCK_SUFFIX: Final = ".lock"
 _NEW_SUFFIX: Final = ".new"
+_STILL_CHANGING: Final = (errno.ENOTEMPTY, errno.ENOENT)
+"""What is met while a worker of the dead run, on its way out, still writes there, or removes files:
+nobody has to be told."""
 _LOCK_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _RUN_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -260,9 +264,11 @@ def _sweep_root(root: Path) -> list[Path]:
             lock_path.unlink(missing_ok=True)
             removed.append(folder)
         except OSError as error:
-            # A worker of the dead run may still be on its way out, and write: the next sweep will
-            # find the lock file where it was. A start does not fail for the sake of a leftover.
-            warnings.warn(f"{folder} cannot be removed yet: {error}", RuntimeWarning, stacklevel=2)
+            # The next sweep will find the lock file where it was. A start does not fail for the
+            # sake of a leftover.
+            if error.errno not in _STILL_CHANGING:
+                words = f"{folder} cannot be removed: {error}"
+                warnings.warn(words, RuntimeWarning, stacklevel=2)
         finally:
             os.close(fd)
     return removed

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
 import stat
 import threading
+import warnings
 from pathlib import Path
 
 import pytest
@@ -253,19 +255,28 @@ def test_many_starts_and_sweeps_at_once_never_hit_a_living_run(tmp_path: Path) -
     assert list((tmp_path / NAME).iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("number", "is_told"),
+    [(errno.EACCES, True), (errno.ENOTEMPTY, False), (errno.ENOENT, False)],
+)
 def test_a_leftover_that_cannot_be_removed_does_not_stop_a_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_told: bool
 ) -> None:
+    """And is not worth a word while workers of the dead run are still on their way out."""
     dead = Scratch.create(tmp_path)
     abandon(dead)
 
     def refuse(path: Path) -> None:
-        raise OSError(39, "Directory not empty")
+        raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", refuse)
-        with pytest.warns(RuntimeWarning, match="cannot be removed yet"):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
             assert sweep(tmp_path) == []
+    assert [str(warning.message) for warning in told] == [
+        f"{dead.fast} cannot be removed: [Errno {number}] {os.strerror(number)}"
+    ] * is_told
     assert sweep(tmp_path) == [dead.fast]
 
 
