@@ -160,6 +160,21 @@ class Agent:
         with self._lock:
             return {name: process.pid for name, (process, _) in self._processes.items()}
 
+    def tell_if_stopped(self, worker_id: str) -> None:
+        """Say on standard error that a worker which was given up is stopped, if it is."""
+
+        def act() -> None:
+            process, _ = self._processes.get(worker_id, (None, 0.0))
+            if process is not None and not process.is_killed and self._is_halted(worker_id):
+                pid = process.pid
+                self._say(
+                    f"worker {worker_id} (process {pid}) is stopped (SIGSTOP): what it held was "
+                    f"given to others. To let it work on: kill -CONT {pid}; to have it replaced: "
+                    f"kill -KILL {pid}"
+                )
+
+        self._order(act)
+
     def starting(self) -> dict[str, int]:
         """Return the pid of each process that has not come up yet, by worker."""
         return {name: pid for name, pid in self.live().items() if name in self._starting}

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from paramserver.core.commands import KillWorker
+from paramserver.core.commands import AnnounceWorker, KillWorker
 from paramserver.core.events import (
     AgentRegistered,
     CancelRequested,
@@ -93,13 +93,7 @@ class ClusterParts:
         self.agent = Agent(agent_id, spec, self._process_ended)
         master = self.master
         master.post(AgentRegistered(master.clock(), agent_id, self.agent.token))
-        master.on_worker.append(
-            lambda change: (
-                self.agent.note_ready(change.worker_id)  # type: ignore[union-attr]
-                if change.change == "joined"
-                else None
-            )
-        )
+        master.on_worker.append(self._tell_agent)
 
     def scale(self, n_workers: int) -> None:
         """Keep so many workers on this machine: the newest leave when they are too many."""
@@ -133,6 +127,14 @@ class ClusterParts:
         if self.master.failure is not None:
             return ClusterClosed(f"The master has ended: {self.master.failure}")
         return None if self.agent is None else self.agent.launch_failure()
+
+    def _tell_agent(self, change: AnnounceWorker) -> None:
+        """Let the agent know who has come up, and say who is lost without being dead."""
+        assert self.agent is not None
+        if change.change == "joined":
+            self.agent.note_ready(change.worker_id)
+        elif change.change == "lost":
+            self.agent.tell_if_stopped(change.worker_id)
 
     def missing(self) -> str:
         """Say in a sentence which processes of this machine have not come up, or return ''."""

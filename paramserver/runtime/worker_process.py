@@ -142,6 +142,11 @@ class WorkerProcess:
             elif self._exit is None:
                 os.kill(self.pid, signal.SIGKILL)
 
+    @property
+    def is_killed(self) -> bool:
+        """Whether `kill` was called."""
+        return bool(self._killed_for)
+
     def is_over(self) -> bool:
         """Whether the process has ended, for systems that do not say so by themselves."""
         if self._exit is None:

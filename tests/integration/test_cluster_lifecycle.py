@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from concurrent.futures import wait
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ import pytest
 from zmq.utils import garbage
 
 import paramserver as ps
+from paramserver.cluster import Cluster
 from paramserver.errors import ClusterClosed, ConfigError, NoWorkers
 from paramserver.runtime.plan import Call, PhaseCalls
 from paramserver.runtime.plan_run import PlanRun
 from paramserver.runtime.scratch import sweep
 from paramserver.runtime.worker_process import WorkerProcess
+from paramserver.transport import unix_master
 from tests.conformance import executor_jobs as jobs
 from tests.integration import scripts
 from tests.integration.scripts import PATIENCE_S, until
@@ -618,6 +621,34 @@ def test_a_worker_that_is_stopped_before_it_has_come_up_is_replaced_and_that_is_
         rf"paramserver: worker {agent_id}-0 \(process \d+\) is replaced: it was stopped "
         r"\(SIGSTOP\) before it had come up",
         said[0],
+    )
+
+
+def test_a_worker_that_is_given_up_since_it_is_stopped_is_named_with_what_can_be_done(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(unix_master, "STOPPED_S", 0.0)
+    monkeypatch.setattr(unix_master, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(Cluster, "_open", partialmethod(Cluster._open, grace_s=0.05))
+    said = ""
+    with ps.LocalCluster(2) as cluster:
+        stopped = cluster.status().workers[0]
+        os.kill(stopped.pid, signal.SIGSTOP)
+        until(lambda: cluster.n_workers == 1, "it is given up")
+
+        def is_said() -> bool:
+            nonlocal said
+            said += capfd.readouterr().err
+            return said.endswith("\n")
+
+        until(is_said, "that is said")
+        os.kill(stopped.pid, signal.SIGCONT)
+        cluster.wait_for_workers(2, PATIENCE_S)  # it works on
+        assert stopped.worker_id in {w.worker_id for w in cluster.status().workers}
+    assert said == (
+        f"paramserver: worker {stopped.worker_id} (process {stopped.pid}) is stopped (SIGSTOP): "
+        f"what it held was given to others. To let it work on: kill -CONT {stopped.pid}; to have "
+        f"it replaced: kill -KILL {stopped.pid}\n"
     )
 
 
