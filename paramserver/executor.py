@@ -272,14 +272,16 @@ class JobExecutor(Executor):
         self._check_not_ended()
 
     def _check_not_ended(self) -> None:
-        if self._is_shut_down or (self._parent is not None and self._parent._is_shut_down):
+        failure = self._master.failure
+        if failure is not None:
+            raise ClusterClosed("the master has ended") from failure
+        parent = self._parent
+        was_shut_down = self._is_shut_down or (parent is not None and parent._is_shut_down)
+        if was_shut_down or self._master.has_ended:  # at the interpreter's end nobody shuts it down
             raise ClusterClosed(
                 "cannot schedule new futures after shutdown: this cluster has ended. Hand jobs in "
                 "inside of its `with` block, or make another cluster."
             )
-        failure = self._master.failure
-        if failure is not None:
-            raise ClusterClosed("the master has ended") from failure
 
     def _submit_chunk(self, fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> Future[Any]:
         if not self._trusted:  # functions go by name there, and only at the top of a call

@@ -64,6 +64,29 @@ def test_a_script_without_guard_and_without_shutdown_finishes_its_jobs(tmp_path:
     assert script.err == ""
 
 
+def test_submitting_after_the_end_of_the_interpreter_is_refused(tmp_path: Path) -> None:
+    script = scripts.run(
+        tmp_path,
+        """
+        import atexit
+        import paramserver as ps
+
+        @atexit.register  # before the cluster registers itself, so called after it has ended
+        def submit_late():
+            for executor in (cluster, view):
+                try:
+                    executor.submit(abs, -1)
+                except RuntimeError as error:
+                    print(str(error)[:42])
+
+        cluster = ps.LocalCluster(1)
+        view = cluster.with_options(priority=1)
+        """,
+    )
+    assert script.out.splitlines() == ["cannot schedule new futures after shutdown"] * 2
+    assert script.err == ""
+
+
 def test_a_script_may_leave_at_once_and_the_jobs_still_run(tmp_path: Path) -> None:
     script = scripts.run(
         tmp_path,
