@@ -104,10 +104,12 @@ test-pure: $(VENV)/.stamp-test ## the tests of the pure code alone, and whether 
 	$(BIN)/coverage report $(PURE_COVERAGE) --skip-covered --show-missing --precision=2 \
 	  --fail-under=$(COVERAGE_PURE)
 
+COVERED := $(BIN)/coverage run -m pytest -p tests.sharing $(NOT_FULL) $(PYTEST_ARGS)
+
 .PHONY: coverage
 coverage: check ## all tests of `make test`, and which branches none has taken, in workers too (slower)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not full" --hypothesis-profile=ci $(PYTEST_ARGS)
+	$(BIN)/python tests/side_by_side.py $(COVERED) --- $(COVERED)
 	$(BIN)/coverage combine --quiet
 	@rm -f .coverage.*  # what a worker was writing when a test killed it
 	$(BIN)/coverage report --include='$(PURE_FILES)' --fail-under=$(COVERAGE_PURE)

@@ -52,6 +52,11 @@ def test_what_is_not_understood_is_refused_with_the_file(
     assert str(tmp_path / "config.toml") in str(caught.value)
 
 
+def test_what_is_no_setting_is_not_written() -> None:
+    with pytest.raises(ConfigError, match=r"\[1\] cannot be written as a setting"):
+        write_settings({"hidden": [1]})
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml cannot be read: No such file"):
         read_settings(tmp_path / "none.toml", KINDS)

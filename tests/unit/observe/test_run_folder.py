@@ -68,6 +68,36 @@ def test_a_place_that_cannot_be_written_is_refused(
         RunFolder.choose("avg")
 
 
+def test_where_no_folder_can_be_made_a_chosen_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir("/proc")
+    with pytest.raises(ConfigError, match="cannot be kept in"):
+        RunFolder.choose("avg")
+
+
+def test_when_all_names_of_a_second_are_taken_one_is_to_be_chosen_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("paramserver.observe.run_folder.time.strftime", lambda _: "now")
+    for suffix in ("", *(f"-{n}" for n in range(2, 100))):
+        (tmp_path / f"runs/now-avg{suffix}").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="no free name like runs/now-avg"):
+        RunFolder.choose("avg")
+
+
+def test_a_run_whose_events_cannot_be_written_is_refused_and_stays_free(tmp_path: Path) -> None:
+    with RunFolder.make(tmp_path / "run") as folder:
+        folder.write_config({}, ())
+    (tmp_path / "run/events.jsonl").unlink()
+    (tmp_path / "run/events.jsonl").mkdir()
+    with pytest.raises(ConfigError, match="cannot be kept in"):
+        RunFolder.reopen(tmp_path / "run")
+    (tmp_path / "run/events.jsonl").rmdir()
+    RunFolder.reopen(tmp_path / "run").close()
+
+
 def test_two_processes_cannot_write_to_one_folder(tmp_path: Path) -> None:
     with RunFolder.make(tmp_path / "run") as folder:
         folder.write_config({"mode": "avg"}, ())

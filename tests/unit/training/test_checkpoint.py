@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,49 @@ def test_what_cannot_be_removed_is_counted_and_does_no_harm(tmp_path: Path) -> N
     checkpoints = Checkpoints(tmp_path, keep=1, disk=Broken("remove", errno.EIO))
     assert [checkpoints.save(state_of(number)) is None for number in (1, 2)] == [False, False]
     assert checkpoints.counters == {"saved": 2, "unremoved": 1}
+
+
+def test_what_was_begun_and_cannot_be_removed_goes_when_the_folder_is_next_taken(
+    tmp_path: Path,
+) -> None:
+    disk = Broken("sync", errno.EIO)
+    disk.remove = Broken("remove", errno.EIO).remove  # type: ignore[method-assign]
+    broken = Checkpoints(tmp_path, disk=disk)
+    with pytest.warns(CheckpointWarning, match=os.strerror(errno.EIO)):
+        assert broken.save(state_of(1)) is None
+    assert broken.counters == {"failed": 1, "unremoved": 1}
+    assert [name.endswith(".unfinished") for name in names(tmp_path)] == [True, False]
+    Checkpoints(tmp_path).save(state_of(2))
+    assert names(tmp_path) == ["00000001.checkpoint", "lock"]
+
+
+def test_a_disk_that_has_no_room_for_a_name_locks_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    one = Checkpoints(tmp_path)
+    with ExitStack() as stack:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", full)
+            with pytest.warns(CheckpointWarning, match="No space left"):
+                stack.enter_context(one)
+        with pytest.raises(ConfigError, match=r"Process \(unknown\) is training in"):
+            Checkpoints(tmp_path).save(state_of(1))
+        assert one.save(state_of(2)) is not None
+    assert newest_unit(tmp_path) == (2, [2.0, 2.0, 2.0])
+
+
+def test_a_damaged_checkpoint_is_not_kept_for_having_been_the_best(tmp_path: Path) -> None:
+    first = Checkpoints(tmp_path, keep=1)
+    for number, score in ((1, 0.9), (2, 0.1)):
+        first.save(state_of(number), score)
+    assert units(first) == [1, 2]
+    first.paths()[0].write_bytes(b"")
+    again = Checkpoints(tmp_path, keep=1)
+    again.save(state_of(3), 0.2)
+    assert units(again) == [3]
 
 
 def test_an_interrupt_amid_writing_leaves_nothing_half(tmp_path: Path) -> None:
