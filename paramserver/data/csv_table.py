@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from math import isfinite
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +32,8 @@ QUOTED: Final = {
     for separator, at in ((separator, separator.encode()) for separator in SEPARATORS)
 }
 """A cell in quotes."""
+MISSING: Final = frozenset({"NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "?"})
+"""What programs write where there is no value; so no label or key is called like that."""
 SHOWN: Final = 40
 """Characters of a bad cell that are shown."""
 
@@ -91,10 +94,7 @@ class CsvForm:
             said.append(f"the weight of a row is {self._called(self.weight)}")
         if self.key is not None:
             said.append(f"rows are dealt out by {self._called(self.key)}")
-        said += [
-            f"column {place + 1} has no name: it is taken for numbers of rows, and left out"
-            for place in self.left_out
-        ]
+        said += [f"column {place + 1} has no name, and is left out" for place in self.left_out]
         return tuple(said)
 
     def parse(self, text: bytes, dtype: np.dtype[Any]) -> Table:
@@ -203,16 +203,16 @@ class CsvForm:
             reason = "the cell is empty. Fill such cells, or remove the line"
         elif np.isfinite(value):
             reason = f"{cell} is too large for {dtype}"
-        elif is_float(cell):
+        elif is_float(cell) or cell in MISSING:
             reason = f"the value is {cell}. Fill such values, or remove the line"
         else:
             reason = f"'{cell[:SHOWN]}' is no number; {what} must be numbers"
             if is_float(cell.replace(",", ".")):
-                reason += ", with a point where their whole part ends"
+                reason += ", with a point before their decimals and nothing between thousands"
             elif what == "features":
                 reason += (
                     ". Make numbers of that column (pandas.get_dummies gives each value a column "
-                    "of its own), or leave it out"
+                    "of its own), or leave it out; if it is the label, name it with --label"
                 )
         return BadCell(row + i, place + 1, reason)
 
@@ -265,11 +265,12 @@ class _Words:
         texts = self._texts
         if not texts:
             return Column(self._numbers)
-        bad = texts.index(b"") if b"" in texts else int(np.argmin(np.isfinite(self._numbers)))
-        word = texts[bad].decode("utf-8", "replace")
-        if not word or is_float(word):
-            raise BadCell(bad, self._place + 1, f"the {self._what} is {word or 'empty'}")
-        return Column.of_texts(texts)
+        column = Column.of_texts(texts)
+        for number, word in enumerate(column.texts or ()):
+            if not word or word in MISSING or (is_float(word) and not isfinite(float(word))):
+                bad = int(np.argmax(column.values == number))
+                raise BadCell(bad, self._place + 1, f"the {self._what} is {word or 'empty'}")
+        return column
 
     def _of_first(self, n: int, text: bytes) -> list[bytes]:
         """Return the cells of the first rows, as they are written."""

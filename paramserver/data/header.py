@@ -63,7 +63,9 @@ def detect(line: str, roles: Roles = NO_ROLES, path: str = "", second: str = "")
         raise DataError(
             f"{path}: the label, the weight and the key are columns of their own.", path=path
         )
-    left_out = (0,) if has_header and not cells[0] and 0 not in places.values() else ()
+    # The numbers of rows, or what follows a separator at the end of each line.
+    ends = (0, n - 1) if has_header else ()
+    left_out = tuple(end for end in ends if not cells[end] and end not in places.values())
     free = [place for place in range(n) if place not in (*places.values(), *left_out)]
     if "label" not in places and free:
         places["label"] = free.pop()

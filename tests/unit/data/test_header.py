@@ -24,6 +24,7 @@ from paramserver.errors import ConfigError, DataError
         ("0,1,label", "5,6,red", (3, 2, None, [0, 1])),
         ("5,6,label", "5,6,1", (3, 2, None, [0, 1])),
         (",a,b,kind", "0,1,2,x", (4, 3, ("", "a", "b", "kind"), [1, 2])),
+        ("a,b,kind,", "1,2,x,", (4, 2, ("a", "b", "kind", ""), [0, 1])),
         (",0,1,kind", "0,1,2,1", (4, 3, ("", "0", "1", "kind"), [1, 2])),
     ],
 )
