@@ -13,7 +13,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from paramserver.estimators.base import DistributedEstimator
+from paramserver.estimators.base import AT_LEAST_ONE, DistributedEstimator, check_same
 from paramserver.estimators.classes import classes_of, meet_classes, numbers_of, relabel
 from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
 from paramserver.estimators.watching import Watching
@@ -108,6 +108,15 @@ class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
         tags.input_tags.sparse = own.input_tags.sparse
         return tags
 
+    def _rules(self) -> dict[str, list[Any]]:
+        return {
+            "max_iter": [AT_LEAST_ONE],
+            "n_iter_no_change": [AT_LEAST_ONE],
+            "random_state": ["random_state"],
+            "verbose": ["verbose"],
+            "warm_start": ["boolean"],
+        }
+
     @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train.
@@ -166,7 +175,10 @@ class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
             if is_part:
                 meet_classes(self, y, classes)
             else:
-                self.classes_ = classes_of(y)
+                found = classes_of(y)
+                if goes_on:
+                    check_same("classes", found, self.classes_)
+                self.classes_ = found
             y = numbers_of(y, self.classes_)
         numbers = np.arange(len(self.classes_)) if has_classes else None
         learner = SklearnLearner(
@@ -174,7 +186,9 @@ class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
         )
         tol = None if is_part else self.tol
         watching = Watching(tol, self.n_iter_no_change, by_score=False, verbose=bool(self.verbose))
-        start = self._weights if goes_on and self._weights.size == learner.size else None
+        if goes_on:
+            check_same("number of weights", learner.size, self._weights.size)
+        start = self._weights if goes_on else None
 
         def fitted(w: FloatVector) -> dict[str, Any]:
             model = learner.to_sklearn(w)
@@ -196,6 +210,16 @@ class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
         self._note_losses(self.loss_curve_ if start is not None else [])
         self._weights = result.weights
         return watching
+
+    @property
+    def coef_(self) -> Any:
+        """Those of the fitted estimator, if it has any."""
+        return self.estimator_.coef_
+
+    @property
+    def intercept_(self) -> Any:
+        """Those of the fitted estimator, if it has any."""
+        return self.estimator_.intercept_
 
     def to_sklearn(self) -> Any:
         """Return the stock estimator, fitted with these weights; it is yours."""

@@ -8,16 +8,23 @@ Rule 2: what a fit ends with follows from data, parameters and `random_state` (f
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from paramserver.errors import ConfigError
+from paramserver.cluster import Cluster
 from paramserver.estimators.places import Place, choose_place
 from paramserver.estimators.sklearn_callbacks import (
     N_WRAPPERS,
@@ -33,7 +40,15 @@ from paramserver.training.modes import AsyncSGD, Averaging, Mode
 from paramserver.training.result import History, TrainingResult
 from paramserver.training.vector import FloatVector
 
-MODES = ("avg", "async")
+AT_LEAST_ONE: Final = Interval(Integral, 1, None, closed="left")
+OWN_RULES: Final[dict[str, list[Any]]] = {
+    "tol": [Interval(Real, 0, None, closed="left"), None],
+    "mode": [StrOptions({"avg", "async"})],
+    "n_workers": [AT_LEAST_ONE, None],
+    "n_partitions": [AT_LEAST_ONE, None],
+    "cluster": [Cluster, None],
+}
+"""What the parameters that stock estimators do not have may be."""
 
 
 class DistributedEstimator(CallbackSupport, BaseEstimator):
@@ -59,12 +74,30 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
         tags.input_tags.sparse = True
         return tags
 
+    # --- settings ---------------------------------------------------------------------------------
+
+    def _stock(self) -> Any:
+        """Return the stock estimator with these parameters, not fitted."""
+        raise NotImplementedError
+
+    def _rules(self) -> dict[str, list[Any]]:
+        """Return what each parameter may be: as the stock estimator has it, and our own."""
+        return dict(type(self._stock())._parameter_constraints)
+
+    def _check_settings(self) -> None:
+        if not get_config()["skip_parameter_validation"]:
+            settings = self.get_params(deep=False)
+            rules = self._rules() | OWN_RULES
+            rules = {name: rule for name, rule in rules.items() if name in settings}
+            validate_parameter_constraints(rules, settings, type(self).__name__)
+
     # --- data -------------------------------------------------------------------------------------
 
     def _rows(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool, is_numeric: bool
     ) -> tuple[Any, Any, npt.NDArray[Any] | None]:
-        """Return checked X, y and weights."""
+        """Return checked X, y and weights; refuse settings first."""
+        self._check_settings()
         X, y = validate_data(
             self,
             X,
@@ -108,12 +141,9 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
     def _place(self, n_rows: int) -> Place:
         return choose_place(n_rows, self.n_workers, self.n_partitions, self.cluster)
 
-    def _check_mode(self) -> bool:
+    def _is_async(self) -> bool:
         """Return whether gradients are pushed."""
-        mode = getattr(self, "mode", "avg")
-        if mode not in MODES:
-            raise ConfigError(f"mode is 'avg' or 'async', not {mode!r}.", field="mode", value=mode)
-        return bool(mode == "async")
+        return bool(getattr(self, "mode", "avg") == "async")
 
     def _train(
         self,
@@ -177,6 +207,20 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3 + N_WRAPPERS,
             )
+
+
+def check_same(what: str, now: Any, before: Any) -> None:
+    """Refuse to go on, by a warm start, from weights that are for something else.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not np.array_equal(now, before):
+        raise ValueError(
+            f"warm_start=True needs the same {what} as before: {before}, not {now}. Set "
+            "warm_start=False, or clone the estimator, to begin anew."
+        )
 
 
 def hold_out(rows: Batch, fraction: float, seed: int, *, stratify: bool) -> tuple[Batch, Batch]:

@@ -9,7 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
+from sklearn.utils.multiclass import (
+    _check_partial_fit_first_call,
+    check_classification_targets,
+    unique_labels,
+)
 
 
 def classes_of(y: Any) -> Any:
@@ -21,7 +25,7 @@ def classes_of(y: Any) -> Any:
         If these are numbers to predict, or fewer than two classes.
     """
     check_classification_targets(y)
-    classes = np.unique(y)
+    classes = unique_labels(y)
     if len(classes) < 2:
         raise ValueError(
             f"The number of classes has to be greater than one; got {len(classes)} class"
@@ -53,7 +57,7 @@ def meet_classes(estimator: Any, y: Any, classes: Any) -> None:
 
 def numbers_of(y: Any, classes: Any) -> Any:
     """Return the number of the class of each row."""
-    return np.searchsorted(classes, y)
+    return np.searchsorted(classes, y.astype(classes.dtype, copy=False))
 
 
 def relabel(model: Any, classes: Any) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from paramserver.errors import ConfigError
-from paramserver.estimators.base import DistributedEstimator, hold_out
+from paramserver.estimators.base import DistributedEstimator, check_same, hold_out
 from paramserver.estimators.learners import StockLayers
 from paramserver.estimators.places import Place
 from paramserver.estimators.sklearn_callbacks import Rounds
@@ -102,13 +102,12 @@ class Layers(DistributedEstimator):
         self.cluster = cluster
 
     classes_: Any
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
+    best_loss_: float | None
     coefs_: list[Any]
     intercepts_: list[Any]
     _weights: Any
-
-    def _stock(self) -> Any:
-        """Return the stock estimator with these parameters, not fitted."""
-        raise NotImplementedError
 
     def _fit(
         self,
@@ -121,7 +120,7 @@ class Layers(DistributedEstimator):
         counts_on: bool,
     ) -> Watching:
         """Train; leave the fitted attributes. See `LinearSGD._fit`."""
-        is_async = self._check_mode()
+        is_async = self._is_async()
         if self.solver not in ("adam", "sgd"):
             raise ConfigError(
                 f"solver is 'adam' or 'sgd', not {self.solver!r}: others do not go by passes.",
@@ -173,20 +172,23 @@ class Layers(DistributedEstimator):
         )  # fmt: skip
         self._note_losses(losses_before)
         self.loss_ = self.loss_curve_[-1]
+        self._note_best(goes_on=goes_on)
         self._weights = None if is_async else result.weights
         return watching
+
+    def _note_best(self, *, goes_on: bool) -> None:
+        """Leave the best loss, or with early stopping the best score, as the stock estimator."""
+        scores = [told.test_score for told in self.history_ if told.test_score is not None]
+        before = (getattr(self, "validation_scores_", None) or []) if goes_on else []
+        self.validation_scores_ = [*before, *scores] if scores else None
+        self.best_validation_score_ = max(self.validation_scores_ or [], default=None)
+        self.best_loss_ = None if scores else min(self.loss_curve_)
 
     def _size_of_batches(self, n_rows: int, place: Place) -> int:
         """Return how many rows a step takes; no partition has fewer."""
         smallest = n_rows // place.n_partitions
         if self.batch_size == "auto":
             return min(200, smallest)
-        if not isinstance(self.batch_size, (int, np.integer)) or self.batch_size < 1:
-            raise ConfigError(
-                f"batch_size is 'auto' or a whole number above 0, not {self.batch_size!r}.",
-                field="batch_size",
-                value=self.batch_size,
-            )
         return min(int(self.batch_size), smallest)
 
     def _averages(
@@ -209,8 +211,6 @@ class Layers(DistributedEstimator):
         )
 
     def _gradients(self, rows: Batch, n_classes: int, size: float) -> MLP:
-        stock = self._stock()
-        stock._validate_params()
         hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)).tolist()
         if self.learning_rate != "constant":
             raise ConfigError(
@@ -270,8 +270,15 @@ class Layers(DistributedEstimator):
         return packed
 
     def _fits(self, X: Any, n_outputs: int) -> bool:
-        """Say whether the weights there are are for such rows."""
+        """Say whether the weights there are are for such layers.
+
+        Raises
+        ------
+        ValueError
+            If they are for rows of another width.
+        """
         hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)).tolist()
+        check_same("number of features", X.shape[1], self.coefs_[0].shape[0])
         widths = [X.shape[1], *hidden, n_outputs]
         there = [self.coefs_[0].shape[0], *(coef.shape[1] for coef in self.coefs_)]
         return there == widths

@@ -60,12 +60,12 @@ class StockLinear(SklearnLearner):
     def loss(self, w: FloatVector, data: Batch) -> float:
         """Return the weighted mean loss, summed over outputs, and the penalty."""
         model = self.to_sklearn(w)
-        z = (data.X @ model.coef_.reshape(-1, self.n_features).T) + model.intercept_
         targets = data.y[:, None]
         if self.classes is not None:
-            own = self.classes if z.shape[1] > 1 else self.classes[1:]
+            own = self.classes if len(self.classes) > 2 else self.classes[1:]
             targets = np.where(targets == own, 1.0, -1.0)
         with np.errstate(over="ignore", invalid="ignore"):
+            z = (data.X @ model.coef_.reshape(-1, self.n_features).T) + model.intercept_
             each = LOSSES[model.loss](z, targets, model.epsilon).sum(axis=1)
             return mean(each, data.weight) + penalty_of(model).value([model.coef_])
 

@@ -9,13 +9,15 @@ Rule 2: what is fitted has the names and shapes of the stock estimator, and `to_
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from scipy.sparse import csr_matrix, issparse
+from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
 
 from paramserver.errors import ConfigError
-from paramserver.estimators.base import DistributedEstimator, hold_out
+from paramserver.estimators.base import AT_LEAST_ONE, DistributedEstimator, hold_out
 from paramserver.estimators.learners import StockLinear, ThroughOrigin, penalty_of, safe_rate
 from paramserver.estimators.sklearn_callbacks import Rounds
 from paramserver.estimators.watching import Watching
@@ -60,9 +62,8 @@ class LinearSGD(DistributedEstimator):
     intercept_: Any
     t_: float
 
-    def _stock(self) -> Any:
-        """Return the stock estimator with these parameters, not fitted."""
-        raise NotImplementedError
+    def _rules(self) -> dict[str, list[Any]]:
+        return super()._rules() | {"batch_size": [AT_LEAST_ONE]}
 
     def _fit(
         self,
@@ -90,7 +91,7 @@ class LinearSGD(DistributedEstimator):
         counts_on : bool
             The learning rate goes on falling from where it is.
         """
-        is_async = self._check_mode()
+        is_async = self._is_async()
         if self.learning_rate == "adaptive":
             raise ConfigError(
                 "learning_rate='adaptive' is not there; take 'optimal', 'constant', 'invscaling', "
@@ -148,7 +149,6 @@ class LinearSGD(DistributedEstimator):
                 field="loss",
                 value=self.loss,
             )
-        self._stock()._validate_params()
         penalty = penalty_of(self)
         kind = Linear if self.fit_intercept else ThroughOrigin
         n_outputs = n_classes if n_classes > 2 else 1
@@ -158,7 +158,7 @@ class LinearSGD(DistributedEstimator):
 
     def _pack(self, *, is_async: bool) -> FloatVector:
         """Return the weights as the learner has them."""
-        coef = np.atleast_2d(self.coef_)
+        coef = np.atleast_2d(self.coef_.toarray() if issparse(self.coef_) else self.coef_)
         parts = [(coef.T if is_async else coef).ravel(), np.atleast_1d(self.intercept_)]
         packed: FloatVector = np.concatenate(parts)
         return packed
@@ -174,8 +174,23 @@ class LinearSGD(DistributedEstimator):
     def _outputs(self, X: Any) -> Any:
         check_is_fitted(self)
         X = self._checked(X)
-        z = X @ np.atleast_2d(self.coef_).T + self.intercept_
+        coef = self.coef_ if issparse(self.coef_) else np.atleast_2d(self.coef_)
+        z = safe_sparse_dot(X, coef.T, dense_output=True) + self.intercept_
         return z.ravel() if z.shape[1] == 1 else z
+
+    def sparsify(self) -> Self:
+        """Keep `coef_` as a sparse matrix: less memory where most of it is 0, as with L1."""
+        check_is_fitted(self)
+        self.coef_ = csr_matrix(self.coef_)
+        return self
+
+    def densify(self) -> Self:
+        """Keep `coef_` as an array again."""
+        check_is_fitted(self)
+        if issparse(self.coef_):
+            coef = self.coef_.toarray()
+            self.coef_ = coef if hasattr(self, "classes_") else coef[0]
+        return self
 
     def to_sklearn(self) -> Any:
         """Return the stock estimator, fitted with these weights; it is yours."""

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from paramserver.estimators.base import check_same
 from paramserver.estimators.classes import classes_of, meet_classes, numbers_of, relabel
 from paramserver.estimators.layers import SHARED, Layers
 from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
@@ -35,7 +36,8 @@ beta_2, epsilon, n_iter_no_change
     Attributes
     ----------
     coefs_, intercepts_, classes_, n_iter_, t_, n_layers_, n_outputs_, out_activation_, loss_, \
-loss_curve_, n_features_in_, feature_names_in_
+loss_curve_, best_loss_, validation_scores_, best_validation_score_, n_features_in_, \
+feature_names_in_
         As there.
     history_ : History
         A table of the rounds, with times and scores.
@@ -57,8 +59,8 @@ loss_curve_, n_features_in_, feature_names_in_
         goes_on = self.warm_start and hasattr(self, "coefs_")
         X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=False)
         classes = classes_of(y)
-        if goes_on and not np.array_equal(classes, self.classes_):
-            raise ValueError("warm_start=True needs the same classes as before.")
+        if goes_on:
+            check_same("classes", classes, self.classes_)
         self.classes_ = classes
         n_outputs = len(classes) if len(classes) > 2 else 1
         goes_on = goes_on and self._fits(X, n_outputs)

@@ -10,6 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from paramserver.estimators.base import check_same
 from paramserver.estimators.classes import classes_of, meet_classes, numbers_of
 from paramserver.estimators.linear import SHARED, LinearSGD
 from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
@@ -145,9 +146,9 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         goes_on = self.warm_start and hasattr(self, "coef_")
         X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=False)
         classes = classes_of(y)
-        goes_on = goes_on and np.array_equal(classes, self.classes_)
-        if goes_on and np.atleast_2d(self.coef_).shape[1] != X.shape[1]:
-            raise ValueError("warm_start=True needs the same number of features as before.")
+        if goes_on:
+            check_same("classes", classes, self.classes_)
+            check_same("number of features", X.shape[1], self.coef_.shape[1])
         self.classes_ = classes
         rows = self._encoded(X, y, weight)
         watching = self._fit(

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import RegressorMixin
 
+from paramserver.estimators.base import check_same
 from paramserver.estimators.linear import SHARED, LinearSGD
 from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
 from paramserver.training.learner import Batch
@@ -95,8 +96,8 @@ n_workers, n_partitions, cluster
         told = Rounds(self, X, y, sample_weight)
         goes_on = self.warm_start and hasattr(self, "coef_")
         X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=True)
-        if goes_on and self.coef_.shape != (X.shape[1],):
-            raise ValueError("warm_start=True needs the same number of features as before.")
+        if goes_on:
+            check_same("number of features", X.shape[1], self.coef_.shape[-1])
         rows = Batch(X, y.astype(np.float64, copy=False), weight)
         watching = self._fit(rows, 0, told, rounds=self.max_iter, goes_on=goes_on, counts_on=False)
         self._warn_of_the_end(watching)

@@ -19,7 +19,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import paramserver as ps
-from paramserver.errors import ConfigError
 
 MODES = ("avg", "async")
 
@@ -314,7 +313,7 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: 
 def test_settings_of_layers_that_cannot_be_are_refused(
     settings: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ValueError, match=message):
         ps.DistributedMLPClassifier(**settings).fit(*blobs())
 
 
