@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import psutil
 
+from paramserver import __version__
 from paramserver.drawing.page import Html, figures, html, section, table
 from paramserver.drawing.panel import Panel, Reading, WorkerColumn
 from paramserver.drawing.scales import by_number
@@ -113,6 +114,8 @@ class ClusterPanel:
 
     def readings(self) -> Iterator[Reading]:
         """Return how many workers and jobs there are, counters, and what workers take."""
+        about = "Always 1; the release of paramserver is in the label."
+        yield Reading("build_info", about, 1, (("version", __version__),))
         status = self._ask()
         states = dict.fromkeys(("ready", "suspect", "draining"), 0)
         for worker in status.workers:

@@ -137,7 +137,7 @@ class ProgressPanel:
 
     def readings(self) -> Iterable[Reading]:
         """Return how far it is."""
-        progress = self._progress
+        progress = self._latest()
         if progress is None:
             return
         started = self._started

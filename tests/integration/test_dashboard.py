@@ -23,7 +23,7 @@ from paramserver.errors import ClusterClosed, ConfigError
 from paramserver.training.result import Progress, TrainingResult
 from tests.integration.browser import Browser
 from tests.integration.stripping_proxy import StrippingProxy
-from tests.numerics.learners import LeastSquares
+from tests.numerics.learners import Choking, LeastSquares
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +172,23 @@ def test_a_training_is_seen_while_it_goes_on_and_after_it(cluster: ps.LocalClust
     assert "epoch 2, partition 1" in text
     assert "updates by others on average" in text
     assert "paramserver_training_epochs_total 3.0" in get(cluster.dashboard_link, "metrics")[2]
+
+
+def test_what_ends_a_training_is_seen_with_its_traceback_once(cluster: ps.LocalCluster) -> None:
+    rows = np.arange(20)
+    with pytest.raises(ValueError, match="row 7 cannot be digested"):
+        ps.fit(
+            Choking(20, bad_row=7), (rows[:, None].astype(float), rows), lr=1.0,
+            mode=ps.Averaging(rounds=3, n_partitions=2), cluster=cluster,
+        )  # fmt: skip
+    text = get(cluster.dashboard_link)[2]
+    assert '<span class="badge bad">failed</span>' in text
+    assert text.count("in gradient\n") == 1
+    assert "ValueError: row 7 cannot be digested</b>" in text
+    assert "4 times, last on local" in text
+    assert "raised an error" in text  # on the timeline
+    metrics = get(cluster.dashboard_link, "metrics")[2]
+    assert "paramserver_training_failed_attempts_total 4.0" in metrics
 
 
 def test_what_fails_on_the_page_reaches_neither_the_training_nor_the_rest_of_it(

@@ -121,6 +121,18 @@ class Lame(Ledger):
 
 
 @dataclass(frozen=True)
+class Choking(Ledger):
+    """Cannot digest one row."""
+
+    bad_row: int = 0
+
+    def gradient(self, w: FloatVector, batch: Batch, out: FloatVector) -> None:
+        if self.bad_row in batch.y:
+            raise ValueError(f"row {self.bad_row} cannot be digested")
+        super().gradient(w, batch, out)
+
+
+@dataclass(frozen=True)
 class RowLedger(Ledger):
     """The same by gradients of some rows: row k of sparse data has one entry, in column k."""
 

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from paramserver import __version__
 from paramserver.dashboard.cluster_panel import ClusterPanel, Processes, Usage
 from paramserver.drawing.panel import Reading
 from paramserver.runtime.status import ClusterStatus, WorkerStatus
@@ -61,7 +62,9 @@ def test_the_readings_have_few_labels_and_units_in_their_names() -> None:
     found = list(ClusterPanel(lambda: status(*workers), usage_of).readings())
     by_state = "Workers by state."
     events = "What has happened and what was discarded, by reason."
+    build = "Always 1; the release of paramserver is in the label."
     assert found == [
+        Reading("build_info", build, 1, (("version", __version__),)),
         Reading("workers", by_state, 2, (("state", "ready"),)),
         Reading("workers", by_state, 0, (("state", "suspect"),)),
         Reading("workers", by_state, 1, (("state", "draining"),)),

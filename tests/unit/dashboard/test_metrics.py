@@ -26,7 +26,7 @@ from tests.unit.training.test_jobs_panel import Source
 NOT_BASE_UNITS = re.compile(
     r"_(ms|milliseconds|us|minutes|hours|kb|mb|kilobytes|megabytes|percent)(_|$)"
 )
-LABELS = {"state", "event", "way", "activity"}
+LABELS = {"state", "event", "way", "activity", "version"}
 """All there are: none names a worker, a job or a host, of which there may be any number."""
 
 
