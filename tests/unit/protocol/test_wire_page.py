@@ -5,14 +5,16 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import paramserver.protocol
-from paramserver.protocol import codec, messages
-from paramserver.protocol.arrays import ITEM_BYTES, MAX_NDIM
+from paramserver.protocol import calls, codec, messages
+from paramserver.protocol.arrays import ITEM_BYTES, MAX_NDIM, unpack_plain
 from paramserver.protocol.messages import MESSAGE_TYPES, Envelope, Message, Outcome, PayloadKind
 
 PAGE = (Path(inspect.getfile(paramserver.protocol)).parent / "wire.md").read_text()
@@ -62,6 +64,23 @@ def test_an_example_is_what_the_codec_writes_and_reads(name: str) -> None:
 
     assert [bytes(frame) for frame in codec.encode(envelope(), typed)] == shown
     assert codec.decode(shown, frozenset({type(message)})) == (envelope(), message)
+
+
+def test_calls_are_written_as_the_page_says() -> None:
+    def call(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any], bool]:
+        return args[args[:1] == (inputs,) :], kwargs, args[:1] == (inputs,)
+
+    inputs = object()
+    rows = re.findall(r"^\| `json.dumps(\(.*\))` \| `(\(.*\))` \|$", PAGE, re.MULTILINE)
+    assert len(rows) == 4
+    for shown_call, shown in rows:
+        args, kwargs, wants_inputs = eval(
+            f"call{shown_call}", {"call": call, "inputs": inputs, "json": json}
+        )
+        payload = calls.encode_call(
+            json.dumps, args, kwargs, trusted=False, wants_inputs=wants_inputs
+        )
+        assert unpack_plain(payload.data, payload.buffers) == ast.literal_eval(shown)
 
 
 def test_the_limits_on_the_page_are_the_limits() -> None:
