@@ -167,8 +167,12 @@ def _write(path: str, offset: int, data: bytes) -> None:
 
 
 def is_here(folder: str) -> bool:
-    """Say whether a folder of the master's machine is on this one: its name has random parts."""
-    return os.path.isdir(folder)
+    """Say whether a folder of the master's machine is, or was, on this one.
+
+    What is looked for is the folder around it, the cluster's own, whose name has random parts: it
+    outlives the other, so that a late job does not take itself for one of another machine.
+    """
+    return os.path.isdir(os.path.dirname(folder))
 
 
 def read_file(path: str, offset: int, n_bytes: int) -> bytes:
