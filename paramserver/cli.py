@@ -22,10 +22,10 @@ EPILOG = """\
 First steps:
 
 \b
-  paramserver doctor                 what this machine has, and what is missing
-  paramserver train --mode avg       train on scikit-learn's digits with all cores
-  paramserver train --help           everything that can be set, with examples
-  paramserver wordcount '*.txt'      count words by 30 map and 60 reduce jobs
+  paramserver doctor              what this machine has, and what is missing
+  paramserver train --mode avg    train on scikit-learn's digits, on all cores
+  paramserver train --help        everything that can be set, with examples
+  paramserver wordcount '*.txt'   count words by 30 map and 60 reduce jobs
 
 `paramserver COMMAND --help` shows examples of each. In Python: import paramserver as ps.
 """
@@ -60,7 +60,7 @@ add_train(app)
         """
 paramserver keys ./keys
 scp keys/worker.secret keys/master.public MACHINE:keys/
-paramserver train --mode avg --address tcp://0.0.0.0:5555 --keys keys --workers 8
+paramserver worker tcp://HOST:5555 --keys keys
 """,
         "Who has worker.secret may join as a worker; who has master.secret is the master. What "
         "others can read is refused.",

@@ -36,13 +36,13 @@ EXIT_USAGE = 2
 
 EPILOG = examples(
     """
-python -m paramserver.train --mode avg
-python -m paramserver.train --mode async --epochs 5 --staleness-bound 4
-python -m paramserver.train --mode avg --data mine.csv --label price --model ridge
-python -m paramserver.train --mode avg --rounds 500 --target-score 0.97
-python -m paramserver.train --mode avg --dashboard --time-limit 60
-python -m paramserver.train --resume runs/20261126-101500-avg
-python -m paramserver.train --config runs/20261126-101500-avg/config.toml
+paramserver train --mode avg
+paramserver train --mode async --epochs 5 --staleness-bound 4
+paramserver train --mode avg --data mine.csv --label price --model ridge
+paramserver train --mode avg --rounds 500 --target-score 0.97
+paramserver train --mode avg --dashboard --time-limit 60
+paramserver train --resume runs/20261126-101500-avg
+paramserver train --config runs/20261126-101500-avg/config.toml
 """,
     """
 Each option can also be set in the file of --config (local_steps = 8) or in the environment

@@ -21,9 +21,9 @@ def add_worker(app: "Typer", name: str = "worker") -> None:
 
     epilog = examples(
         """
-python -m paramserver.worker tcp://10.0.0.5:5555 --keys keys --n-workers 4
-python -m paramserver.worker tcp://10.0.0.5:5555 --keys keys --allow my_package
-python -m paramserver.worker tcp://10.0.0.5:5555 --keys keys --accept-code
+paramserver worker tcp://10.0.0.5:5555 --keys keys --n-workers 4
+paramserver worker tcp://10.0.0.5:5555 --keys keys --allow my_package
+paramserver worker tcp://10.0.0.5:5555 --keys keys --accept-code
 """,
         """
 The master prints the line for it (ps.Cluster, paramserver train --address). Exit codes: 0 the

@@ -79,7 +79,7 @@ Examples:
   paramserver wordcount '*.txt' --kill-worker      the counts are the same
 
 In Python: ps.MapReduce(count_words, sum, unit="words").run(files, cluster)
-Exit codes: 0 done, 1 failed, 77 a setting or a file that cannot be, 130 stopped.
+Exit codes: 0 done, 1 failed, 77 a setting or file that cannot be, 130 stopped.
 """
 
 

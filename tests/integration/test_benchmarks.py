@@ -68,3 +68,21 @@ def test_a_peer_that_never_comes_back_is_given_up_and_ended(
         repository, tmp_path, "--rows", "15", "--contenders", "multiprocessing.Pool"
     )
     assert line["measured"]["outcome"] == "no end in 5 s"
+
+
+def test_the_first_minutes_are_timed_to_the_end_of_each_line(
+    repository: Path, tmp_path: Path
+) -> None:
+    program = [sys.executable, "-m", "tests.benchmarks.first_minutes"]
+    subprocess.run(
+        [*program, "--repeats", "1", "--out", tmp_path, "--lines", "iris", "Ctrl-C"],
+        cwd=repository,
+        check=True,
+        capture_output=True,
+    )
+    [kept] = tmp_path.glob("first-minutes-*.json")
+    rows = json.loads(kept.read_text(encoding="utf-8"))["figures"]
+    assert [row["line"] for row in rows] == ["iris", "Ctrl-C"]
+    assert all(0 < row["least_s"] <= row["median_s"] <= row["most_s"] for row in rows)
+    assert all(row["cpu_s"] > 0 for row in rows)
+    assert kept.with_suffix(".md").read_text(encoding="utf-8").count("| `python -m ") == 2
