@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.sharing import FOLDER, Share
+from tests.sharing import FOLDER, LONGEST, Share
 
 MODULES = {
     "test_a.py": "def test_one(): pass\ndef test_two(): pass\n",
@@ -31,6 +31,10 @@ def test_a_module_belongs_to_who_comes_first(tmp_path: Path) -> None:
     assert one.takes("tests/test_a.py")  # still
     assert not other.takes("tests/test_a.py")
     assert not one.takes("tests/test_b.py")
+
+
+def test_the_longest_modules_are_there(repository: Path) -> None:
+    assert [name for name in LONGEST if not (repository / name).is_file()] == []
 
 
 def test_each_test_is_run_by_one_session_and_its_failure_is_told(
