@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from math import inf
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +24,11 @@ from paramserver.errors import Diverged, PoisonJob, RemoteProtocolError
 from paramserver.protocol.arrays import unpack_plain
 from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.internals import Internals
+from paramserver.training.answers import Answers
 from paramserver.training.checkpoint_file import TrainingState
-from paramserver.training.desks import NO_ROWS, Desk, Question, RowDesk, Rows, WholeDesk
+from paramserver.training.desks import NO_ROWS, Desk, Question, RowDesk, WholeDesk
 from paramserver.training.diverged import update_diverged
-from paramserver.training.formats import JOIN, JOINED, LINE, PUSH, REPLY, payload_of
+from paramserver.training.formats import JOIN, JOINED, PUSH, payload_of
 from paramserver.training.measures import Measures
 from paramserver.training.optimizers import Optimizer
 from paramserver.training.plan import TrainingPlan
@@ -39,16 +40,6 @@ from paramserver.training.tally import PartitionState
 from paramserver.training.training_jobs import SETUP
 from paramserver.training.vector import FloatVector
 from paramserver.training.work import train_partition
-from paramserver.transport.lines import Exchange
-
-
-class Asked(NamedTuple):
-    """A question that waits for its answer."""
-
-    to: int | CallService
-    """The line of a near worker, or the call of a far one."""
-    want: Rows
-    since: float
 
 
 class PushPullRun(TrainingRun):
@@ -99,15 +90,9 @@ class PushPullRun(TrainingRun):
         self._handed_out_at: dict[int, int] = {}
         """Cursor of each partition when its job was handed out."""
         self._seats = Seats()
-        self._asked: dict[int, Asked] = {}
-        """By incarnation."""
-        self._answer_s = 0.0
-        """From questions to their answers, all workers together."""
+        self._answers = Answers(self._master, self._desk, self.server)
         self._asked_s = 0.0
-        """The same as the workers have seen it."""
-        self._answer_s_of: dict[int, float] = {}
-        """From questions to their answers in the job that each incarnation is at."""
-        self._exchange: Exchange | None = None
+        """From questions to their answers, as the workers have seen it."""
         self._is_bulk = rules.staleness_bound == 0
         self._version_at_nudge = -1
         self._staleness_before: dict[str, Counter[int]] = {}
@@ -155,8 +140,8 @@ class PushPullRun(TrainingRun):
     def _measures(self) -> Measures:
         return Measures(
             self.compute_s,
-            max(0.0, self._answer_s - self.apply_s),
-            max(0.0, self._asked_s - self._answer_s),
+            max(0.0, self._answers.waited_s - self.apply_s),
+            max(0.0, self._asked_s - self._answers.waited_s),
             self.apply_s,
             self._desk.pushed_bytes,
             self._desk.pulled_bytes,
@@ -195,10 +180,7 @@ class PushPullRun(TrainingRun):
         }
 
     def _begin(self) -> None:
-        master = self._master
-        self._exchange = Exchange(
-            self._folder / LINE, PUSH.size, self._on_ring, master.watch, master.unwatch
-        )
+        self._answers.open_lines(self._folder, self._on_ring)
         self._hand_in()
 
     def _open_epoch(self, number: int) -> None:
@@ -238,7 +220,7 @@ class PushPullRun(TrainingRun):
 
     def _stop(self) -> None:
         for incarnation in self.server.stop():
-            self._answer_to(incarnation, Verdict.STOP)
+            self._answers.give(incarnation, Verdict.STOP)
 
     def _go_on(self) -> None:
         self._open_epoch(self.server.epoch + 1)
@@ -251,7 +233,7 @@ class PushPullRun(TrainingRun):
             case (int(), float(compute_s), float(asked_s)) if 0 <= compute_s + asked_s < inf:
                 self.compute_s += compute_s
                 self._asked_s += asked_s
-                self.tally.work(worker_id, compute_s, self._take_answer_s(worker_id))
+                self.tally.work(worker_id, compute_s, self._waited_s(worker_id))
             case _:
                 self._agreement.strike(worker_id, "given back what is no result")
         _, partition = what
@@ -272,10 +254,10 @@ class PushPullRun(TrainingRun):
             else:
                 self._go_on()
 
-    def _take_answer_s(self, worker_id: str) -> float:
-        """Return how long the answers took that a worker has waited for, since it was asked."""
-        mine = [n for n in self._answer_s_of if self.worker_names.get(n) == worker_id]
-        return sum(self._answer_s_of.pop(incarnation) for incarnation in mine)
+    def _waited_s(self, worker_id: str) -> float:
+        """Return how long a worker has waited for answers in the job that it has ended."""
+        names = self.worker_names
+        return self._answers.take_waited_s(n for n, name in names.items() if name == worker_id)
 
     def _answer(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
         what = self._jobs.unsettled.get(command.job)
@@ -299,7 +281,7 @@ class PushPullRun(TrainingRun):
             raise RemoteProtocolError("a worker joins for what is not its job", peer="")
         incarnation = command.incarnation
         number = self._seats.take(incarnation, epoch, partition)
-        self._asked.pop(incarnation, None)
+        self._answers.drop(incarnation)
         server = self.server
         cursor, seq = server.join(incarnation, epoch, partition), server.last_seq(incarnation)
         self._agreement.trust.begin(incarnation, (epoch, partition))
@@ -313,24 +295,22 @@ class PushPullRun(TrainingRun):
         self.server.forget(incarnation)
         self.server.capacity = self._internals.n_workers()
         self._desk.lose(incarnation)
-        self._asked.pop(incarnation, None)
-        self._answer_s_of.pop(incarnation, None)
+        self._answers.forget(incarnation)
         line = self._seats.clear(incarnation)
-        if line is not None and self._exchange is not None:
-            self._exchange.hang_up(line)
+        if line is not None:
+            self._answers.hang_up(line)
         self._regroup()
 
     # --- pushes, on the I/O thread ----------------------------------------------------------------
 
     def _on_ring(self, line: int, question: bytes) -> None:
         """Take in a push of a near worker."""
-        assert self._exchange is not None
         try:
             number, seq, batch, seen, examples, *slot = PUSH.unpack(question)
             ticket = self._seats.admit(number, line)
             if ticket is None:  # an attempt that does not count any more
                 self.server.counters["fenced"] += 1
-                self._exchange.hang_up(line)
+                self._answers.hang_up(line)
                 return
             incarnation = ticket.incarnation
             asked = self._desk.near_question(incarnation, *slot)
@@ -339,7 +319,7 @@ class PushPullRun(TrainingRun):
         except Exception as error:  # noqa: BLE001 - it ends the training, not the master
             self.is_sound = False
             self._lookout.fail(error)
-            self._exchange.hang_up(line)
+            self._answers.hang_up(line)
 
     def _on_call(self, command: CallService, epoch: int, partition: int) -> None:
         """Take in a push of a far worker."""
@@ -362,20 +342,6 @@ class PushPullRun(TrainingRun):
             return
         self._take_push(push, question, command)
 
-    def _send_to(
-        self, to: int | CallService, incarnation: int, verdict: Verdict, want: Rows
-    ) -> None:
-        """Answer a near or a far worker, with what it wants to see of the weights."""
-        server, desk = self.server, self._desk
-        if isinstance(to, int):
-            assert self._exchange is not None
-            buffer = desk.show(incarnation, want, server.w)
-            self._exchange.answer(to, REPLY.pack(verdict, server.version, buffer))
-        else:
-            w = desk.send(incarnation, want, server.w)
-            body = payload_of(REPLY.pack(verdict, server.version, 0), w)
-            self._master.post(self._reply(to, self._master.clock(), body))
-
     def _take_push(self, push: Push, question: Question, to: int | CallService) -> None:
         server, desk = self.server, self._desk
         g, want = question
@@ -385,9 +351,9 @@ class PushPullRun(TrainingRun):
             self._turn_down(push, fault, to)
             return
         if push.seq == 0 and server.width is not None:  # it only pulls
-            self._send_to(to, push.incarnation, Verdict.APPLIED, want)
+            self._answers.send(to, push.incarnation, Verdict.APPLIED, want)
             return
-        self._asked[push.incarnation] = Asked(to, want, began)
+        self._answers.hold(push.incarnation, to, want, began)
         number, spare = desk.take_spare(push.incarnation)
         verdict = server.push(push, g, spare)
         self.apply_s += perf_counter() - began
@@ -395,13 +361,13 @@ class PushPullRun(TrainingRun):
         if verdict is Verdict.NONFINITE and self._first_bad is None:
             self._first_bad = push
         if verdict not in (Verdict.APPLIED, Verdict.HELD):
-            self._answer_to(push.incarnation, verdict)
+            self._answers.give(push.incarnation, verdict)
             self._distrust(push, verdict)
 
     def _turn_down(self, push: Push, fault: Verdict, to: int | CallService) -> None:
         """Refuse what is not even a push that could be judged."""
         self.server.counters[fault.name.lower()] += 1
-        self._send_to(to, push.incarnation, fault, NO_ROWS)
+        self._answers.send(to, push.incarnation, fault, NO_ROWS)
         self._distrust(push, fault)
 
     def _distrust(self, push: Push, verdict: Verdict) -> None:
@@ -430,15 +396,7 @@ class PushPullRun(TrainingRun):
         elif verdict is Verdict.DIVERGED:
             raise self._diverged(push)
         for incarnation in server.take_due():
-            self._answer_to(incarnation, Verdict.APPLIED)
-
-    def _answer_to(self, incarnation: int, verdict: Verdict) -> None:
-        asked = self._asked.pop(incarnation, None)
-        if asked is not None:
-            self._send_to(asked.to, incarnation, verdict, asked.want)
-            took_s = perf_counter() - asked.since
-            self._answer_s += took_s
-            self._answer_s_of[incarnation] = self._answer_s_of.get(incarnation, 0.0) + took_s
+            self._answers.give(incarnation, Verdict.APPLIED)
 
     def _diverged(self, push: Push | None) -> Diverged:
         """Say which push would have made the weights infinite, or is not finite itself."""
@@ -460,8 +418,7 @@ class PushPullRun(TrainingRun):
 
     def _leave(self) -> None:
         super()._leave()
-        if self._exchange is not None:
-            self._exchange.close()
+        self._answers.close()
 
     def _release(self) -> None:
         super()._release()
