@@ -25,7 +25,7 @@ from paramserver.protocol.arrays import unpack_plain
 from paramserver.protocol.messages import Payload
 from paramserver.runtime.master import Master
 from paramserver.training.arithmetic import Arithmetic
-from paramserver.training.trust import MAX_STRIKES, Trust
+from paramserver.training.trust import Trust
 
 LOGGER: Final = logging.getLogger("paramserver")
 MAX_EXPELLED: Final = 3
@@ -127,7 +127,7 @@ class Agreement:
         if accused is None:  # its life has ended meanwhile
             return
         name = accused.worker_id
-        reason = f"it has {what}, and was not as agreed {MAX_STRIKES} times"
+        reason = f"it has {what}, and was not as agreed {self.trust.max_strikes} times"
         if all(worker.agent is accused.agent for worker in workers.values()):
             self._n_expelled += 1
             if len(workers) == 1 or self._n_expelled >= MAX_EXPELLED:

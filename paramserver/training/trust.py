@@ -35,6 +35,7 @@ class Trust:
     """Counts strikes by the lives (incarnations) of workers."""
 
     def __init__(self) -> None:
+        self.max_strikes = MAX_STRIKES
         self._strikes: Counter[int] = Counter()
         self._doubts: dict[Work, set[int]] = {}
         """Whose gradients of some work were not finite."""
@@ -42,7 +43,7 @@ class Trust:
     def strike(self, incarnation: int) -> bool:
         """Count something that no honest worker does; return whether to accuse it now."""
         self._strikes[incarnation] += 1
-        return self._strikes[incarnation] == MAX_STRIKES
+        return self._strikes[incarnation] == self.max_strikes
 
     def begin(self, incarnation: int, work: Work) -> None:
         """Take in that a worker begins anew with some work."""
