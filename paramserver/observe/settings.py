@@ -22,7 +22,8 @@ def settings_section(
     config : mapping
         As in ``config.toml``.
     command : str
-        What repeats the run when it is typed; empty where there is none.
+        What repeats the run when it is typed, or (with "..." where something is left out) how it
+        was called; empty where there is neither.
     kernel : str
         What the learner's loops were made by; empty where that is not known.
     """
@@ -37,7 +38,10 @@ def settings_section(
         facts["kernel chosen"] = kernel
     pairs = [*facts.items(), *((name, setting(value)) for name, value in config.items())]
     body = f"<pre>{html(command)}</pre>\n{settings(pairs)}" if command else settings(pairs)
-    return section("Configuration", "This repeats the run:" if command else "", body)
+    about = ""
+    if command:
+        about = "So it was called:" if "..." in command else "This repeats the run:"
+    return section("Configuration", about, body)
 
 
 class SettingsPanel:

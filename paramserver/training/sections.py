@@ -119,7 +119,8 @@ def time_figure(workers: Mapping[str, WorkerTime]) -> str:
         "their way, and the turn of a processor that others have. Waiting: for other workers at "
         "the end of a round, for the parameter server, or for a job."
     )
-    return figure("Workers' time", f"{len(times)} workers together", bar, caption)
+    who = "of one worker" if len(times) == 1 else f"of {len(times)} workers together"
+    return figure("Workers' time", who, bar, caption)
 
 
 def time_table(workers: Mapping[str, WorkerTime]) -> str:

@@ -24,6 +24,12 @@ def test_a_run_without_a_command_has_settings_all_the_same() -> None:
     assert "process of the master" in text
 
 
+def test_a_call_in_python_is_told_as_far_as_it_can_be() -> None:
+    text = settings_section(STARTED, {}, "ps.fit(Linear(...), ...)")
+    assert "So it was called:" in text
+    assert "repeats" not in text
+
+
 def test_the_panel_stays_the_same_and_knows_when_the_run_is_over() -> None:
     panel = SettingsPanel(STARTED, {"seed": 3}, "again")
     assert "<dt>seed</dt><dd>3</dd>" in panel.html()

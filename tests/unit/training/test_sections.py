@@ -38,8 +38,9 @@ def test_the_pictures_of_ten_thousand_jobs_are_small() -> None:
 
 def test_where_the_time_of_all_workers_went_is_one_bar() -> None:
     text = time_figure({"a": BUSY, "b": WorkerTime(wait_s=4.0)})
-    for words in ("computing <b>38%</b>", "waiting <b>53%</b>", "2 workers together"):
+    for words in ("computing <b>38%</b>", "waiting <b>53%</b>", "of 2 workers together"):
         assert words in text, words
+    assert "of one worker" in time_figure({"a": BUSY})
     assert time_figure({"a": WorkerTime()}) == ""
 
 
