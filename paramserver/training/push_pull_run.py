@@ -97,6 +97,8 @@ class PushPullRun(TrainingRun):
         self._version_at_nudge = -1
         self._staleness_before: dict[str, Counter[int]] = {}
         """Of the workers of the masters that had this training before."""
+        self._second_chances: set[tuple[int, int]] = set()
+        """Work that was handed out once more, since one worker alone had failed at it."""
         self._first_bad: Push | None = None
         """The first push whose gradient was not finite."""
 
@@ -208,15 +210,25 @@ class PushPullRun(TrainingRun):
         self._submit(train_partition, self.server.epoch, partitions)
 
     def _job_failed(self, what: tuple[int, int], error: BaseException) -> None:
-        """Go on where workers were lost under a job that moved on: it is long, not their killer."""
+        """Go on where it may be the worker's fault, or nobody's, and not that of the work."""
         epoch, partition = what
         has_moved = epoch != SETUP and (
             self.server.cursors[partition] > self._handed_out_at[partition]
         )
-        if isinstance(error, PoisonJob) and has_moved:
+        if isinstance(error, PoisonJob) and has_moved:  # it is long, not the killer of its workers
+            self._hand_out((partition,))
+        elif (suspect := self._only_suspect(what)) is not None:
+            self._second_chances.add(what)
+            self._agreement.expel(suspect, "had only gradients that are not finite")
             self._hand_out((partition,))
         else:
             super()._job_failed(what, error)
+
+    def _only_suspect(self, what: tuple[int, int]) -> int | None:
+        """Return who alone has tried some work, each time in vain, if another one could try it."""
+        if what in self._second_chances or len(self._agreement.workers()) == 1:
+            return None
+        return self._agreement.trust.only_doubted(what)
 
     def _stop(self) -> None:
         for incarnation in self.server.stop():

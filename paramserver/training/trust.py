@@ -66,6 +66,11 @@ class Trust:
         doubted = self._doubts.pop(work, set()) - {incarnation}
         return [each for each in sorted(doubted) if self.strike(each)]
 
+    def only_doubted(self, work: Work) -> int | None:
+        """Return the only worker who has tried some work in vain; None if there are several."""
+        doubted = self._doubts.get(work, set())
+        return next(iter(doubted)) if len(doubted) == 1 else None
+
     def forget(self, incarnation: int) -> None:
         """Drop what is known of a worker whose life is over."""
         self._strikes.pop(incarnation, None)

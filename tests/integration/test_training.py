@@ -18,7 +18,7 @@ import paramserver as ps
 from paramserver.errors import Diverged, ShapeMismatch
 from paramserver.training.learner import Batch
 from paramserver.training.result import Progress
-from tests.numerics.learners import Lame, LeastSquares, Ledger, Poisoned
+from tests.numerics.learners import Crooked, Lame, LeastSquares, Ledger, Poisoned
 
 
 @pytest.fixture
@@ -116,6 +116,24 @@ def test_an_epoch_that_loses_worker_after_worker_and_moves_on_is_not_their_kille
         )
     assert (killer.n_killed, result.workers_lost) == (4, 4)
     assert np.array_equal(result.weights, np.ones(n))
+
+
+@pytest.mark.parametrize("bound", [None, 0])
+def test_a_worker_that_alone_computes_nonsense_is_replaced_and_its_work_done_by_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, bound: int | None
+) -> None:
+    n = 60
+    mode = ps.AsyncSGD(epochs=2, n_partitions=4, staleness_bound=bound)
+    learner = Crooked(n, pause_s=0.005, folder=str(tmp_path))
+    with ps.LocalCluster(2) as cluster:
+        result = ps.fit(learner, numbered_data(n), mode=mode, cluster=cluster, batch_size=1, lr=1.0)
+        counters = cluster.status().counters
+    assert (result.workers_lost, counters["workers_expelled"]) == (1, 1)
+    assert result.rejected.keys() == {"nonfinite"}
+    assert "gradients that are not finite" in caplog.text
+    if bound is None:
+        assert np.array_equal(result.weights, np.full(n, 2.0))
+    assert sum(result.staleness.values()) == 2 * n
 
 
 def test_a_learner_that_fails_ends_the_training_with_its_own_error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,21 @@ def test_a_worker_that_cannot_prove_to_be_near_asks_for_rows(
     assert not attached.is_near
     assert isinstance(attached.plan.rows, FarRows)
     assert attached.plan.rows.n_examples == (3, 3)
+
+
+@pytest.mark.parametrize("is_near", [True, False])
+def test_a_far_worker_holds_no_more_rows_than_there_is_room_for(
+    master: Master, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_near: bool
+) -> None:
+    monkeypatch.setattr(attachment, "room_here", lambda: 100)  # a partition takes 72 bytes
+    folder = master.open(tmp_path, "a")
+    attached = Attachment(master.plans[folder.name], "w", is_near=is_near)
+    orders = []
+    for partition in (0, 1, 0):
+        orders.append(weakref.ref(attached.epoch(3, partition)))
+        assert attached.rows(partition).X[0, 0] == 6.0 * partition
+    is_kept = [order() is not None for order in orders]
+    assert is_kept == ([True, True, True] if is_near else [False, False, True])
 
 
 def test_trainings_that_have_ended_are_let_go(master: Master, tmp_path: Path) -> None:

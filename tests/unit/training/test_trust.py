@@ -70,6 +70,18 @@ def test_who_has_done_it_after_all_is_not_accused() -> None:
     assert not trust.strike(7)
 
 
+def test_who_alone_has_tried_some_work_in_vain_is_known() -> None:
+    trust = Trust()
+    assert trust.only_doubted((0, 0)) is None
+    for _ in range(4):
+        trust.begin(7, (0, 0))
+        trust.refuse(push(7), Verdict.NONFINITE)
+    assert trust.only_doubted((0, 0)) == 7
+    assert trust.only_doubted((0, 1)) is None
+    trust.refuse(push(8), Verdict.NONFINITE)
+    assert trust.only_doubted((0, 0)) is None
+
+
 def test_a_life_that_is_over_is_forgotten() -> None:
     trust = Trust()
     trust.refuse(push(7), Verdict.NONFINITE)
