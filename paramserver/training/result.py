@@ -142,6 +142,8 @@ class TrainingResult:
         What became of checkpoints: ``checkpoints_saved``, ``checkpoints_failed``, ...
     setup_s : float
         Before `wall_s`: workers imported, opened or fetched what they train on, and compiled.
+    kernel : str
+        What has computed, as the learner tells it: "numpy" or "numba"; '' where it does not.
     """
 
     weights: FloatVector
@@ -167,6 +169,7 @@ class TrainingResult:
     counters: dict[str, int] = field(default_factory=dict)
     timeline: list[JobSpan] = field(default_factory=list)
     setup_s: float = 0.0
+    kernel: str = ""
 
     @property
     def sha256(self) -> str:

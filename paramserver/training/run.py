@@ -409,7 +409,7 @@ class TrainingRun:
 
     def _attempt_ended(self, attempt: AnnounceAttempt) -> None:
         """Take down how an attempt ended; its job may go on with another one."""
-        self._jobs.note(attempt, self.began_at)
+        self._jobs.note(attempt, self.began_at, is_over=self._lookout.has_ended)
 
     # --- inside -----------------------------------------------------------------------------------
 

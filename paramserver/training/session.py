@@ -37,6 +37,7 @@ from paramserver.training.learner import Batch, Learner
 from paramserver.training.measures import Snapshot
 from paramserver.training.modes import Averaging, Mode
 from paramserver.training.optimizers import make_optimizer
+from paramserver.training.plan import kernel_of
 from paramserver.training.result import History, Progress, TrainingResult
 from paramserver.training.run_constants import MachineWarning, describe_run
 from paramserver.training.runs import Run
@@ -361,4 +362,7 @@ def _result(
         staleness_by_worker=run.staleness_by_worker,
         timeline=list(run.timeline.spans),
         setup_s=run.setup_s,
+        kernel=kernel_of(
+            task.learner, task.rows.between(0, len(task.parts[0])), task.mode, task.batch_size
+        ),
     )

@@ -75,7 +75,7 @@ class TrainingJobs:
         for spec in (self._setup, self._steps):
             self._master.post(PhaseDropped(self._master.clock(), spec.phase))
 
-    def note(self, attempt: AnnounceAttempt, began_at: float) -> None:
+    def note(self, attempt: AnnounceAttempt, began_at: float, *, is_over: bool = False) -> None:
         """Take down how an attempt ended; its job may go on with another one.
 
         Parameters
@@ -84,8 +84,10 @@ class TrainingJobs:
             Of any job of the cluster.
         began_at : float
             When the clock of the training began.
+        is_over : bool
+            Whether it has ended: then jobs are told to stop, and what they raise is no news.
         """
-        if attempt.job in self.unsettled:
+        if attempt.job in self.unsettled and not is_over:
             self.troubles.note(attempt)
         span = self.timeline.end(attempt, began_at)
         if span is not None:

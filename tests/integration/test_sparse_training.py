@@ -68,6 +68,7 @@ def test_compiled_pushes_end_where_those_of_scipy_do(
             mode = ps.AsyncSGD(epochs=2, n_partitions=1, sparse=True)
             data = sparse_rows(160, n_classes)
             result = ps.fit(learner, data, mode=mode, cluster=where, batch_size=4, lr=0.3)
+            assert result.kernel == kernel
             found[kernel, where is None] = result.weights
     for weights in found.values():
         np.testing.assert_allclose(weights, found["numpy", True], rtol=1e-9, atol=1e-12)

@@ -223,6 +223,30 @@ def test_a_large_file_is_read_by_the_workers(
     assert found["test_score"] > 0.95
 
 
+@pytest.mark.parametrize("has_test", [False, True])
+def test_a_large_file_ends_with_the_bits_of_a_small_one(
+    train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_test: bool
+) -> None:
+    """Where partitions are the same: weights, classes that are rare, and rows held out, too."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal(300), rng.integers(0, 3, 300) // 2
+    rows = [f"{a + b},u{i % 9},{i % 3},{b}" for i, (a, b) in enumerate(zip(x, y, strict=True))]
+    for name, some in (("data.csv", rows), ("test.csv", rows[:50])):
+        (tmp_path / name).write_text("\n".join(["x,user,w,kind", *some]))
+    settings = (
+        *("--mode", "avg", "--data", "data.csv", "--rounds", "2", "--partitions", "2"),
+        *("--weight", "w", "--key", "user", "--partitioning", "by-key", "--lr", "0.5"),
+        *("--class-weight", "balanced", *(("--test", "test.csv") if has_test else ())),
+    )
+    small = train.summary(*settings)
+    for module in (readers, prepare):
+        monkeypatch.setattr(module, "LARGE_BYTES", 0)
+    large = train.summary(*settings)
+    assert large["weights_sha256"] == small["weights_sha256"]
+    assert large["test_score"] == small["test_score"]
+    assert large["n_examples"] == (300 if has_test else 240)
+
+
 def test_training_ends_when_the_score_is_reached_or_the_time_is_over(train: Command) -> None:
     forever = ("--mode", "async", "--epochs", "10000000")
     assert train.summary(*forever, "--target-score", "0.9")["test_score"] >= 0.85
@@ -510,6 +534,15 @@ def test_a_learning_rate_that_is_too_large_ends_the_run_in_words(
     kept = load_file(tmp_path / "run/model.safetensors")
     assert np.isfinite(kept["coef"]).all()
     assert "learning rate is too large" in last["reason"]
+
+
+def test_a_push_that_diverges_ends_the_run_in_words(train: Command, tmp_path: Path) -> None:
+    code, out, err = train("--mode", "async", "--lr", "1e35", "--no-baseline", "--out", "run")
+    assert code == 1
+    assert "it was not applied. The learning rate is too large" in err
+    assert "the last finite weights are kept in run/model.safetensors" in err
+    assert "a job raised" not in out  # those that are told to stop are no news
+    assert np.isfinite(load_file(tmp_path / "run/model.safetensors")["coef"]).all()
 
 
 @pytest.mark.parametrize("door", ["paramserver.train", "paramserver"])
