@@ -112,13 +112,17 @@ class Agreement:
         self._counters["mismatched"] += 1
         worker = self.workers().get(worker_id)
         if worker is not None and self.trust.strike(worker.incarnation):
-            self.expel(worker.incarnation, what)
+            self.accuse(worker.incarnation, what)
 
     def strike_caller(self, incarnation: int) -> None:
         """Count a call that makes no sense."""
         self._counters["mismatched"] += 1
         if self.trust.strike(incarnation):
-            self.expel(incarnation, "asked for what cannot be")
+            self.accuse(incarnation, "asked for what cannot be")
+
+    def accuse(self, incarnation: int, what: str) -> None:
+        """Expel a worker for the last of its strikes."""
+        self.expel(incarnation, f"{what}, and was not as agreed {self.trust.max_strikes} times")
 
     def expel(self, incarnation: int, what: str) -> None:
         """Have a worker ended and its machine put in quarantine, or end the training in words."""
@@ -127,7 +131,7 @@ class Agreement:
         if accused is None:  # its life has ended meanwhile
             return
         name = accused.worker_id
-        reason = f"it has {what}, and was not as agreed {self.trust.max_strikes} times"
+        reason = f"it has {what}"
         if all(worker.agent is accused.agent for worker in workers.values()):
             self._n_expelled += 1
             if len(workers) == 1 or self._n_expelled >= MAX_EXPELLED:

@@ -219,7 +219,7 @@ class PushPullRun(TrainingRun):
             self._hand_out((partition,))
         elif (suspect := self._only_suspect(what)) is not None:
             self._second_chances.add(what)
-            self._agreement.expel(suspect, "had only gradients that are not finite")
+            self._agreement.expel(suspect, "had only gradients that are not finite for some work")
             self._hand_out((partition,))
         else:
             super()._job_failed(what, error)
@@ -256,7 +256,7 @@ class PushPullRun(TrainingRun):
             return
         if (worker := self._agreement.workers().get(worker_id)) is not None:
             for accused in self._agreement.trust.finish(what, worker.incarnation):
-                self._agreement.expel(
+                self._agreement.accuse(
                     accused, "had gradients that are not finite where another had not"
                 )
         self._n_running -= 1
@@ -384,7 +384,7 @@ class PushPullRun(TrainingRun):
 
     def _distrust(self, push: Push, verdict: Verdict) -> None:
         if self._agreement.trust.refuse(push, verdict):
-            self._agreement.expel(push.incarnation, f"pushed what is {verdict.name.lower()}")
+            self._agreement.accuse(push.incarnation, f"pushed what is {verdict.name.lower()}")
 
     def _regroup(self, *, impatient: bool = False) -> None:
         """See whether somebody waited only for one who is gone."""
