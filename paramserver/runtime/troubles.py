@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from paramserver.core.commands import AnnounceAttempt
-from paramserver.errors import RemoteProtocolError
+from paramserver.errors import PeerLost, RemoteProtocolError
 from paramserver.protocol.failures import error_text
 
 KINDS_MAX: Final = 20
 """Errors that are told apart; of more, only how many there were is known."""
+HUNG_UP: Final = f"{PeerLost.__module__}.{PeerLost.__qualname__}"
+"""What ends a job whose line the master has closed."""
 
 
 @dataclass(slots=True)
@@ -73,6 +75,8 @@ class Troubles:
             kind, message, traceback = type(error).__name__, str(error), ""
         else:
             kind, message, traceback = text.error_type, text.message, text.traceback
+        if kind == HUNG_UP:  # our own doing: the job is not wanted any more
+            return
         said = f"{kind}: {message}" if kind else message
         known = self._found.get(key := (kind, *_places(traceback)))
         if known is not None:

@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import ClusterClosed, ConfigError
@@ -319,12 +320,15 @@ def _tell(told: Callbacks, progress: Progress, w: FloatVector) -> bool:
 def _evaluate(
     run: Run, snapshot: Snapshot, learner: Learner, rows: Batch, held_out: Batch | None
 ) -> Progress:
+    with np.errstate(over="ignore", invalid="ignore"):  # a loss that overflows is told as it is
+        loss = mean_loss(learner, snapshot.w, rows)
+        score = None if held_out is None else learner.score(snapshot.w, held_out)
     return Progress(
         snapshot.unit,
         snapshot.examples / sum(run.plan.rows.n_examples),
         snapshot.at - run.began_at,
-        mean_loss(learner, snapshot.w, rows),
-        None if held_out is None else learner.score(snapshot.w, held_out),
+        loss,
+        score,
         _mean_staleness(run),
         snapshot.divergence,
     )

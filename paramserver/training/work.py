@@ -30,6 +30,9 @@ __remote_jobs__ = ("make_ready", "train_partition", "train_round")
 LOOK_S: Final = 0.2
 """How often a far learner asks whether its round is still open."""
 
+JUDGED_LATER: Final[dict[str, Any]] = {"over": "ignore", "invalid": "ignore"}
+"""What is not finite is found, and told with its place, by who takes it: no warning of numpy's."""
+
 # --- before the first step ------------------------------------------------------------------------
 
 
@@ -55,9 +58,10 @@ def train_round(
     """
     context = current()
     attached = attach(service, folder, context)
-    if attached.is_near:
-        return _train_near(attached, round_number, partition)
-    return _train_far(attached, context, round_number, partition)
+    with np.errstate(**JUDGED_LATER):
+        if attached.is_near:
+            return _train_near(attached, round_number, partition)
+        return _train_far(attached, context, round_number, partition)
 
 
 def _train_near(attached: Attachment, number: int, partition: int) -> tuple[str, float]:
@@ -147,7 +151,8 @@ def train_partition(
     attached = attach(service, folder, context)
     epoch = attached.epoch(epoch_number, partition)
     push = _push_whole if attached.plan.width is None else _push_rows
-    return push(attached, context, epoch, epoch_number, partition)
+    with np.errstate(**JUDGED_LATER):
+        return push(attached, context, epoch, epoch_number, partition)
 
 
 def _push_whole(

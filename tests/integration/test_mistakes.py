@@ -407,10 +407,16 @@ def test_the_model_does_not_fit_the_labels(says: Says, told: Callable[..., str])
 # --- training -------------------------------------------------------------------------------------
 
 
-def test_the_learning_rate_is_too_large(says: Says, cluster: ps.LocalCluster) -> None:
+def test_the_learning_rate_is_too_large(
+    says: Says, cluster: ps.LocalCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
     line = ps.Linear(3)
-    far_too_large = {"learner": line, "data": (X, X[:, 0]), "lr": 1e30, "batch_size": 1}
-    says(error_of(lambda: fit(cluster, mode=ps.Averaging(rounds=50), **far_too_large)))
+    rows = (X, X[:, 0])
+    too_large = {"learner": line, "data": rows, "test": rows, "lr": 100.0}
+    says(error_of(lambda: fit(cluster, mode=ps.Averaging(rounds=50), **too_large)))
+    pushed = error_of(lambda: fit(cluster, mode=ps.AsyncSGD(epochs=50), **too_large))
+    assert "The learning rate is too large" in str(pushed)
+    assert capfd.readouterr().err == ""  # no warnings of numpy's beside it
 
 
 def test_an_option_is_mistyped(says: Says, told: Callable[..., str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from paramserver.core.commands import AnnounceAttempt, AttemptEnd
+from paramserver.errors import PeerLost
 from paramserver.protocol.calls import encode_error
 from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.troubles import KINDS_MAX, Trouble, Troubles
@@ -43,6 +44,14 @@ def test_other_places_are_other_errors() -> None:
 def test_attempts_that_raised_nothing_are_passed_over() -> None:
     troubles = Troubles()
     troubles.note(failed(None))
+    assert len(troubles) == 0
+
+
+def test_jobs_that_the_master_itself_has_hung_up_on_are_passed_over() -> None:
+    troubles = Troubles()
+    troubles.note(
+        failed(encode_error(PeerLost("not wanted any more", peer="master"), trusted=True))
+    )
     assert len(troubles) == 0
 
 
