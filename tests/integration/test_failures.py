@@ -13,18 +13,21 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import paramserver as ps
+from paramserver.cluster import Cluster
 from paramserver.errors import JobTimeout, PoisonJob
 from paramserver.protocol import codec
 from paramserver.protocol.messages import Envelope, Hello, Refused, Welcome
 from paramserver.runtime.plan import Call, PhaseCalls
 from paramserver.runtime.release import release
 from paramserver.runtime.status import WorkerStatus
+from paramserver.transport import unix_master
 from paramserver.transport.base import WorkerTransport
 from paramserver.transport.unix_worker import UnixWorkerTransport
 from tests import leaks
@@ -330,6 +333,33 @@ def test_a_stopped_worker_goes_on_and_one_that_holds_the_lock_is_left_alone(
     assert deaf.result(PATIENCE_S) == "done"
     assert executions(tmp_path) == {3: 1}
     assert (counters(cluster) - before)["workers_lost"] == 0
+
+
+def test_a_worker_that_is_stopped_for_long_loses_its_work_is_fenced_and_works_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unix_master, "STOPPED_S", 0.0)
+    monkeypatch.setattr(unix_master, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(Cluster, "_open", partialmethod(Cluster._open, grace_s=0.05))
+    with ps.LocalCluster(2) as pair:
+        future = pair.submit(jobs.wait_for, str(tmp_path), 4, "key")
+        until(lambda: executions(tmp_path) == {4: 1}, "it runs")
+        pid = int((tmp_path / "job-4").read_text())
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: executions(tmp_path) == {4: 2}, "it was given to the other worker")
+        os.kill(pid, signal.SIGCONT)
+        (tmp_path / "key").touch()  # now both end it, and one result counts
+        assert future.result(PATIENCE_S) == 16
+        until(lambda: pid in {w.pid for w in pair.status().workers}, "it has come back")
+        assert {w.state for w in pair.status().workers} == {"ready"}
+        found = counters(pair)
+        assert (found["attempts"], found["workers_lost"], found["workers_joined"]) == (2, 1, 3)
+        assert found["unknown"] >= 1, "it was not fenced"
+        both = [pair.submit(jobs.wait_for, str(tmp_path), k, "key to both") for k in (5, 6)]
+        until(lambda: executions(tmp_path) == {4: 2, 5: 1, 6: 1}, "each of them has one")
+        assert str(pid) in [(tmp_path / f"job-{k}").read_text().strip() for k in (5, 6)]
+        (tmp_path / "key to both").touch()
+        assert results(both) == [25, 36]
 
 
 def test_what_a_deaf_worker_holds_is_run_elsewhere_if_it_may_run_twice(
