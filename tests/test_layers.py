@@ -7,6 +7,7 @@ that reach outside, `np.random`, module state) is read from their syntax trees h
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,32 @@ def test_all_contracts_of_the_layers_are_kept(repository: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("contract", "heading"),
+    [
+        ("layers", "Imports point down; `|` stands between siblings"),
+        ("core", "Inside `core` the machines are cut by noun"),
+        ("training", "Inside `training` one run is cut in the same way"),
+    ],
+)
+def test_the_map_shows_the_layers_of_the_contract_in_their_order(
+    repository: Path, contract: str, heading: str
+) -> None:
+    text = (repository / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    block = re.search(r"\n\n((?: {4}.*\n)+)", text[text.index(heading) :])
+    assert block is not None
+    shown = re.findall(r"^ {4}(\w+(?: [|>] \w+)*)(?: {2}|$)", block[1], re.MULTILINE)
+    layers = _contracts(repository)[contract]["layers"]
+    assert [re.findall(r"\w+", line) for line in _one_a_line(shown)] == [
+        re.findall(r"\w+", layer) for layer in layers
+    ]
+
+
+def _one_a_line(shown: list[str]) -> list[str]:
+    """Let `a > b | c` be the lines `a` and `b | c`."""
+    return [layer for line in shown for layer in line.split(" > ")]
+
+
+@pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
         ("core/bad.py", "import paramserver.transport.base", "layers"),
@@ -119,6 +146,7 @@ def test_all_contracts_of_the_layers_are_kept(repository: Path) -> None:
         ("core/bad.py", "from os import path", "pure"),
         ("core/bad.py", "import numpy.random", "pure"),
         ("training/vector.py", "import time", "pure-arithmetic"),
+        ("training/vector.py", "import paramserver.training.run", "training"),
     ],
 )
 def test_a_breach_of_a_contract_is_seen(
@@ -134,9 +162,13 @@ def test_a_breach_of_a_contract_is_seen(
 
 def _pure_contracts(repository: Path) -> list[dict[str, list[str]]]:
     """The contracts `pure` (the strictest) and `pure-arithmetic`, in this order."""
-    settings = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
-    contracts = {c["id"]: c for c in settings["tool"]["importlinter"]["contracts"]}
+    contracts = _contracts(repository)
     return [contracts["pure"], contracts["pure-arithmetic"]]
+
+
+def _contracts(repository: Path) -> dict[str, dict[str, list[str]]]:
+    settings = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
+    return {c["id"]: c for c in settings["tool"]["importlinter"]["contracts"]}
 
 
 def _pure_files(repository: Path) -> list[Path]:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import DataError
+from paramserver.training.batching import n_batches
 from paramserver.training.csr import as_csr, index_dtype
 from paramserver.training.learner import Batch, Matrix
 
@@ -200,11 +201,6 @@ def _write_sparse(
             data.write(block.data.data)
             indices.write(block.indices.astype(dtype, copy=False).data)
     return entries
-
-
-def n_batches(n_examples: int, batch_size: int) -> int:
-    """How many batches an epoch has; the last one may be smaller."""
-    return -(-n_examples // batch_size)
 
 
 def generator(seed: int, epoch: int, partition: int) -> np.random.Generator:

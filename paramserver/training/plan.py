@@ -13,10 +13,11 @@ from paramserver.errors import ConfigError, RemoteProtocolError
 from paramserver.protocol import calls
 from paramserver.protocol.messages import Payload, PayloadKind
 from paramserver.runtime.context import JobContext
+from paramserver.training.batching import n_batches
 from paramserver.training.learner import Batch, Learner, SparseLearner
 from paramserver.training.modes import AsyncSGD, Mode
 from paramserver.training.optimizers import make_optimizer
-from paramserver.training.partitions import Rows, n_batches
+from paramserver.training.partitions import Rows
 from paramserver.training.travel import describe, restore
 from paramserver.training.vector import FloatVector
 

@@ -27,8 +27,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from paramserver.training.applying import Applier, fault_of
+from paramserver.training.batching import n_batches
 from paramserver.training.optimizers import Optimizer
-from paramserver.training.partitions import n_batches
 from paramserver.training.pushes import Gradient, Push, PushPullRules, Seat, Verdict
 from paramserver.training.vector import FloatVector
 

@@ -17,10 +17,11 @@ from paramserver.errors import RemoteProtocolError, TrainingError
 from paramserver.protocol.messages import Payload
 from paramserver.runtime.context import JobContext, current
 from paramserver.training.attachment import Attachment, attach
+from paramserver.training.batching import n_batches
 from paramserver.training.dialogue import FarRows, FarWhole, NearRows, NearWhole
 from paramserver.training.formats import ROUND, payload_of, vector_of
 from paramserver.training.local import take_steps
-from paramserver.training.partitions import Epoch, n_batches
+from paramserver.training.partitions import Epoch
 from paramserver.training.pushes import Verdict
 from paramserver.training.row_pass import pass_over
 from paramserver.training.vector import FloatVector
