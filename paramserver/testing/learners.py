@@ -15,10 +15,12 @@ from paramserver.training.learner import (
     FastLearner,
     Learner,
     Matrix,
+    PassingLearner,
     SparseLearner,
     SteppingLearner,
 )
 from paramserver.training.partitions import Epoch
+from paramserver.training.row_pass import PlainPass
 from paramserver.training.vector import FloatVector
 
 TOLERANCE = {"float32": 2e-2, "float64": 1e-5}
@@ -78,6 +80,8 @@ def check_learner(learner: Learner, rows: Batch, *, seed: int = 0) -> None:
         _check_sparse_rows(learner, w, rows)
     if isinstance(learner, SparseLearner):
         _check_sparse_gradient(learner, w, rows)
+    if isinstance(learner, PassingLearner):
+        _check_row_pass(learner, w, rows)
     if isinstance(learner, FastLearner):
         _check_local_epoch(learner, w, rows)
     if isinstance(learner, SteppingLearner):
@@ -220,6 +224,25 @@ def _check_sparse_gradient(learner: SparseLearner, w: FloatVector, rows: Batch) 
     assert np.allclose(whole[touched], out, rtol=1e-4, atol=1e-6), (
         "sparse_gradient: differs from the touched rows of `gradient`"
     )
+
+
+def _check_row_pass(learner: PassingLearner, w: FloatVector, rows: Batch) -> None:
+    epoch = Epoch(rows, 3, 1, 0, 0)
+    own, plain = learner.row_pass(epoch), PlainPass(learner, epoch)
+    table = w.reshape(-1, learner.width)
+    for number in range(len(epoch)):
+        touched = plain.touched(number)
+        assert np.array_equal(own.touched(number), touched), (
+            f"row_pass: batch {number} touches other rows than `touched` says"
+        )
+        found, expected = (
+            np.full((touched.size, learner.width), fill, learner.dtype) for fill in (7.0, -3.0)
+        )
+        own.gradient(number, table[touched], touched, found)
+        plain.gradient(number, table[touched], touched, expected)
+        assert np.allclose(found, expected, rtol=1e-4, atol=1e-6), (
+            f"row_pass: the gradient of batch {number} is not that of `sparse_gradient`"
+        )
 
 
 def _dense(matrix: Matrix) -> Any:

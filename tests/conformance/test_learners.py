@@ -15,6 +15,7 @@ from paramserver.models.softmax import Softmax
 from paramserver.testing.learners import check_learner
 from paramserver.training.learner import Batch, Learner
 from paramserver.training.partitions import Epoch
+from paramserver.training.row_pass import PlainPass
 from paramserver.training.vector import FloatVector
 from tests.numerics.learners import LeastSquares
 
@@ -210,9 +211,20 @@ class Skips(Linear):
         super().local_steps(w, epoch, batches[batches.start > 0 :], lr)
 
 
+class Elsewhere(Linear):
+    """Has a way through a pass that is one batch behind."""
+
+    def row_pass(self, epoch: Epoch) -> Any:
+        way = PlainPass(self, epoch)
+        gradient = way.gradient
+        way.gradient = lambda number, *others: gradient(0, *others)  # type: ignore[method-assign]
+        return way
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (Elsewhere, "row_pass: the gradient of batch . is not that of `sparse_gradient`"),
         (Deaf, "does not heed weights"),
         (Normed, "rows of weight 0 count|differently from rows without"),
         (Blind, "another one than the same rows made dense|away from the slope"),
