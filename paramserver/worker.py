@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 if TYPE_CHECKING:
     from typer import Typer
 
-EXIT_INTERRUPTED = 130
+EXIT_CONFIG, EXIT_USAGE = 77, 2
 
 
 def add_worker(app: "Typer", name: str = "worker") -> None:
@@ -122,7 +122,7 @@ def make_command() -> Callable[..., None]:
             code = run_agent(options)
         except ParamServerError as error:
             print(f"paramserver: {error}", file=sys.stderr, flush=True)
-            code = 77
+            code = EXIT_CONFIG
         sys.exit(code)
 
     return worker
@@ -138,7 +138,10 @@ def main() -> int:
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     add_worker(app)
-    app(prog_name="python -m paramserver.worker")
+    try:
+        app(prog_name="python -m paramserver.worker")
+    except SystemExit as end:  # how the parser ends; it says 2 for what it does not understand
+        return EXIT_CONFIG if end.code == EXIT_USAGE else int(end.code or 0)
     return 0
 
 

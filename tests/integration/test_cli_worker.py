@@ -188,6 +188,15 @@ def test_missing_keys_are_told_at_once(
         assert "Traceback" not in agent.said
 
 
+@pytest.mark.parametrize("options", [("--n-workers", "0"), ("--nonsense",)])
+def test_an_option_that_cannot_be_is_one_paragraph_and_77(options: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "paramserver.worker", "tcp://127.0.0.1:1", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 77
+    assert options[0] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("stranger", ["worker.secret", "master.public"])
 def test_keys_of_another_master_are_refused_in_words(
     keys: Path, tmp_path: Path, cluster: Cluster, stranger: str
