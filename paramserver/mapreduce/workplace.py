@@ -3,18 +3,23 @@
 Rule 1: on the driver's machine files are written where they are to lie: nothing is copied.
 Rule 2: on another machine they are written locally, handed over to the master when they are whole,
         and removed: the driver's machine has all there is, whoever dies afterwards.
+Rule 3: what a worker that was killed has left elsewhere, the next job there removes.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
-from typing import Self
+from typing import Final, Self
 
 from paramserver.mapreduce.files import disk_errors
 from paramserver.runtime import relay
 from paramserver.runtime.context import current
+
+_FOLDER: Final = re.compile(r"mapreduce-([0-9]+)-.*")
+"""Of one attempt, by the number of its process."""
 
 
 class Workplace:
@@ -49,11 +54,33 @@ class Workplace:
 
     def __enter__(self) -> Self:
         if not self._is_here:
-            scratch = current().scratch_disk or tempfile.gettempdir()
-            with disk_errors(scratch):
-                self.folder = tempfile.mkdtemp(prefix="mapreduce-", dir=scratch)
+            scratch = current().scratch_disk
+            place = scratch or tempfile.gettempdir()
+            with disk_errors(place):
+                if scratch:  # the agent's own; elsewhere such a name may be anybody's
+                    _sweep(scratch)
+                self.folder = tempfile.mkdtemp(prefix=f"mapreduce-{os.getpid()}-", dir=place)
         return self
 
     def __exit__(self, *_: object) -> None:
         if not self._is_here:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _sweep(scratch: str) -> None:
+    """Remove the folders of processes that are no more."""
+    with os.scandir(scratch) as entries:
+        found = [(entry.path, _FOLDER.fullmatch(entry.name)) for entry in entries]
+    for path, name in found:
+        if name is not None and not _is_alive(int(name[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, with its number
+        return True
+    return True

@@ -108,6 +108,8 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
         except zmq.ZMQError as error:
             end.close()
             why = str(error.strerror).partition(" (addr=")[0]  # it is named already
+            if error.errno == errno.ENODEV:
+                why = "this machine has no address or network interface of that name"
             raise TransportError(
                 f"Cannot listen at {address}: {why}. Choose another address, or port 0 for a free "
                 "one."

@@ -340,6 +340,8 @@ def test_an_address_in_use_is_told_in_words() -> None:
                 ZmqMasterTransport.bind(master.address, allow_insecure=True)
             with pytest.raises(TransportError, match="Cannot listen at"):
                 ZmqMasterTransport.bind("tcp://192.0.2.1:0", allow_insecure=True)
+            with pytest.raises(TransportError, match="no address or network interface of"):
+                ZmqMasterTransport.bind("tcp://no-such-place:0", allow_insecure=True)
 
 
 # --- other descriptors ----------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,3 +67,23 @@ def test_elsewhere_a_folder_of_its_own_is_filled_handed_over_and_removed(
     in_a_job(tmp_path, act)
     assert sent == [("/out/part", b"a\t1\n")]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_killed_have_left_elsewhere_is_removed_by_the_next(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for pid, name in ((dead.pid, "left"), (os.getppid(), "in use")):
+        folder = tmp_path / f"mapreduce-{pid}-{name}"
+        folder.mkdir()
+        (folder / "map-00000").write_bytes(b"half of")
+    others = tmp_path / "mapreduce-notes"
+    others.mkdir()
+
+    def act() -> None:
+        with Workplace("/no such machine/mapreduce-1") as place:
+            assert Path(place.folder).name.startswith(f"mapreduce-{os.getpid()}-")
+
+    in_a_job(tmp_path, act)
+    assert sorted(tmp_path.iterdir()) == sorted(
+        [others, tmp_path / f"mapreduce-{os.getppid()}-in use"]
+    )
