@@ -329,22 +329,16 @@ def _copy_speed() -> float:
 
 
 def _loopback() -> Iterator[Finding]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        reader = threading.Thread(target=_read_all, args=(server,))
-        reader.start()
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=5) as sender:
-                block = bytes(1 << 20)
-                began = time.perf_counter()
-                for _ in range(PROBE_BYTES >> 20):
-                    sender.sendall(block)
-                sender.shutdown(socket.SHUT_WR)
-                sender.recv(1)
-                seconds = time.perf_counter() - began
-        finally:
-            reader.join()
-    speed = PROBE_BYTES / seconds
+    try:
+        speed = _loopback_speed()
+    except OSError as error:
+        yield Finding(
+            "loopback",
+            f"cannot be used: {error.strerror or error}",
+            "switch it on (as root: ip link set lo up), or let the firewall pass it: the live page "
+            "needs it. Local clusters do without it",
+        )
+        return
     yield Finding(
         "loopback",
         f"{speed / 1e9:.1f} GB/s over TCP",
@@ -352,6 +346,30 @@ def _loopback() -> Iterator[Finding]:
         if speed < SLOW_LOOPBACK
         else "",
     )
+
+
+def _loopback_speed() -> float:
+    """Return bytes a second over TCP from one thread to another.
+
+    Raises
+    ------
+    OSError
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        with socket.create_connection(address, timeout=5) as sender:  # taken in by the system
+            reader = threading.Thread(target=_read_all, args=(server,))
+            reader.start()
+            try:
+                block = bytes(1 << 20)
+                began = time.perf_counter()
+                for _ in range(PROBE_BYTES >> 20):
+                    sender.sendall(block)
+                sender.shutdown(socket.SHUT_WR)
+                sender.recv(1)
+                return PROBE_BYTES / (time.perf_counter() - began)
+            finally:
+                reader.join()
 
 
 def _read_all(server: socket.socket) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +61,16 @@ def test_a_probe_that_breaks_does_not_end_the_examination(
         ),
         Finding("last", "there", group="Could be added"),
     ]
+
+
+def test_a_machine_without_loopback_can_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    (finding,) = doctor._loopback()
+    assert finding.text == "cannot be used: Network is unreachable"
+    assert (finding.state, "ip link set lo up" in finding.advice) == (State.ADVISED, True)
 
 
 def test_keys_are_looked_at_where_they_are_named_or_usually_lie(
