@@ -18,9 +18,10 @@ KERNELS: Final = ("auto", "numpy", "numba")
 DENSE_WORK: Final = 16_384
 """Products in one dense batch up to which a compiled loop beats numpy: at 1 x 784 x 10 it is four
 times as fast, at 32 x 64 x 10 both are even, beyond nothing beats BLAS (measured, float32)."""
-LEAST_STEPS: Final = {"dense": 1_000, "sparse": 100}
-"""Steps in a pass from which on "auto" is numba: its import alone costs as much as 20,000 steps in
-numpy, or 3,000 in scipy, and most trainings have some 20 passes."""
+LEAST_STEPS: Final = {"dense": 1_000, "sparse": 250}
+"""Steps in a pass from which on "auto" is numba. To import it and to load a kernel costs half a
+second, as much as 20,000 steps in numpy or 2,000 in scipy, and most trainings have some 20 passes;
+to compile one costs 3 s more, once a machine (measured)."""
 HOW: Final = "python -m pip install 'paramserver[fast]'"
 
 
