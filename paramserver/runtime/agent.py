@@ -12,7 +12,6 @@ Rule 6: one that is stopped before it has come up is killed and replaced, and th
 from __future__ import annotations
 
 import errno
-import os
 import secrets
 import selectors
 import sys
@@ -29,6 +28,7 @@ from paramserver.protocol.messages import ProcessExited
 from paramserver.runtime.stderr_relay import StderrRelay
 from paramserver.runtime.worker_process import Death, WorkerProcess
 from paramserver.runtime.worker_spec import WorkerSpec
+from paramserver.transport.bell import Bell
 
 __all__ = ["Agent", "Death", "WorkerSpec"]
 
@@ -99,10 +99,8 @@ class Agent:
         self._kill_at: float | None = None
         self._thread: threading.Thread | None = None
         self._selector = selectors.DefaultSelector()
-        self._woken_fd, self._wake_fd = os.pipe()
-        for fd in (self._woken_fd, self._wake_fd):
-            os.set_blocking(fd, False)
-        self._selector.register(self._woken_fd, selectors.EVENT_READ, None)
+        self._bell = Bell()
+        self._selector.register(self._bell.fileno(), selectors.EVENT_READ, None)
 
     # --- asked for by other threads --------------------------------------------------------------
 
@@ -244,13 +242,8 @@ class Agent:
     # --- done on the agent's thread --------------------------------------------------------------
 
     def _order(self, act: Callable[[], None]) -> None:
-        with self._lock:
-            self._orders.append(act)
-            if self._wake_fd >= 0:
-                try:
-                    os.write(self._wake_fd, b"\0")
-                except BlockingIOError:
-                    return  # the pipe is full of wake-ups already
+        self._orders.append(act)
+        self._bell.ring()
 
     def _run(self) -> None:
         try:
@@ -316,12 +309,7 @@ class Agent:
         return [process for process, _ in self._processes.values() if process.pidfd < 0]
 
     def _take_orders(self) -> None:
-        while True:
-            try:
-                if len(os.read(self._woken_fd, 4096)) < 4096:
-                    break
-            except BlockingIOError:
-                break
+        self._bell.clear()
         while self._orders:
             self._orders.popleft()()
 
@@ -433,11 +421,8 @@ class Agent:
             )
 
     def _release(self) -> None:
-        with self._lock:
-            self._selector.close()
-            os.close(self._woken_fd)
-            os.close(self._wake_fd)
-            self._wake_fd = self._woken_fd = -1
+        self._selector.close()
+        self._bell.close()
 
 
 def _remedy(error: Exception) -> str:
