@@ -59,11 +59,6 @@ def read_rows(piece: FileRange, comment: bytes = b"") -> bytes:
     return text
 
 
-def count_rows(piece: FileRange, comment: bytes = b"") -> int:
-    """Count the rows that begin in a piece."""
-    return read_rows(piece, comment).count(b"\n")
-
-
 def line_number(piece: FileRange, row: int, comment: bytes = b"") -> int:
     """Return the number of the line, counted from 1, in which a row of a piece is."""
     number = 0

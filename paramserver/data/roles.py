@@ -11,8 +11,6 @@ from typing import Final
 
 from paramserver.errors import ConfigError
 
-FLAGS: Final = ("label", "weight", "key")
-
 
 @dataclass(frozen=True)
 class Roles:
