@@ -427,7 +427,7 @@ class Master:
     def _break_off_owners(self, problem: BaseException) -> None:
         """Tell those whose jobs nobody will settle any more. Who comes later sees `has_ended`."""
         owners, self._owners = self._owners, {}
-        for job, owner in owners.items():
+        for job, owner in list(owners.items()):  # somebody may be about to name one more
             try:
                 owner.break_off(job, problem)
             except BaseException:  # noqa: BLE001 - as above
