@@ -1,6 +1,7 @@
 """scikit-learn's callbacks hear of each round, can score it, and can end the training.
 
-Its own ones keep threads and sockets for good, so they are met in processes of their own.
+Its own ones keep threads and sockets for good, so they are met in processes of their own. All but
+the last test need scikit-learn 1.9.
 """
 
 from __future__ import annotations
