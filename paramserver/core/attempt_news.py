@@ -37,7 +37,7 @@ class AttemptNews:
         error: Payload | None = None,
     ) -> None:
         """Announce the end of an attempt that was running."""
-        begun = now if attempt.started_at is None else attempt.started_at
+        begun = now if attempt.started_at is None else min(now, attempt.started_at)
         job, spec = attempt.job, attempt.job.phase.spec
         out.append(
             AnnounceAttempt(

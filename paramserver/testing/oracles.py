@@ -8,6 +8,7 @@
 - No attempt is started twice, or in another life than it was granted to; none that was withdrawn
   is started at all.
 - No worker is lost without a cause.
+- The end of an attempt is announced once, of what was granted, and of each result that counted.
 - Every message that arrived was handled or counted.
 - When nothing is needed any more, the machine remembers nothing.
 """
@@ -17,7 +18,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from paramserver.core.commands import AnnounceWorker, CallService, SettleJob
+from paramserver.core.commands import (
+    AnnounceAttempt,
+    AnnounceWorker,
+    AttemptEnd,
+    CallService,
+    SettleJob,
+)
 from paramserver.core.events import Arrived
 from paramserver.core.jobs import Verdict
 from paramserver.core.roster import MasterLink
@@ -59,6 +66,8 @@ class RunLog:
         self.losses: Counter[str] = Counter()
         """Workers lost, by the reason that the master gave."""
         self._calls: set[tuple[int, int]] = set()
+        self._attempted: dict[tuple[int, int], AttemptEnd] = {}
+        """How attempts ended, as it was announced."""
 
     @property
     def n_settled(self) -> int:
@@ -120,6 +129,14 @@ class RunLog:
         assert key not in self._calls, f"call {key} came twice"
         self._calls.add(key)
 
+    def attempted(self, news: AnnounceAttempt) -> None:
+        """The end of an attempt is announced."""
+        key = (news.job, news.number)
+        assert key not in self._attempted, f"the end of attempt {key} is announced twice"
+        assert any(key in granted for granted in self._granted_to.values()), f"{key} is nobody's"
+        assert news.begun <= news.ended <= self._sim.now
+        self._attempted[key] = news.end
+
     def settled(self, ended: SettleJob) -> None:
         """A job has come to an end."""
         workload = self._sim.workload
@@ -136,6 +153,8 @@ class RunLog:
         before.append(ended)
         if ended.verdict is Verdict.SUCCEEDED:
             assert ended.payload is not None
+            ends = [self._attempted.get((ended.job, k + 1)) for k in range(ended.attempts)]
+            assert ends.count(AttemptEnd.DONE) == len(before), f"job {ended.job}: {ends}"
             answer = bytes(ended.payload.data).split(b"@")[0]
             assert answer == workload.answers[ended.job], f"job {ended.job} has a wrong result"
 

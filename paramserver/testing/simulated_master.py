@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from paramserver.core.commands import (
+    AnnounceAttempt,
     AnnounceWorker,
     CallService,
     KillWorker,
@@ -49,6 +50,7 @@ class SimulatedMaster:
     def __init__(self, sim: Simulation, machine: MasterMachine, check_every: int) -> None:
         self.sim = sim
         self.machine = machine
+        machine.scheduler.news.is_wanted = True
         self.n_handled = 0
         self.is_paused = False
         self._check_every = check_every
@@ -141,6 +143,8 @@ class SimulatedMaster:
                 sim.log.called(command)
                 delay = SERVICE_S * (1 + sim.rng.random())
                 sim.at(sim.now + delay, self._answer, incarnation, call)
+            case AnnounceAttempt():
+                sim.log.attempted(command)
             case AnnounceWorker():
                 sim.note("master", "announces", command.worker_id, command.change, command.reason)
                 sim.log.announced(command)

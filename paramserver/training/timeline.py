@@ -13,7 +13,7 @@ from paramserver.core.commands import AnnounceAttempt
 
 SPANS_MAX: Final = 10_000
 KNOWN_MAX: Final = 10_000
-"""Jobs whose attempts are recognized: the last attempt of a job may end long after the job."""
+"""Jobs whose attempts are recognized, at least: the last one may end long after the job."""
 
 
 class JobSpan(NamedTuple):
@@ -61,10 +61,9 @@ class Timeline:
 
     def hand_in(self, job: int, number: int, partition: int) -> None:
         """Note what a job is."""
-        known = self._known
-        known[job] = (number, partition)
-        if len(known) > KNOWN_MAX:
-            del known[next(iter(known))]
+        self._known[job] = (number, partition)
+        if len(self._known) > 2 * KNOWN_MAX:  # one by one it would walk over what is gone already
+            self._known = dict(list(self._known.items())[-KNOWN_MAX:])
 
     def end(self, attempt: AnnounceAttempt, began_at: float) -> JobSpan | None:
         """Note how an attempt ended; return what is kept of it.

@@ -48,6 +48,15 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        "an attempt that came second is announced as the one that counted",
+        "shown twice",
+        "scheduler.py",
+        "        if attempt not in attempt.job.attempts:\n"
+        "            self.news.tell(now, worker, attempt, AttemptEnd.UNNEEDED, out)\n"
+        "        elif result.outcome is _OK:\n",
+        "        if result.outcome is _OK:\n",
+    ),
+    Mutant(
         "the jobs of a dead worker are not queued again",
         "lost",
         "scheduler.py",

@@ -37,9 +37,12 @@ def test_jobs_of_others_are_passed_over() -> None:
 
 def test_what_is_kept_does_not_grow_with_the_training() -> None:
     timeline = Timeline()
-    for job in range(SPANS_MAX + 50):
+    for job in range(5 * KNOWN_MAX):
         timeline.hand_in(job, job, 0)
-        timeline.end(attempt(job), began_at=0.0)
+        assert timeline.end(attempt(job), began_at=0.0) is not None
     assert len(timeline.spans) == SPANS_MAX
-    assert timeline.spans[0].number == 50
-    assert len(timeline._known) == KNOWN_MAX
+    assert timeline.spans[-1].number == 5 * KNOWN_MAX - 1
+    assert KNOWN_MAX <= len(timeline._known) <= 2 * KNOWN_MAX
+    old = timeline.end(attempt(4 * KNOWN_MAX), began_at=0.0)
+    assert old is not None
+    assert old.number == 4 * KNOWN_MAX
