@@ -171,12 +171,14 @@ def test_a_second_ctrl_c_does_not_wait_for_anything(tmp_path: Path) -> None:
     cluster = ps.LocalCluster(1)
     cluster.submit(work, 0)
     try:
+        Path("is-over").touch()
         cluster.shutdown()
     except KeyboardInterrupt:
         Path("first").touch()
     """,
     )
-    script.wait_for_file("runs-0")
+    for name in ("runs-0", "is-over"):
+        script.wait_for_file(name)
     script.popen.send_signal(signal.SIGINT)
     script.wait_for_file("first")
     time_begun = time.monotonic()
@@ -194,30 +196,35 @@ def test_ctrl_c_while_jobs_are_handed_in_hangs_nowhere(tmp_path: Path) -> None:
         """
         import signal
         import threading
+        import time
         from concurrent.futures import wait
         import paramserver as ps
 
         main = threading.main_thread().ident
-        sent = threading.Event()
+        begun, sent = threading.Event(), threading.Event()
 
-        def interrupt():
+        def interrupt(after_s):
+            begun.wait()
+            time.sleep(after_s)
             signal.pthread_kill(main, signal.SIGINT)
             sent.set()
 
         n_interrupted = 0
         with ps.LocalCluster(1) as cluster:
             for k in range(30):
+                begun.clear()
                 sent.clear()
-                timer = threading.Timer(0.001 + 0.0007 * k, interrupt)
-                timer.start()
+                thread = threading.Thread(target=interrupt, args=(0.001 + 0.0007 * k,))
+                thread.start()
                 futures = []
                 try:
+                    begun.set()
                     while not sent.is_set():
                         futures.append(cluster.submit(abs, -1))
-                    timer.join()
+                    thread.join()
                 except KeyboardInterrupt:
                     n_interrupted += 1
-                    timer.join()
+                    thread.join()
                 assert not wait(futures, 30).not_done
             assert cluster._owner.wait_until_idle(30)
         assert n_interrupted > 10

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 import paramserver as ps
+from paramserver.training.answers import Answers
 from paramserver.training.optimizers import Momentum
-from paramserver.training.push_pull_run import PushPullRun
 from paramserver.training.result import Progress
 from tests.integration.jumping_clock import (
     JumpingLeastSquares,
@@ -68,14 +68,14 @@ def settings(
 
 def die_at_push(number: int) -> None:
     """Kill this process when so many pushes are applied, before the answer to the last of them."""
-    answer_to = PushPullRun._answer_to
+    give = Answers.give
 
-    def dies(run: PushPullRun, *arguments: Any) -> None:
-        if run.server.version >= number:
+    def dies(answers: Answers, *arguments: Any) -> None:
+        if answers._server.version >= number:
             os.kill(os.getpid(), signal.SIGKILL)
-        answer_to(run, *arguments)
+        give(answers, *arguments)
 
-    PushPullRun._answer_to = dies  # type: ignore[method-assign]
+    Answers.give = dies  # type: ignore[method-assign]
 
 
 def tell(progress: Progress) -> None:
