@@ -22,9 +22,10 @@ from paramserver.dashboard.live_page import LivePage
 from paramserver.errors import ClusterClosed, ClusterError
 from paramserver.executor import JobCounter, JobExecutor
 from paramserver.runtime.arguments import job_options, seconds, whole_number
-from paramserver.runtime.futures import JobFuture, job_error
+from paramserver.runtime.futures import JobFuture
 from paramserver.runtime.internals import Internals
 from paramserver.runtime.invitation import room_for_members, worker_command
+from paramserver.runtime.job_error import job_error
 from paramserver.runtime.parts import ClusterParts
 from paramserver.runtime.plan import PhaseCalls
 from paramserver.runtime.plan_run import OnProgress, PlanRun

@@ -21,8 +21,9 @@ from paramserver.protocol import calls
 from paramserver.protocol.messages import Payload
 from paramserver.runtime.arguments import whole_number
 from paramserver.runtime.context import run_chunk, run_chunk_until_error
-from paramserver.runtime.futures import FutureOwner, JobFuture, results_in_order
+from paramserver.runtime.futures import FutureOwner, JobFuture
 from paramserver.runtime.master import Master
+from paramserver.runtime.results_in_order import results_in_order
 
 P = ParamSpec("P")
 T = TypeVar("T")

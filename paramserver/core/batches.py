@@ -18,7 +18,12 @@ BATCH_BYTES = 16 * 1024 * 1024
 
 
 def batches(grants: Sequence[JobGrant]) -> Iterator[GrantInputs | GrantJobs]:
-    """Write grants as messages, in order."""
+    """Write grants as messages, in order.
+
+    Notes
+    -----
+    Every job passes here: sizes are plain numbers, since a class for them takes ten times as long.
+    """
     if len(grants) == 1 and not grants[0].inputs:
         yield GrantJobs(tuple(grants))  # whatever its size, it goes alone
         return
@@ -28,15 +33,15 @@ def batches(grants: Sequence[JobGrant]) -> Iterator[GrantInputs | GrantJobs]:
         pieces, n_bytes = _measure(grant.payload)
         if grant.inputs:
             sizes = [_measure(payload) for payload in grant.inputs]
-            of_inputs = sum(n for n, _ in sizes), sum(n for _, n in sizes)
-            if _is_much(pieces + of_inputs[0], n_bytes + of_inputs[1]):
-                if run:
+            more_pieces, more_bytes = sum(n for n, _ in sizes), sum(n for _, n in sizes)
+            if _is_much(pieces + more_pieces, n_bytes + more_bytes):
+                if run:  # what was granted before goes before
                     yield GrantJobs(tuple(run))
                     run, run_pieces, run_bytes = [], 0, 0
                 yield from _inputs_ahead(grant, sizes)
                 grant = grant._replace(inputs=())
             else:
-                pieces, n_bytes = pieces + of_inputs[0], n_bytes + of_inputs[1]
+                pieces, n_bytes = pieces + more_pieces, n_bytes + more_bytes
         run_pieces += pieces
         run_bytes += n_bytes
         if run and _is_much(run_pieces, run_bytes):
@@ -47,6 +52,7 @@ def batches(grants: Sequence[JobGrant]) -> Iterator[GrantInputs | GrantJobs]:
 
 
 def _inputs_ahead(grant: JobGrant, sizes: Sequence[tuple[int, int]]) -> Iterator[GrantInputs]:
+    """Write the inputs of a grant as messages; `sizes` are their pieces and bytes."""
     first = pieces = n_bytes = 0
     for index, (more_pieces, more_bytes) in enumerate(sizes):
         pieces += more_pieces
@@ -62,6 +68,7 @@ def _is_much(pieces: int, n_bytes: int) -> bool:
 
 
 def _measure(payload: Payload) -> tuple[int, int]:
+    """Return how many pieces a payload has, and how many bytes."""
     if not payload.buffers:
         return 1, len(payload.data)
     return 1 + len(payload.buffers), payload.n_bytes

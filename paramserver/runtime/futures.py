@@ -11,21 +11,18 @@ Rule 4: the I/O thread, on which callbacks run, waits for no future: it is who w
 from __future__ import annotations
 
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures._base import PENDING, RUNNING
-from itertools import islice
 from typing import Any, Final, TypeVar
 
 from paramserver.core.commands import SettleJob
 from paramserver.core.jobs import Verdict
-from paramserver.errors import ClusterError, JobError, JobTimeout, NoWorkers, PoisonJob
+from paramserver.errors import ClusterError
 from paramserver.protocol import calls
+from paramserver.runtime.job_error import job_error
 
 T = TypeVar("T")
-Chunk = TypeVar("Chunk")
 
 _CANCELLED: Final = Verdict.CANCELLED
 _SUCCEEDED: Final = Verdict.SUCCEEDED
@@ -208,105 +205,3 @@ def _result_of(ended: SettleJob, *, trusted: bool) -> tuple[Any, BaseException |
         return calls.decode_value(ended.payload, trusted=trusted), None
     except BaseException as error:  # noqa: BLE001 - it belongs to who waits for the result
         return None, error
-
-
-def job_error(ended: SettleJob, *, trusted: bool) -> BaseException:
-    """Make the exception for a job that did not succeed."""
-    job, tries = ended.job, ended.attempts
-    match ended.verdict:
-        case Verdict.ERROR if ended.payload is not None:
-            return calls.decode_error(
-                ended.payload, trusted=trusted, worker_id=ended.worker_id, attempts=tries
-            )
-        case Verdict.TIMEOUT:
-            return JobTimeout(
-                f"Job {job} ran past its deadline of {ended.text} s on each of {tries} tries; its "
-                "worker was killed each time. Give it more time with "
-                "cluster.with_options(timeout_s=...).",
-                timeout_s=float(ended.text),
-                attempts=tries,
-            )
-        case Verdict.POISON:
-            code = ended.exit_code
-            how = "silence" if code is None else f"signal {-code}" if code < 0 else f"exit {code}"
-            return PoisonJob(
-                f"Job {job} lost one worker after another ({tries} tries, the last one ended by "
-                f"{how}), so it is taken to be the cause and not tried again. If it needs too much "
-                "memory, give it less to do at once; if something else kills workers, submit it "
-                "again. Last words of the worker:\n" + (ended.text or "(none)"),
-                exit_code=code,
-                stderr_tail=ended.text,
-                attempts=tries,
-            )
-        case Verdict.NO_WORKERS:
-            return NoWorkers(
-                f"No worker was there for {ended.text} s, so job {job} was given up. Start workers "
-                "(cluster.scale(n), or the worker command the master printed) and submit it again.",
-                waited_s=float(ended.text),
-            )
-        case Verdict.CANCELLED:
-            return CancelledError(ended.text or "the job was cancelled")
-    return JobError(f"Job {job} ended as {ended.verdict.name}: {ended.text}")
-
-
-def results_in_order(
-    chunks: Iterator[Chunk],
-    submit: Callable[[Chunk], Future[Any]],
-    read: Callable[[Any], tuple[list[Any], BaseException | None]],
-    ahead: int | None,
-    end_at: float | None,
-) -> Iterator[Any]:
-    """Hand chunks in, at once or up to `ahead` of them, and return their results in order.
-
-    Parameters
-    ----------
-    chunks : iterator
-        Where it raises, the results of the chunks before come first.
-    submit : callable
-        Hands a chunk in.
-    read : callable
-        Returns the results of a chunk, and the error that ended it early.
-    ahead : int or None
-        How many chunks may be on their way.
-    end_at : float or None
-        When waiting for a result raises TimeoutError, on the monotonic clock.
-    """
-    pending: deque[Future[Any]] = deque()
-    try:
-        for chunk in islice(chunks, ahead):
-            pending.append(submit(chunk))
-    except BaseException:
-        _cancel_all(pending)  # nobody will ask for their results
-        raise
-
-    def results() -> Iterator[Any]:
-        error: BaseException | None = None
-        trouble: BaseException | None = None
-        try:
-            while pending:
-                left = None if end_at is None else end_at - time.monotonic()
-                values, error = read(pending[0].result(left))
-                pending.popleft()
-                if trouble is None and error is None:
-                    try:
-                        for chunk in islice(chunks, 1):
-                            pending.append(submit(chunk))
-                    except Exception as raised:  # noqa: BLE001 - its turn comes after the results
-                        trouble = raised
-                values.reverse()
-                while values:
-                    yield values.pop()
-                if error is not None:
-                    raise error
-            if trouble is not None:
-                raise trouble
-        finally:
-            error = trouble = None  # their tracebacks lead here
-            _cancel_all(pending)
-
-    return results()
-
-
-def _cancel_all(futures: deque[Future[Any]]) -> None:
-    while futures:
-        futures.pop().cancel()

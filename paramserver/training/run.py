@@ -22,8 +22,8 @@ from paramserver.core.master import MasterMachine
 from paramserver.errors import ClusterClosed, ConfigError, ProtocolError
 from paramserver.protocol import calls
 from paramserver.protocol.messages import Payload, PayloadKind
-from paramserver.runtime.futures import job_error
 from paramserver.runtime.internals import Internals
+from paramserver.runtime.job_error import job_error
 from paramserver.runtime.troubles import Troubles
 from paramserver.training.agreement import Agreement
 from paramserver.training.arithmetic import Arithmetic
