@@ -30,6 +30,8 @@ SCRATCH_BASES = (
     Path("/dev/shm") / f"paramserver-{os.getuid()}",
     Path(tempfile.gettempdir()) / f"paramserver-{os.getuid()}",
 )
+CAPTURED = (0, 1, 2)
+"""Descriptors that pytest leads elsewhere while a test runs, and back where it is stopped (-x)."""
 WATCHED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP)
 
 
@@ -159,7 +161,7 @@ def _new_descriptors(before: World) -> dict[int, str]:
     return {
         fd: target
         for fd, target in _descriptors().items()
-        if before.descriptors.get(fd) != target and fd != tracker
+        if before.descriptors.get(fd) != target and fd != tracker and fd not in CAPTURED
     }
 
 
