@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paramserver.commands.settings import AVG, TrainSettings
-from paramserver.data.datasets import LOADERS, Dataset, load
+from paramserver.data.dataset import Dataset
+from paramserver.data.datasets import LOADERS, load
 from paramserver.data.readers import LARGE_BYTES, read_files
 from paramserver.errors import ConfigError
 from paramserver.models.named import make_model

@@ -16,7 +16,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from paramserver.data.datasets import Dataset
+from paramserver.data.dataset import Dataset
 from paramserver.errors import DataError
 from paramserver.training.csr import as_csr
 from paramserver.training.learner import Matrix

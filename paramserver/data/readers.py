@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from paramserver.data.datasets import Dataset
+from paramserver.data.dataset import Dataset
 from paramserver.data.dealing import check_scheme, numbers_of
 from paramserver.data.large import Cutting, Run, read_large
 from paramserver.data.places import split_rows

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from paramserver.data.datasets import Dataset
+from paramserver.data.dataset import Dataset
 from paramserver.training.csr import as_csr
 from paramserver.training.learner import Matrix
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from paramserver.data.datasets import Dataset
+from paramserver.data.dataset import Dataset
 from paramserver.training.learner import Learner
 from paramserver.training.vector import FloatVector, fingerprint
 

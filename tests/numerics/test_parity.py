@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paramserver.data.datasets import Dataset, load
+from paramserver.data.dataset import Dataset
+from paramserver.data.datasets import load
 from paramserver.models.linear import Linear
 from paramserver.models.softmax import Softmax
 from paramserver.training.intake import choose_lr

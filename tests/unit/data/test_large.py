@@ -17,7 +17,7 @@ import pytest
 
 import paramserver.local_cluster
 from paramserver.data import arrays, large, readers, sources
-from paramserver.data.datasets import Dataset
+from paramserver.data.dataset import Dataset
 from paramserver.data.readers import read_files
 from paramserver.errors import ConfigError, DataError
 from paramserver.training.partitioning import cut

@@ -14,7 +14,7 @@ import pytest
 from scipy.sparse import csr_array
 
 import paramserver as ps
-from paramserver.data.datasets import Dataset
+from paramserver.data.dataset import Dataset
 from paramserver.data.scaling import standardise
 from paramserver.errors import DataError, ShapeMismatch
 from paramserver.models.named import make_model
