@@ -24,6 +24,9 @@ from pathlib import Path
 import psutil
 
 GRACE_S = 5.0
+SWEEP_GRACES = 5
+"""So many times longer a scratch folder may stay: what a killed master of another session has left
+is removed when any of them starts a cluster."""
 MARK = "LEAK_CHECK_SESSION"
 """Environment variable that every process started by the tests inherits, orphans included."""
 SCRATCH_BASES = (
@@ -79,7 +82,8 @@ def left_behind(before: World, grace_s: float = GRACE_S) -> list[str]:
         leaks.append(_tell_process(process))
         _end(process)
     leaks += [f"descriptor {fd} -> {target}" for fd, target in _kept_open(before, deadline).items()]
-    leaks += [f"scratch {path}" for path in _new_scratch(before, deadline)]
+    patience = deadline + SWEEP_GRACES * grace_s
+    leaks += [f"scratch {path}" for path in _new_scratch(before, patience)]
     for number, handler in before.handlers.items():
         if signal.getsignal(number) != handler:
             leaks.append(f"handler of {number.name}: {signal.getsignal(number)!r}")
