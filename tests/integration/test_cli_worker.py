@@ -214,7 +214,7 @@ def test_keys_of_another_master_are_refused_in_words(
 def test_another_release_is_refused_in_words(keys: Path, cluster: Cluster) -> None:
     program = (
         "import paramserver, sys; paramserver.__version__ = '0.0.1'; sys.argv[0] = 'worker';"
-        "from paramserver.worker import main; main()"
+        "from paramserver.worker import main; sys.exit(main())"
     )
     with AgentProcess(cluster.address, keys, program=("-c", program)) as agent:
         assert agent.wait() == 77
@@ -240,7 +240,7 @@ def test_workers_that_never_come_up_end_the_agent_with_their_last_words(
         "import sys; sys.argv[0] = 'worker'; from functools import partial\n"
         "from paramserver.runtime import remote_agent as remote\n"
         "remote.WorkerSpec = partial(remote.WorkerSpec, module='tests.nothing')\n"
-        "from paramserver.worker import main; main()"
+        "from paramserver.worker import main; sys.exit(main())"
     )
     with AgentProcess(cluster.address, keys, program=("-c", program)) as agent:
         assert agent.wait() == 1
