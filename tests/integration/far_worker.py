@@ -14,7 +14,7 @@ FAR_AGENT = (
     "import sys; sys.argv[0] = 'worker'; from functools import partial\n"
     "from paramserver.runtime import remote_agent as remote\n"
     "remote.WorkerSpec = partial(remote.WorkerSpec, module='tests.integration.far_worker')\n"
-    "from paramserver.worker import main; main()"
+    "from paramserver.worker import main; sys.exit(main())"
 )
 """The program of an agent whose workers are such ones."""
 
