@@ -18,6 +18,7 @@ import re
 import resource
 import select
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -45,6 +46,8 @@ PATIENCE_S: Final = 120.0
 LEAVING_S: Final = 2.0
 """In which all workers are gone, whatever has become of their master."""
 CORPUS, CORPUS_BYTES = "40-MB.txt", 40_000_000
+SIZES: Final = ("COLUMNS", "LINES")
+"""Would be believed instead of the terminal."""
 COLOURS: Final = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 DONE: Final = b"held-out accuracy"
 """In the line that says what a training brought; before the comparison begins."""
@@ -115,13 +118,14 @@ def lines() -> list[Line]:
 def measure(line: Line, folder: Path) -> Timing:
     """Run a command before a terminal, and read what it prints as it comes."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    kept = {name: value for name, value in os.environ.items() if name not in SIZES}
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (30, 100))
     began = time.perf_counter()
     process = subprocess.Popen(
         list(_as_typed(line.command)),
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm"},
+        env=kept | {"PYTHONPATH": str(REPOSITORY), "TERM": "xterm"},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -164,6 +168,7 @@ def measure(line: Line, folder: Path) -> Timing:
 
 def _take_terminal() -> None:
     """Make standard input the terminal whose Ctrl-C this process and its children get."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where a shell has put us behind
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 

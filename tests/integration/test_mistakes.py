@@ -322,8 +322,9 @@ def test_a_plot_without_matplotlib(
     says: Says, cluster: ps.LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = fit(cluster)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     says(error_of(result.plot))
 
 
