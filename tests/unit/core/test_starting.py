@@ -22,6 +22,14 @@ def test_nobody_is_looked_at_while_nobody_is_starting() -> None:
     assert starting.next_look() is None
 
 
+def test_the_others_are_looked_at_when_one_has_come_up() -> None:
+    starting = Starting()
+    starting.begin("a", 0.0)
+    starting.begin("b", 0.0)
+    assert starting.end("a") is True
+    assert starting.next_look() == LOOK_EVERY_S
+
+
 def test_who_is_stopped_at_every_look_is_given_up_once() -> None:
     starting = Starting()
     for worker_id in "abc":

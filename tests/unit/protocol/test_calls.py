@@ -223,6 +223,25 @@ def test_code_crosses_where_both_sides_asked_for_it() -> None:
     assert fn(*args) == 42
 
 
+def test_a_value_with_its_code_crosses_to_a_worker_that_accepts_code() -> None:
+    payload = calls.encode_code(make_lambda(), "a learner")
+    assert calls.decode_code(payload, trusted=False, accept_code=True)(1) == 42
+    bomb = calls.encode_code(Bomb(), "a learner")
+    with pytest.raises(JobFailed, match="--accept-code"):
+        calls.decode_code(bomb, trusted=False, accept_code=False)
+    assert CANARY["untouched"]
+
+
+def test_a_value_that_came_without_code_needs_no_consent() -> None:
+    payload = calls.encode_value([1, 2], trusted=False)
+    assert calls.decode_code(payload, trusted=False, accept_code=False) == [1, 2]
+
+
+def test_a_call_given_instead_of_its_function_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"submit\(f, x\), not submit\(f\(x\)\)"):
+        calls.encode_call(abs(-1), (), trusted=True)  # type: ignore[arg-type]
+
+
 def test_code_is_refused_unopened_by_a_worker_that_did_not_ask_for_it() -> None:
     payload = Payload(PayloadKind.CODE, pickle.dumps(Bomb()))
 

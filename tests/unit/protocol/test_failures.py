@@ -14,7 +14,12 @@ import pytest
 
 from paramserver.errors import JobFailed, RemoteProtocolError, ShapeMismatch
 from paramserver.protocol.calls import RemoteTraceback, decode_error, encode_error
-from paramserver.protocol.failures import MESSAGE_BYTES, PICKLED_BYTES, TRACEBACK_BYTES
+from paramserver.protocol.failures import (
+    MESSAGE_BYTES,
+    PICKLED_BYTES,
+    TRACEBACK_BYTES,
+    error_text,
+)
 from paramserver.protocol.functions import refusal
 from paramserver.protocol.messages import Payload, PayloadKind
 
@@ -333,3 +338,13 @@ sys.stdout.buffer.write(msgpack.packb([int(payload.kind), payload.data, list(pay
 
     assert isinstance(again, JobFailed)
     assert again.error_type == "only_there.Lost"
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_the_text_of_an_error_is_read_without_the_error(trusted: bool) -> None:
+    try:
+        raise ValueError("no such row")
+    except ValueError as error:
+        text = error_text(encode_error(error, trusted=trusted))
+    assert (text.error_type, text.message) == ("ValueError", "no such row")
+    assert text.traceback.rstrip().endswith("ValueError: no such row")

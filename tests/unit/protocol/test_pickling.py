@@ -119,3 +119,12 @@ def test_what_cannot_be_pickled_is_named_by_its_type(value: Any, words: str) -> 
 def test_what_cannot_be_pickled_is_named_as_the_caller_wishes() -> None:
     with pytest.raises(LocalProtocolError, match=r"a call cannot be pickled \(TypeError: .*lock"):
         pickling.dumps((print, (threading.Lock(),), {}), what="a call")
+
+
+def test_what_lies_in_read_only_memory_is_read_only_where_nothing_is_to_be_copied() -> None:
+    data, buffers = pickling.dumps(np.arange(100_000.0))
+    frozen = [bytes(buffer) for buffer in buffers]
+    array = pickling.loads(data, frozen, in_place=True)
+    assert not array.flags.writeable
+    assert np.shares_memory(array, np.frombuffer(frozen[0]))
+    assert pickling.loads(data, frozen).flags.writeable
