@@ -49,7 +49,8 @@ def remembered(cluster: ps.LocalCluster) -> dict[str, Any]:
     until(lambda: len(agent.live()) == N, "all dead ones are reaped")
     gc.collect()
     kinds = (Worker, Attempt, Job, Link, WorkerProcess)
-    alive = Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, kinds))
+    # Not isinstance: it asks a weak proxy of somebody else for its class, and that may be gone.
+    alive = Counter(type(one).__name__ for one in gc.get_objects() if issubclass(type(one), kinds))
     return {
         "backlog": cluster._parts.master.ask(lambda machine: machine.backlog.remembered()),
         "objects": dict(alive),
