@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 from paramserver.core.agent_life import AgentLife
 from paramserver.core.commands import Exit, KillChild, NoteChild, StopChildren, WorkerCommand
 from paramserver.core.events import ProcessEnded
+from paramserver.core.restarts import RestartLimits
 from paramserver.protocol.messages import AgentHello, Envelope, MasterMessage, ProcessExited
 from paramserver.testing.simulated_process import RELEASE, Process
 from paramserver.testing.simulated_worker import SimulatedWorker
 
 if TYPE_CHECKING:
     from paramserver.testing.simulator import Simulation
+
+LIMITS = RestartLimits()
+"""Of real agents."""
 
 
 class SimulatedAgent(Process):
@@ -45,8 +49,8 @@ class SimulatedAgent(Process):
 
     # --- children ---------------------------------------------------------------------------------
 
-    def spawn(self, name: str | None = None) -> None:
-        """Start a worker process."""
+    def spawn(self, name: str | None = None, n_futile: int = 0) -> None:
+        """Start a worker process, after so many in its line that have ended no job."""
         if self.is_dead or self.is_stopping:
             return
         if name is None:
@@ -54,6 +58,7 @@ class SimulatedAgent(Process):
             name = f"{self.agent_id}.w{self._n_named}"
         worker = self.children[name] = SimulatedWorker(self.sim, name, self)
         self.sim.workers.append(worker)
+        worker.n_futile = n_futile
         worker.slowness = self.sim.next_slowness()
         self.sim.note(name, "starts", worker.pid)
         worker.connect()
@@ -73,7 +78,11 @@ class SimulatedAgent(Process):
             sim.at(sim.now + rng.choice((0.0005, 0.002, 0.4)), self._report, exited)
         if worker.is_kept and not self.is_stopping:
             name = worker.name if rng.random() < sim.faults.same_name else None
-            sim.at(sim.now + sim.faults.restart_s * (0.5 + rng.random()), self.spawn, name)
+            n_futile = 0 if worker.has_ended_a_job else worker.n_futile + 1
+            # As real agents wait: else workers that are told to leave come again, thousands of
+            # times, while the word that it is over is on its way to their agent.
+            pause_s = sim.faults.restart_s * (0.5 + rng.random()) + LIMITS.delay_s(n_futile)
+            sim.at(sim.now + pause_s, self.spawn, name, n_futile)
 
     def _report(self, exited: ProcessExited) -> None:
         if self.is_dead:

@@ -51,6 +51,9 @@ class SimulatedWorker(Process):
         self.agent = agent
         self.is_kept = True
         """Its agent replaces it when it ends."""
+        self.n_futile = 0
+        """How many in its line, one replacing the other, have ended no job, itself not counted."""
+        self.has_ended_a_job = False
         self.slowness = 1.0
         self.life = WorkerLife(name, agent.token, self._make_hello)
         self.job: JobGrant | None = None
@@ -197,6 +200,7 @@ class SimulatedWorker(Process):
         self.sim.log.ended(self, self.job, outcome)
         duration_us = int((self.sim.now - self._job_started) * 1e6)
         self.job = None
+        self.has_ended_a_job = True
         self._awaits = None
         self._deaf_until = 0.0
         ended = JobEnded(self.sim.now, outcome, duration_us, payload, detail)
