@@ -33,7 +33,7 @@ from paramserver.mapreduce.words import (
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
-HEAD_BYTES: Final = 8
+_HEAD_BYTES: Final = 8
 _SLOT_BITS: Final = 16
 """2**16 slots of 8 bytes and their counts fit into the L2 cache of most cores."""
 _LETTER_RUN: Final = re.compile(rb"[a-z]+")
@@ -134,7 +134,7 @@ def _count(
     starts, ends = edges[0::2], edges[1::2]
     lengths = ends - starts
     batches = []
-    is_short = lengths <= HEAD_BYTES
+    is_short = lengths <= _HEAD_BYTES
     if not is_short.all():
         longer = np.flatnonzero(~is_short)
         fits = lengths.take(longer) <= WORD_BYTES
