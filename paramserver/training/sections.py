@@ -42,19 +42,17 @@ def timeline_section(spans: Sequence[JobSpan], unit: str) -> str:
     unit : str
         "round" or "epoch".
     """
-    about = (
-        f"One bar is a job on its worker; with each {unit} the colour changes. In a gap the worker "
-        "had no job of this training."
-    )
-    x_title = "seconds of training"
+    x_title, gaps = "seconds of training", "In a gap the worker had no job of this training."
+    each = f"One bar is a job on its worker; with each {unit} the colour changes."
     latest = gantt(_bars(spans[-BARS_MAX:], unit), x_title=x_title, label="jobs of each worker")
     if len(spans) <= BARS_MAX:
-        return section("Timeline", about, figure("Jobs", "of each worker", latest))
+        return section("Timeline", f"{each} {gaps}", figure("Jobs", "of each worker", latest))
     whole = overview(_bars(spans, unit), x_title=x_title, label="when each worker had jobs")
-    drawn = figure("Workers at work", f"the latest {len(spans):,} jobs", whole) + figure(
-        "Jobs", f"of each worker, the latest {BARS_MAX}", latest
+    merged = "Jobs that follow each other closely are one bar."
+    drawn = figure("Workers at work", f"the latest {len(spans):,} jobs", whole, merged) + figure(
+        "Jobs", f"of each worker, the latest {BARS_MAX}", latest, each
     )
-    return section("Timeline", about, f'<div class="stack">{drawn}</div>')
+    return section("Timeline", gaps, f'<div class="stack">{drawn}</div>')
 
 
 def _bars(spans: Sequence[JobSpan], unit: str) -> list[Bar]:

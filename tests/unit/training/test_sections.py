@@ -31,6 +31,15 @@ def test_of_many_jobs_all_are_seen_at_a_glance_and_the_latest_in_detail() -> Non
     assert text.count('class="cross lost"') == 1  # it is older than those in detail
 
 
+def test_the_words_about_colours_stand_where_each_job_has_a_bar_of_its_own() -> None:
+    words = "with each round the colour changes"
+    spans = [JobSpan("w0", i, 0, i / 10, i / 10 + 0.1) for i in range(BARS_MAX + 1)]
+    assert words in timeline_section(spans[1:], "round")
+    begin, whole, latest = timeline_section(spans, "round").split("<figure>")
+    assert "one bar" in whole
+    assert [words in part for part in (begin, whole, latest)] == [False, False, True]
+
+
 def test_the_pictures_of_ten_thousand_jobs_are_small() -> None:
     spans = [JobSpan(f"w{i % 10}", i, i % 10, i / 10, i / 10 + 0.5) for i in range(SPANS_MAX)]
     assert len(timeline_section(spans, "round")) < 300_000
