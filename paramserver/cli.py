@@ -133,7 +133,7 @@ def doctor(
 ) -> None:
     """Say what this machine has, how fast it is inside, and what is missing.
 
-    It changes nothing, asks nobody outside this machine, and takes some two seconds.
+    It changes nothing, asks nobody outside this machine, and takes about a second.
     """
     print("paramserver doctor: looking at this machine", flush=True)
     from paramserver.commands import doctor as examination

@@ -1,6 +1,6 @@
 """``paramserver doctor``: what this machine has, how fast it is inside, and what is missing.
 
-Rule 1: it changes nothing and asks nobody outside this machine; it takes some two seconds.
+Rule 1: it changes nothing and asks nobody outside this machine; it takes about a second.
 Rule 2: each finding is a fact first; a piece of advice only where there is something to do.
 Rule 3: what is broken ends in exit code 1; what is merely absent does not.
 """
