@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from paramserver.commands.prepare import Prepared
+from paramserver.observe.words import amount
 from paramserver.training import staleness
 from paramserver.training.result import TrainingResult
 
@@ -59,7 +60,7 @@ def describe(prepared: Prepared, result: TrainingResult) -> Iterator[tuple[str, 
     yield "time", _where_the_time_went(prepared, result)
     yield (
         "moved",
-        f"{in_bytes(result.pushed_bytes)} to the master, {in_bytes(result.pulled_bytes)} from it",
+        f"{amount(result.pushed_bytes)} to the master, {amount(result.pulled_bytes)} from it",
     )
     if result.mode == "async":
         found = staleness.summarise(result.staleness)
@@ -89,20 +90,6 @@ def _where_the_time_went(prepared: Prepared, result: TrainingResult) -> str:
         f"master {verb} for {min(1.0, result.apply_s / max(1e-9, result.wall_s)):.0%}; "
         f"{result.setup_s:.2f} s before that to make the workers ready"
     )
-
-
-def in_bytes(n: int) -> str:
-    """Say how much something is.
-
-    Examples
-    --------
-    >>> [in_bytes(n) for n in (512, 52_000, 1_300_000, 2_000_000_000)]
-    ['512 B', '52.0 kB', '1.3 MB', '2.0 GB']
-    """
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n >= size:
-            return f"{n / size:.1f} {unit}"
-    return f"{n} B"
 
 
 def _rate(result: TrainingResult) -> float:
