@@ -136,9 +136,10 @@ def doctor(
     It changes nothing, asks nobody outside this machine, and takes about a second.
     """
     print("paramserver doctor: looking at this machine", flush=True)
-    from paramserver.commands import doctor as examination
+    from paramserver.commands import findings
+    from paramserver.commands.doctor import examine
 
-    raise typer.Exit(examination.report(examination.examine(keys), sys.stdout))
+    raise typer.Exit(findings.report(examine(keys), sys.stdout))
 
 
 @app.command(
