@@ -13,10 +13,8 @@ import typer
 
 from paramserver.commands.help import HELP_SETTINGS, HelpfulCommand, examples
 from paramserver.commands.interrupts import interrupt_again
-from paramserver.train import add_train, run
+from paramserver.train import EXIT_CONFIG, add_train, run
 from paramserver.worker import add_worker
-
-EXIT_BAD_CONFIGURATION = 77
 
 EPILOG = """\
 First steps:
@@ -174,7 +172,7 @@ def report(
 
 def _complain(text: str) -> None:
     print(f"paramserver: {text}", file=sys.stderr)
-    raise typer.Exit(EXIT_BAD_CONFIGURATION)
+    raise typer.Exit(EXIT_CONFIG)
 
 
 def main() -> int:
