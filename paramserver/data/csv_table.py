@@ -21,6 +21,7 @@ import numpy.typing as npt
 from paramserver.data.labels import Column
 from paramserver.data.numbers import Cells, parse_cells
 from paramserver.data.tables import BadCell, Table, blocks
+from paramserver.training.checked import first_unfit
 
 SEPARATORS: Final = (",", ";", "\t")
 WITHIN_QUOTES: Final = {
@@ -180,10 +181,9 @@ class CsvForm:
     def _refuse_weights(
         self, row: int, weight: npt.NDArray[Any], block: bytes, cells: Cells
     ) -> None:
-        is_fit = np.isfinite(weight) & (weight >= 0)
-        if is_fit.all():
+        i = first_unfit(weight)
+        if i is None:
             return
-        i = int(np.argmin(is_fit))
         assert self.weight is not None
         if np.isfinite(weight[i]):
             raise BadCell(

@@ -20,6 +20,7 @@ from paramserver.data.lines import line_number, read_rows
 from paramserver.data.svmlight import SvmlightForm
 from paramserver.data.tables import BadCell, Table
 from paramserver.errors import DataError
+from paramserver.training.checked import first_unfit
 
 TextForm: TypeAlias = CsvForm | SvmlightForm
 
@@ -153,9 +154,8 @@ class ArrayPart:
         given = self.weight.open()[self.start : self.stop]
         with np.errstate(over="ignore"):
             weight = given.astype(dtype)
-        is_fit = np.isfinite(weight) & (weight >= 0)
-        if not is_fit.all():
-            row = int(np.argmin(is_fit))
+        row = first_unfit(weight)
+        if row is not None:
             raise DataError(
                 f"{self.name}: the weight of row {self.start + row} is {given[row]}; weights must "
                 f"be finite in {dtype}, and 0 or more.",

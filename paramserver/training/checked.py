@@ -119,6 +119,12 @@ def check_finite(
     raise _not_finite(array[place], before, what, place, name, columns)
 
 
+def first_unfit(weight: npt.NDArray[Any]) -> int | None:
+    """Return the first row whose weight is not fit: weights of rows are finite, and 0 or more."""
+    is_fit = np.isfinite(weight) & (weight >= 0)
+    return None if is_fit.all() else int(np.argmin(is_fit))
+
+
 def _first_bad(array: npt.NDArray[Any]) -> int | None:
     """Return the flat place of the first value that is not finite, in one cheap pass."""
     if array.dtype.kind != "f":

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import ConfigError, DataError, ShapeMismatch
-from paramserver.training.checked import as_numbers
+from paramserver.training.checked import as_numbers, first_unfit
 from paramserver.training.partitions import SharedRows, new_array
 
 BLOCK_ROWS: Final = 1 << 20
@@ -199,9 +199,8 @@ def _multiply(
         weight *= factors.of_rows(y)
     with np.errstate(over="ignore"):  # said below
         weight = weight.astype(dtype)
-    is_fit = np.isfinite(weight) & (weight >= 0)
-    if not is_fit.all():
-        row = int(np.argmin(is_fit))
+    row = first_unfit(weight)
+    if row is not None:
         raise DataError(
             f"Row {first + row} of {name} has the weight {weight[row]:g}. Weights must be finite "
             "numbers, 0 or more.",
