@@ -44,6 +44,13 @@ class Batch(NamedTuple):
         """Number of rows."""
         return int(self.y.shape[0])
 
+    @property
+    def n_bytes(self) -> int:
+        """What they take in memory."""
+        X = self.X
+        parts = [X] if isinstance(X, np.ndarray) else [X.data, X.indices, X.indptr]
+        return sum(part.nbytes for part in (*parts, self.y, self.weight) if part is not None)
+
     def between(self, start: int, stop: int) -> Batch:
         """Return consecutive rows, as views."""
         rows = slice(start, stop)

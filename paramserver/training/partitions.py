@@ -106,7 +106,7 @@ class SharedRows:
             for path in folder.glob("*.npy"):  # it may be memory that they take
                 path.unlink()
             raise DataError(
-                f"The data set ({_n_bytes(rows):,} bytes) cannot be written to {folder}: "
+                f"The data set ({rows.n_bytes:,} bytes) cannot be written to {folder}: "
                 f"{error.strerror}. Free or enlarge that folder.",
                 path=str(folder),
             ) from error
@@ -157,12 +157,6 @@ class SharedRows:
 
 def _starts(lengths: Iterable[int]) -> tuple[int, ...]:
     return tuple(accumulate(map(int, lengths), initial=0))
-
-
-def _n_bytes(rows: Batch) -> int:
-    X, y, weight = rows
-    parts = [X] if isinstance(X, np.ndarray) else [X.data, X.indices, X.indptr]
-    return sum(part.nbytes for part in (*parts, y, weight) if part is not None)
 
 
 def new_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> IO[bytes]:

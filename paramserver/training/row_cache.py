@@ -15,8 +15,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 
-import numpy as np
-
 from paramserver.training.learner import Batch
 
 SHARE = 0.5
@@ -58,14 +56,14 @@ class RowCache:
         if found is None:
             self._make_room(self._guess())  # before they come: both together may be too much
             found = self._kept[partition] = self._open_rows(partition)
-            self.n_bytes += bytes_of(found)
+            self.n_bytes += found.n_bytes
             self._make_room(0)
         self._kept.move_to_end(partition)
         return found
 
     def _guess(self) -> int:
         """Return what the next rows may take: partitions are cut to be alike."""
-        return max((bytes_of(rows) for rows in self._kept.values()), default=0)
+        return max((rows.n_bytes for rows in self._kept.values()), default=0)
 
     def _make_room(self, n_bytes: int) -> None:
         if self._room_bytes is None:
@@ -73,14 +71,7 @@ class RowCache:
         least = 0 if n_bytes else 1  # the one that has just come stays
         while len(self._kept) > least and self.n_bytes + n_bytes > self._room_bytes:
             _, dropped = self._kept.popitem(last=False)
-            self.n_bytes -= bytes_of(dropped)
-
-
-def bytes_of(rows: Batch) -> int:
-    """Return what rows take in memory."""
-    X, y, weight = rows
-    parts = [X] if isinstance(X, np.ndarray) else [X.data, X.indices, X.indptr]
-    return sum(part.nbytes for part in (*parts, y, weight) if part is not None)
+            self.n_bytes -= dropped.n_bytes
 
 
 def room_here() -> int:

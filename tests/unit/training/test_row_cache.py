@@ -10,7 +10,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from paramserver.training.learner import Batch
-from paramserver.training.row_cache import RowCache, bytes_of, room_here
+from paramserver.training.row_cache import RowCache, room_here
 
 ROWS_BYTES = 8 * 10 * 3
 
@@ -84,10 +84,10 @@ def test_what_is_larger_than_the_room_is_held_while_it_is_used() -> None:
 
 def test_the_bytes_of_rows_are_those_of_all_their_arrays() -> None:
     weight = np.ones(2, np.float32)
-    assert bytes_of(Batch(np.zeros((2, 3)), np.zeros(2), weight)) == 48 + 16 + 8
+    assert Batch(np.zeros((2, 3)), np.zeros(2), weight).n_bytes == 48 + 16 + 8
     X = csr_array(np.eye(2))
     n = X.data.nbytes + X.indices.nbytes + X.indptr.nbytes
-    assert bytes_of(Batch(X, np.zeros(2))) == n + 16
+    assert Batch(X, np.zeros(2)).n_bytes == n + 16
 
 
 def test_the_room_is_a_share_of_the_machine_and_of_what_the_process_may_have(
