@@ -60,6 +60,8 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
     verbose: int
     random_state: Any
     warm_start: bool
+    early_stopping: bool
+    validation_fraction: float
     n_workers: int | None
     n_partitions: int | None
     cluster: Any
@@ -140,6 +142,24 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
 
     def _place(self, n_rows: int) -> Place:
         return choose_place(n_rows, self.n_workers, self.n_partitions, self.cluster)
+
+    def _set_out(
+        self, rows: Batch, patience: int, *, is_part: bool, stratify: bool
+    ) -> tuple[int, Batch, Batch | None, Place, Watching]:
+        """Return the seed, rows to train on and rows held out, the place, and what watches.
+
+        A part of the rows (`is_part`) is trained on for its rounds, none of it held out.
+        """
+        seed, test = self._seed(), None
+        if self.early_stopping and not is_part:
+            rows, test = hold_out(rows, self.validation_fraction, seed, stratify=stratify)
+        watching = Watching(
+            None if is_part else self.tol,
+            patience,
+            by_score=test is not None,
+            verbose=bool(self.verbose),
+        )
+        return seed, rows, test, self._place(rows.n), watching
 
     def _is_async(self) -> bool:
         """Return whether gradients are pushed."""

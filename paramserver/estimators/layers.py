@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from paramserver.errors import ConfigError
-from paramserver.estimators.base import DistributedEstimator, check_same, hold_out
+from paramserver.estimators.base import DistributedEstimator, check_same
 from paramserver.estimators.learners import StockLayers
 from paramserver.estimators.places import Place
 from paramserver.estimators.sklearn_callbacks import Rounds
@@ -127,14 +127,8 @@ class Layers(DistributedEstimator):
                 field="solver",
                 value=self.solver,
             )
-        seed = self._seed()
-        test = None
-        if self.early_stopping and not counts_on:
-            rows, test = hold_out(rows, self.validation_fraction, seed, stratify=n_classes > 0)
-        place = self._place(rows.n)
-        tol = None if counts_on else self.tol
-        watching = Watching(
-            tol, self.n_iter_no_change + 1, by_score=test is not None, verbose=bool(self.verbose)
+        seed, rows, test, place, watching = self._set_out(
+            rows, self.n_iter_no_change + 1, is_part=counts_on, stratify=n_classes > 0
         )
         size = self._size_of_batches(rows.n, place)
         passes_before = self.n_iter_ if goes_on and counts_on else 0

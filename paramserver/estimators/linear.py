@@ -17,7 +17,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
 
 from paramserver.errors import ConfigError
-from paramserver.estimators.base import AT_LEAST_ONE, DistributedEstimator, hold_out
+from paramserver.estimators.base import AT_LEAST_ONE, DistributedEstimator
 from paramserver.estimators.learners import StockLinear, ThroughOrigin, penalty_of, safe_rate
 from paramserver.estimators.sklearn_callbacks import Rounds
 from paramserver.estimators.watching import Watching
@@ -54,8 +54,6 @@ class LinearSGD(DistributedEstimator):
     learning_rate: str
     eta0: float
     batch_size: int
-    early_stopping: bool
-    validation_fraction: float
 
     classes_: Any
     coef_: Any
@@ -99,14 +97,8 @@ class LinearSGD(DistributedEstimator):
                 field="learning_rate",
                 value=self.learning_rate,
             )
-        seed = self._seed()
-        test = None
-        if self.early_stopping and not counts_on:
-            rows, test = hold_out(rows, self.validation_fraction, seed, stratify=n_classes > 0)
-        place = self._place(rows.n)
-        tol = None if counts_on else self.tol
-        watching = Watching(
-            tol, self.n_iter_no_change, by_score=test is not None, verbose=bool(self.verbose)
+        seed, rows, test, place, watching = self._set_out(
+            rows, self.n_iter_no_change, is_part=counts_on, stratify=n_classes > 0
         )
         t_before = self.t_ - 1.0 if counts_on and goes_on else 0.0
         how: dict[str, Any] = {}
