@@ -1,8 +1,7 @@
 """Tables with one row a line: comma, semicolon or tab between the cells.
 
 Rule 1: all cells but labels and keys are numbers; there are as many in each line.
-Rule 2: the first line is a header if no cell of a feature is a number there.
-Rule 3: a cell may be in double quotes, and hold separators then, and a quote as two of them. It
+Rule 2: a cell may be in double quotes, and hold separators then, and a quote as two of them. It
         ends in its line: files are read by pieces of whole lines.
 """
 

@@ -1,6 +1,8 @@
 """What the first lines of a table say: what separates its cells, what they are called.
 
 Rule 1: what was guessed is said in the notes of the data set; what cannot be guessed is asked for.
+Rule 2: line 1 is a header if it holds a name that the user gave, if no cell of a feature is a
+        number there, or if these are counted up, as pandas does, and the label alone has a name.
 """
 
 from __future__ import annotations
@@ -41,28 +43,7 @@ def detect(line: str, roles: Roles = NO_ROLES, path: str = "", second: str = "")
             "commas, are needed.",
             path=path,
         )
-    named = roles.given()
-    # A name in line 1 proves a header; a number may be the place of a column without a name.
-    has_names = any(name in cells and not is_float(name) for name in named.values())
-    places = {
-        role: int(name) - 1
-        for role, name in named.items()
-        if name.isdecimal() and 1 <= int(name) <= n and (name not in cells or not has_names)
-    }
-    has_header = has_names or _is_header(cells, places, split_line(second, separator))
-    for role, name in named.items():
-        if has_header and (name in cells or role not in places):
-            places[role] = _find(name, cells, path)
-        elif role not in places:
-            raise DataError(
-                f"{path} has no column '{name}'. Its columns are: none by name, for line 1 holds "
-                f"numbers; name one by its number, 1 to {n}.",
-                path=path,
-            )
-    if len(set(places.values())) < len(places):
-        raise DataError(
-            f"{path}: the label, the weight and the key are columns of their own.", path=path
-        )
+    has_header, places = _place(roles, cells, split_line(second, separator), path)
     # The numbers of rows, or what follows a separator at the end of each line.
     ends = (0, n - 1) if has_header else ()
     left_out = tuple(end for end in ends if not cells[end] and end not in places.values())
@@ -72,7 +53,7 @@ def detect(line: str, roles: Roles = NO_ROLES, path: str = "", second: str = "")
     if not free:
         raise DataError(
             f"{path}: line 1 has {n} columns; a label and at least one feature are needed beside "
-            f"{', '.join(named.values()) or 'the numbers of rows'}.",
+            f"{', '.join(roles.given().values()) or 'the numbers of rows'}.",
             path=path,
         )
     return CsvForm(
@@ -90,6 +71,35 @@ def split_line(line: str, separator: str) -> tuple[str, ...]:
     """Return the cells of a header."""
     (cells,) = csv.reader([line], delimiter=separator, skipinitialspace=True)
     return tuple(cell.strip() for cell in cells or [""])
+
+
+def _place(
+    roles: Roles, cells: tuple[str, ...], second: tuple[str, ...], path: str
+) -> tuple[bool, dict[str, int]]:
+    """Return whether line 1 holds names, and the place of each column that was named, from 0."""
+    n, named = len(cells), roles.given()
+    # A name in line 1 proves a header; a number may be the place of a column without a name.
+    has_names = any(name in cells and not is_float(name) for name in named.values())
+    places = {
+        role: int(name) - 1
+        for role, name in named.items()
+        if name.isdecimal() and 1 <= int(name) <= n and (name not in cells or not has_names)
+    }
+    has_header = has_names or _is_header(cells, places, second)
+    for role, name in named.items():
+        if has_header and (name in cells or role not in places):
+            places[role] = _find(name, cells, path)
+        elif role not in places:
+            raise DataError(
+                f"{path} has no column '{name}'. Its columns are: none by name, for line 1 holds "
+                f"numbers; name one by its number, 1 to {n}.",
+                path=path,
+            )
+    if len(set(places.values())) < len(places):
+        raise DataError(
+            f"{path}: the label, the weight and the key are columns of their own.", path=path
+        )
+    return has_header, places
 
 
 def _is_header(cells: tuple[str, ...], places: dict[str, int], second: tuple[str, ...]) -> bool:
