@@ -48,12 +48,11 @@ class Tally:
 def tally(column: Column) -> tuple[Tally, Numbers]:
     """Count the values of a column; return the place of each row's value in the tally, too."""
     codes: Numbers
-    if column.texts is None:
-        found, codes, counts = np.unique(column.values, return_inverse=True, return_counts=True)
-        return Tally(False, tuple(found.tolist()), tuple(counts.tolist())), codes.reshape(-1)
-    used, codes, counts = np.unique(column.values, return_inverse=True, return_counts=True)
-    names = tuple(column.texts[code] for code in used.tolist())
-    return Tally(True, names, tuple(counts.tolist())), codes.reshape(-1)
+    found, codes, counts = np.unique(column.values, return_inverse=True, return_counts=True)
+    names, texts = found.tolist(), column.texts
+    if texts is not None:
+        names = [texts[code] for code in names]
+    return Tally(texts is not None, tuple(names), tuple(counts.tolist())), codes.reshape(-1)
 
 
 class Deal(Protocol):
