@@ -22,7 +22,7 @@ import numpy.typing as npt
 from paramserver.data.dataset import Dataset
 from paramserver.data.dealing import check_scheme, numbers_of
 from paramserver.data.large import Cutting, Run, read_large
-from paramserver.data.places import split_rows
+from paramserver.data.places import HELD_OUT, split_rows
 from paramserver.data.roles import Roles
 from paramserver.data.sources import Source, check_count, find
 from paramserver.data.tables import Sparse, Table
@@ -229,7 +229,7 @@ def _describe(
     """Return the data set, with what was done to it in words."""
     notes = [*source.notes]
     if test is None:
-        notes.append("one of every 5 rows, chosen by chance, is held out")
+        notes.append(f"one of every {HELD_OUT} rows, chosen by chance, is held out")
     if treatment.scaling is not None:
         notes.append("each column standardised by its mean and deviation over the training rows")
     else:
