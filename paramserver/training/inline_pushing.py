@@ -147,16 +147,9 @@ class InlinePushing(InlineRun):
     def _train(self) -> Iterator[tuple[FloatVector, int]]:
         server = self.server
         for number in range(self._n_epochs):
-            self.open_epoch(number)
-            turns = generator(self.plan.seed, number, self.p).permutation(self.p).tolist()
-            while able := [k for k in turns if self.can_step(k)]:
-                for k in able:
-                    self.step(k)
-                    if self._in_step:
-                        continue
+            for _ in self._take_turns(number):
+                if not self._in_step:
                     yield server.w, server.version
-                    if self._stops:
-                        break
                 if self._stops:
                     break
             if self._in_step:
@@ -164,6 +157,15 @@ class InlinePushing(InlineRun):
             if self._stops:
                 break
         self._finish(server.w, server.version)
+
+    def _take_turns(self, number: int) -> Iterator[int]:
+        """Push the gradients of an epoch, one after the other; yield whose has been pushed."""
+        self.open_epoch(number)
+        turns = generator(self.plan.seed, number, self.p).permutation(self.p).tolist()
+        while able := [k for k in turns if self.can_step(k)]:
+            for k in able:
+                self.step(k)
+                yield k
 
     # --- what a partition sees, and what it makes of it -------------------------------------------
 
