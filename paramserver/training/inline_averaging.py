@@ -96,7 +96,7 @@ class InlineAveraging(InlineRun):
         began = perf_counter()
         results = [self._results[k] for k in fold.partitions]
         if not self._aggregation.fold(self.w, results, fold.coefficients, self._new):
-            bad = [k for k in fold.partitions if not np.isfinite(self._results[k]).all()]
+            bad = [k for k in fold.partitions if not self._aggregation.is_finite(self._results[k])]
             raise round_diverged(fold.round, bad, (), self.w)
         self._folded = fold
         self.w, self._new = self._new, self.w
