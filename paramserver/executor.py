@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from itertools import count, islice
+from itertools import chain, count, islice
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from paramserver.core.events import CancelRequested, JobsSubmitted, PhaseOpened
@@ -123,7 +123,7 @@ class JobExecutor(Executor):
         The call is pickled here and now, so later changes of the arguments do not reach it. An
         exception of `fn` is final; a lost worker means another try on another one.
         """
-        return self._hand_in(fn, args, kwargs)
+        return self._hand_in(fn, args, kwargs, (*args, *kwargs.values()) if kwargs else args)
 
     def map(
         self,
@@ -237,12 +237,15 @@ class JobExecutor(Executor):
     def _job_of(self, future: Future[Any]) -> int | None:
         return self._owner.job_of(future)
 
-    def _hand_in(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Future[Any]:
+    def _hand_in(
+        self, fn: Callable[..., Any], args: Any, kwargs: Any, given: Iterable[Any]
+    ) -> Future[Any]:
+        """Hand in a job; `given` are the arguments of the user's own function."""
         self._check_open()
         future: JobFuture[Any] = JobFuture()
         master, owner = self._master, self._owner
         try:
-            _check_stays(args, kwargs)
+            _check_stays(given)
             payload = calls.encode_call(
                 fn, args, kwargs, trusted=self._trusted, ship_code=self._ship_code
             ).snapshot()  # the caller may change an array, and another try must send the same
@@ -286,10 +289,10 @@ class JobExecutor(Executor):
 
     def _submit_chunk(self, fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> Future[Any]:
         if not self._trusted:  # functions go by name there, and only at the top of a call
-            return self._hand_in(fn, chunk[0], {})
+            return self._hand_in(fn, chunk[0], {}, chunk[0])
         final = self._job_options.max_failures == 1
         run = run_chunk_until_error if final else run_chunk
-        return self._hand_in(run, (fn, chunk), {})
+        return self._hand_in(run, (fn, chunk), {}, chain.from_iterable(chunk))
 
     def _read_chunk(self, value: Any) -> tuple[list[Any], BaseException | None]:
         """Return the results of a chunk, and the error that ended it early."""
@@ -308,9 +311,9 @@ class JobExecutor(Executor):
         return max(1, min(CHUNK_MAX, n_items // (CHUNKS_PER_WORKER * self._n_workers())))
 
 
-def _check_stays(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+def _check_stays(values: Iterable[Any]) -> None:
     """Refuse to send what only works in the process that has it."""
-    for value in (*args, *kwargs.values()) if kwargs else args:
+    for value in values:
         if isinstance(value, Future):
             raise LocalProtocolError(
                 "A job was handed a future, which stays in the process that has it. Hand in its "

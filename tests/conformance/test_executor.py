@@ -611,6 +611,19 @@ def test_a_cluster_stays_where_it_is(cluster: ps.LocalCluster) -> None:
     assert "a cluster cannot be sent to its workers" in str(error)
 
 
+def test_an_item_that_is_a_cluster_or_a_future_is_refused(cluster: ps.LocalCluster) -> None:
+    """As an argument of `submit` is: a cluster would be None for the job."""
+    done = cluster.submit(abs, -1)
+    assert done.result(PATIENCE_S) == 1
+    for executor in (cluster, cluster.with_options(max_failures=2)):
+        results = executor.map(isinstance, [1, cluster], [int, int], chunksize=1)
+        assert next(results) is True
+        with pytest.raises(LocalProtocolError, match="was handed a cluster"):
+            next(results)
+        with pytest.raises(LocalProtocolError, match="was handed a future"):
+            list(executor.map(abs, [done]))
+
+
 def test_higher_priority_goes_first(cluster: ps.LocalCluster, tmp_path: Path) -> None:
     order = tmp_path / "order"
 
