@@ -69,18 +69,10 @@ class Workplace:
 
 def _sweep(scratch: str) -> None:
     """Remove the folders of processes that are no more."""
+    import psutil
+
     with os.scandir(scratch) as entries:
         found = [(entry.path, _FOLDER.fullmatch(entry.name)) for entry in entries]
     for path, name in found:
-        if name is not None and not _is_alive(int(name[1])):
+        if name is not None and not psutil.pid_exists(int(name[1])):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's, with its number
-        return True
-    return True
