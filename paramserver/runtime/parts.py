@@ -101,8 +101,7 @@ class ClusterParts:
         assert agent is not None
         agent.scale(n_workers)
         agent.catch_up()  # none of those too many is about to be started any more
-        live = sorted(agent.live(), key=_number)
-        surplus = live[n_workers:] if n_workers < len(live) else []
+        surplus = sorted(agent.live(), key=_number)[n_workers:]
         joined = master.ask(lambda machine: set(machine.roster.workers)) if surplus else set()
         for worker_id in surplus:
             agent.retire(worker_id)
