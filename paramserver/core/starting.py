@@ -36,7 +36,7 @@ class Starting:
             self._look_at = now + LOOK_EVERY_S
 
     def end(self, worker_id: str) -> bool:
-        """Take in that it has come up, or that its process is over; return whether it was new."""
+        """Take in that it has come up, or is over; return whether it was starting until then."""
         was_starting = self._n_stopped.pop(worker_id, None) is not None
         if not self._n_stopped:
             self._look_at = None
