@@ -14,7 +14,7 @@ from math import log
 from time import monotonic
 from typing import Any, Final
 
-from paramserver.observe.display import part_done, rate_of
+from paramserver.observe.display import in_short, part_done, rate_of
 from paramserver.observe.events import Progressed, RunStarted
 
 UPDATE_S: Final = 0.2
@@ -96,12 +96,12 @@ def render(
         return f"<div><b>{title}</b> · begins ...{lines}</div>"
     part = part_done(started, progress)
     unit = "rounds" if started.mode == "avg" else "updates"
-    score = "-" if progress.test_score is None else f"{progress.test_score:.4f}"
+    score = "-" if progress.test_score is None else in_short(progress.test_score)
     figures = {
         unit: f"{progress.unit:,}",
         "epochs": f"{progress.epochs:,.1f}",
         "seconds": f"{progress.wall_s:,.1f}",
-        "loss": f"{progress.train_loss:.4f}",
+        "loss": in_short(progress.train_loss),
         "held-out": score,
         "examples/s": f"{rate_of(started, progress):,.0f}",
         "workers": str(progress.n_workers),

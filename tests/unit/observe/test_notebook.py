@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,6 +62,12 @@ def test_a_page_is_well_formed_and_says_all_figures() -> None:
     assert "a < b" in text
     assert page.count("<polyline") == 2
     assert "width:50.0%" in page
+
+
+def test_the_figures_of_a_run_that_diverges_stay_short() -> None:
+    wild = replace(progressed(10), train_loss=1.5e30, test_score=-2e8)
+    page = render(started(), wild, [wild], [])
+    assert ("<div>1.50e+30</div>" in page, "<div>-2.00e+08</div>" in page) == (True, True)
 
 
 def test_without_a_score_there_is_one_curve_and_before_the_first_look_none() -> None:
