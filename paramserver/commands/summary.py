@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from paramserver.commands.prepare import Prepared
+from paramserver.observe.display import in_short
 from paramserver.observe.words import amount
 from paramserver.training import staleness
 from paramserver.training.result import TrainingResult
@@ -51,11 +52,11 @@ def describe(prepared: Prepared, result: TrainingResult) -> Iterator[tuple[str, 
     """Yield what a training brought and where its time went: labels and lines."""
     score = ""
     if result.test_score is not None:
-        score = f"held-out {prepared.dataset.metric} {result.test_score:.4f}, "
+        score = f"held-out {prepared.dataset.metric} {in_short(result.test_score)}, "
     yield (
         "done",
-        f"{score}loss {result.history[-1].train_loss:.4f} after {result.epochs:.1f} epochs in "
-        f"{result.wall_s:.2f} s ({_rate(result):,.0f} examples/s)",
+        f"{score}loss {in_short(result.history[-1].train_loss)} after {result.epochs:.1f} epochs "
+        f"in {result.wall_s:.2f} s ({_rate(result):,.0f} examples/s)",
     )
     yield "time", _where_the_time_went(prepared, result)
     yield (

@@ -74,6 +74,12 @@ def test_the_summary_has_every_figure() -> None:
     }  # fmt: skip
 
 
+def test_the_words_of_a_run_that_has_diverged_stay_short() -> None:
+    run = prepared("avg")
+    done = dict(describe(run, result(run, -1.5e30)))["done"]
+    assert done.startswith("held-out accuracy -1.50e+30, loss 0.5000 after 2.0 epochs in 2.00 s")
+
+
 def test_the_words_say_what_it_brought_and_where_the_time_went() -> None:
     run = prepared("async")
     assert dict(describe(run, result(run))) == {
