@@ -20,27 +20,20 @@ numba_type: Any = numba.typeof
 
 if TYPE_CHECKING:
     from paramserver.models.affine import Affine
-    from paramserver.training.learner import Matrix
+    from paramserver.training.learner import Batch, Matrix
     from paramserver.training.partitions import Epoch
 
 
 def steps(model: Affine, w: FloatVector, epoch: Epoch, batches: range, lr: float) -> None:
     """Take the steps of consecutive batches of a pass, in place."""
-    given, X = epoch.rows, epoch.rows.X
-    output, penalty, dtype = model.output, model.penalty, model.dtype
-    model.check_rows(given)  # compiled loops look at no bounds
-    y = _read(given.y, np.int64 if output.is_for_classes else dtype)
-    weight = _read(np.empty(0) if given.weight is None else given.weight, dtype)
+    output, penalty = model.output, model.penalty
+    parts = _arrays_of(model, epoch.rows)
     order = _read(epoch.order, np.intp)
     which = (order, epoch.batch_size, batches.start, batches.stop, output.code)
     strengths = (float(lr), float(penalty.l1), float(penalty.l2))
-    if isinstance(X, np.ndarray):
-        is_sign = output.is_for_classes
-        dense.steps(_read(X, dtype), y, weight, *which, is_sign, w, model.width, *strengths)
-        return
-    numbers = _index_dtype(X)
-    parts = (_read(X.indptr, numbers), _read(X.indices, numbers), _read(X.data, dtype), y, weight)
-    if model.width == 1:
+    if isinstance(epoch.rows.X, np.ndarray):
+        dense.steps(*parts, *which, output.is_for_classes, w, model.width, *strengths)
+    elif model.width == 1:
         sparse.one_output(*parts, *which, output.is_for_classes, w, *strengths)
     else:
         sparse.many_outputs(*parts, *which, w, model.width, *strengths)
@@ -48,17 +41,13 @@ def steps(model: Affine, w: FloatVector, epoch: Epoch, batches: range, lr: float
 
 def warm_up(model: Affine, X: Matrix) -> None:
     """Compile what `steps` will call for such rows, or load it from the disk."""
-    dtype, width = model.dtype, model.width
-    floats, table = _type(dtype), _type(dtype, ndim=2)
-    labels = _type(np.int64 if model.output.is_for_classes else dtype)
+    parts = _types_of(model, X)
     i, f, b = numba.int64, numba.float64, numba.boolean
-    which, strengths, w = (_type(np.intp), i, i, i, i), (f, f, f), numba_type(np.empty(1, dtype))
+    which, strengths = (_type(np.intp), i, i, i, i), (f, f, f)
+    w = numba_type(np.empty(1, model.dtype))
     if isinstance(X, np.ndarray):
-        dense.steps.compile((table, labels, floats, *which, b, w, i, *strengths))
-        return
-    numbers = _type(_index_dtype(X))
-    parts = (numbers, numbers, floats, labels, floats)
-    if width == 1:
+        dense.steps.compile((*parts, *which, b, w, i, *strengths))
+    elif model.width == 1:
         sparse.one_output.compile((*parts, *which, b, w, *strengths))
     else:
         sparse.many_outputs.compile((*parts, *which, w, i, *strengths))
@@ -74,29 +63,17 @@ class CompiledPass:
     """
 
     def __init__(self, model: Affine, epoch: Epoch) -> None:
-        given, X, dtype = epoch.rows, epoch.rows.X, model.dtype
-        model.check_rows(given)  # compiled loops look at no bounds
-        numbers = _index_dtype(X)
-        is_for_classes = model.output.is_for_classes
         self._n_features = model.n_features
         self._epoch = epoch
-        self._indptr, self._indices = _read(X.indptr, numbers), _read(X.indices, numbers)
-        self._rows = (
-            self._indptr,
-            self._indices,
-            _read(X.data, dtype),
-            _read(given.y, np.int64 if is_for_classes else dtype),
-            _read(np.empty(0) if given.weight is None else given.weight, dtype),
-        )
-        self._loss = (model.output.code, is_for_classes)
+        self._rows = _arrays_of(model, epoch.rows)
+        self._loss = (model.output.code, model.output.is_for_classes)
         self._strengths = (float(model.penalty.l1), float(model.penalty.l2))
 
     def touched(self, number: int) -> npt.NDArray[np.int64]:
         """Return the rows of the weights that a batch touches."""
         chosen = _read(self._epoch.numbers(number), np.intp)
-        found: npt.NDArray[np.int64] = rows.touched(
-            self._indptr, self._indices, chosen, self._n_features
-        )
+        indptr, indices, *_ = self._rows
+        found: npt.NDArray[np.int64] = rows.touched(indptr, indices, chosen, self._n_features)
         return found
 
     def gradient(
@@ -110,14 +87,44 @@ class CompiledPass:
 
 def warm_up_pass(model: Affine, X: Matrix) -> None:
     """Compile what `CompiledPass` will call for such rows, or load it from the disk."""
-    dtype = model.dtype
-    floats, numbers, chosen = _type(dtype), _type(_index_dtype(X)), _type(np.intp)
-    labels = _type(np.int64 if model.output.is_for_classes else dtype)
+    dtype, chosen, parts = model.dtype, _type(np.intp), _types_of(model, X)
     i, f, b = numba.int64, numba.float64, numba.boolean
-    rows.touched.compile((numbers, numbers, chosen, i))
-    parts = (numbers, numbers, floats, labels, floats)
+    rows.touched.compile((*parts[:2], chosen, i))
     seen, out = _type(dtype, ndim=2), numba_type(np.empty((1, 1), dtype))
     rows.gradient.compile((*parts, chosen, i, b, _type(np.int64), seen, out, f, f))
+
+
+def _arrays_of(model: Affine, given: Batch) -> tuple[Array, ...]:
+    """Return rows as kernels take them: X (or indptr, indices and data), y and weights.
+
+    Where all rows count the same, the weights are empty.
+
+    Raises
+    ------
+    ShapeMismatch, DataError
+        If rows do not fit the model: compiled loops look at no bounds.
+    """
+    model.check_rows(given)
+    X, dtype = given.X, model.dtype
+    y = _read(given.y, _label_dtype(model))
+    weight = _read(np.empty(0) if given.weight is None else given.weight, dtype)
+    if isinstance(X, np.ndarray):
+        return _read(X, dtype), y, weight
+    numbers = _index_dtype(X)
+    return _read(X.indptr, numbers), _read(X.indices, numbers), _read(X.data, dtype), y, weight
+
+
+def _types_of(model: Affine, X: Matrix) -> tuple[Any, ...]:
+    """Return numba's types of what `_arrays_of` returns for such rows."""
+    floats, labels = _type(model.dtype), _type(_label_dtype(model))
+    if isinstance(X, np.ndarray):
+        return _type(model.dtype, ndim=2), labels, floats
+    numbers = _type(_index_dtype(X))
+    return numbers, numbers, floats, labels, floats
+
+
+def _label_dtype(model: Affine) -> Any:
+    return np.int64 if model.output.is_for_classes else model.dtype
 
 
 def _index_dtype(X: Matrix) -> Any:
