@@ -207,7 +207,8 @@ def kernel_of(learner: Learner, rows: Batch, mode: Mode, batch_size: int) -> str
     ----------
     learner : Learner
     rows : Batch
-        Of one partition.
+        Of one partition; those of all show whether numba may compute any of them, for a pass over
+        fewer rows has fewer steps.
     mode : Mode
     batch_size : int
     """
