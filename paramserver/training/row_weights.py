@@ -154,7 +154,7 @@ class _Factors:
                 )
             counts = np.array([counted[label] for label in labels.tolist()])
             return cls(labels, len(y) / (len(labels) * counts))
-        unknown = sorted(set(class_weight) - set(counted))
+        unknown = [label for label in class_weight if label not in counted]
         if unknown:
             raise ConfigError(
                 f"class_weight has a factor for the label {unknown[0]!r}, which no row has. The "

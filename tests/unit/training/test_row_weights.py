@@ -58,6 +58,12 @@ def test_weights_in_files_are_those_in_memory(
         ([1, 1, 1, 1, 1, np.nan, 1], None, DataError, "Row 5 of data has the weight nan"),
         ([0] * 7, None, DataError, "All rows of data have the weight 0"),
         (None, {7: 2.0}, ConfigError, "a factor for the label 7, which no row has"),
+        (
+            None,
+            {"spam": 2.0, 7: 2.0},
+            ConfigError,
+            "a factor for the label 'spam', which no row has",
+        ),
         (None, "even", ConfigError, "'balanced' or a dict of label and factor, not 'even'"),
     ],
 )
