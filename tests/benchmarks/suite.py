@@ -2,7 +2,8 @@
 
 Every measurement runs in a fresh process; contenders take turns, so that a slow minute of the
 machine hits all of them alike. Shown are medians, and how many times better or worse than ours
-each one is. Raw figures go to ``results/SUITE-DATE.json``, the table for the README beside it.
+each one is. Raw figures go to ``results/SUITE-DATE.json``, the table for the README beside it, both
+after each row: a run that is cut off keeps the rows before.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def main(
     begun = datetime.now().astimezone()
     about = {"begun": begun.isoformat(timespec="seconds"), **machine.describe(REPOSITORY)}
     rounds: list[report.Round] = []
+    folder = options.out or (None if options.quick else RESULTS)
     for row in map(load_row, rows):
         contenders = [c for c in row.contenders if options.contenders in c]
         n_repeats = 1 if options.quick else options.repeats or row.n_repeats
@@ -55,10 +57,10 @@ def main(
                 measured = measure(row, contender, quick=options.quick)
                 rounds.append(report.Round(row.key, contender, repeat, measured))
         console.print(report.table(row, rounds))
-    about["load_after"] = os.getloadavg()[0]
-    folder = options.out or (None if options.quick else RESULTS)
+        about["load_after"] = os.getloadavg()[0]
+        if folder is not None:
+            _keep(folder / f"{suite}-{begun:%Y-%m-%d}", about, rounds)
     if folder is not None:
-        _keep(folder / f"{suite}-{begun:%Y-%m-%d}", about, rounds)
         console.print(f"Kept in {folder}")
 
 
