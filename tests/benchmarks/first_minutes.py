@@ -149,6 +149,8 @@ def measure(line: Line, folder: Path) -> Timing:
     os.close(ours)
     code = process.wait(PATIENCE_S)
     ended = time.perf_counter()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    timing.cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     if code != line.exit_code:
         raise SystemExit(f"{line.name}: exit code {code}\n{said.decode(errors='replace')}")
     if interrupted_at is not None:
@@ -161,8 +163,6 @@ def measure(line: Line, folder: Path) -> Timing:
         whole -= _bare_interpreter()
     for name in ("it is there", "the prompt", "all with the comparison"):
         timing.wall_s[name] = whole
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    timing.cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return timing
 
 
