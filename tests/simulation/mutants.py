@@ -450,7 +450,7 @@ def _run(root: Path, tests: list[str]) -> Verdict:
     seconds = time.monotonic() - started
     if done.returncode == 0:
         return Verdict(False, seconds, "-")
-    failed = re.search(r"^FAILED \S+?::(\S+)", done.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) \S+?::(\S+)", done.stdout, re.MULTILINE)
     if done.returncode != 1 or failed is None:
         raise RuntimeError(f"the tests could not run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return Verdict(True, seconds, failed[1])
