@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import socket
 import sys
 import tempfile
 import threading
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from zmq.utils import garbage
 
 import paramserver as ps
 from paramserver.errors import (
@@ -38,39 +35,17 @@ from tests.integration import scripts
 PATIENCE_S = 30.0
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[ps.LocalCluster]:
-    with ps.LocalCluster(1) as cluster:
-        yield cluster
-    garbage.gc.stop()
-
-
-@pytest.fixture
-def module_of_the_master_alone(tmp_path: Path) -> Iterator[types.ModuleType]:
-    """A module that can be imported here and nowhere else."""
-    path = tmp_path / "only_here.py"
-    path.write_text("def double(x):\n    return 2 * x\n\nclass Thing:\n    pass\n")
-    spec = importlib.util.spec_from_file_location("only_here", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["only_here"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["only_here"]
-
-
 def test_a_function_that_the_worker_cannot_find_is_named(
-    cluster: ps.LocalCluster, module_of_the_master_alone: types.ModuleType
+    cluster: ps.LocalCluster, only_here: types.ModuleType
 ) -> None:
     pid = cluster.submit(os.getpid).result(PATIENCE_S)
-    error = cluster.submit(module_of_the_master_alone.double, 2).exception(PATIENCE_S)
+    error = cluster.submit(only_here.double, 2).exception(PATIENCE_S)
     assert isinstance(error, JobFailed)
     assert "No module named 'only_here'" in str(error)
-    error = cluster.submit(str, module_of_the_master_alone.Thing()).exception(PATIENCE_S)
+    error = cluster.submit(str, only_here.Thing()).exception(PATIENCE_S)
     assert "only_here" in str(error)
     with pytest.raises(JobFailed, match="only_here"):
-        list(cluster.map(module_of_the_master_alone.double, range(5)))
+        list(cluster.map(only_here.double, range(5)))
     assert cluster.submit(os.getpid).result(PATIENCE_S) == pid
 
 

@@ -7,7 +7,6 @@ white space apart; ``...`` on the page stands for anything.
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import re
 import shutil
@@ -26,7 +25,6 @@ import numpy as np
 import pytest
 from sklearn.linear_model import SGDClassifier
 from sklearn.tree import DecisionTreeClassifier
-from zmq.utils import garbage
 
 import paramserver as ps
 from paramserver import cli
@@ -95,28 +93,6 @@ def test_each_mistake_of_the_page_is_made_here_and_no_other() -> None:
 
 
 # --- jobs -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[ps.LocalCluster]:
-    with ps.LocalCluster(1) as cluster:
-        yield cluster
-    garbage.gc.stop()
-
-
-@pytest.fixture
-def only_here(tmp_path: Path) -> Iterator[types.ModuleType]:
-    """A module that can be imported here and nowhere else."""
-    path = tmp_path / "only_here.py"
-    path.write_text("def double(x):\n    return 2 * x\n")
-    spec = importlib.util.spec_from_file_location("only_here", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["only_here"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["only_here"]
 
 
 def test_the_call_is_given_instead_of_the_function(says: Says, cluster: ps.LocalCluster) -> None:
