@@ -12,6 +12,8 @@ from typing import Any
 import joblib
 import numpy as np
 
+from tests.conformance.executor_jobs import wait_for_file
+
 
 def square(n: int) -> int:
     return n * n
@@ -44,20 +46,18 @@ def die(_: int) -> None:
 def touch_and_wait(folder: str, n: int) -> int:
     """Say that it runs, and wait until the folder has a file `open`."""
     (Path(folder) / f"runs-{n}").touch()
-    while not (Path(folder) / "open").exists():
-        time.sleep(0.002)
+    wait_for_file(f"{folder}/open")
     return n
 
 
 def fail_once_it_runs(folder: str, n: int) -> None:
     """Raise as soon as `touch_and_wait` of that number runs."""
-    while not (Path(folder) / f"runs-{n}").exists():
-        time.sleep(0.002)
+    wait_for_file(f"{folder}/runs-{n}")
     raise ZeroDivisionError
 
 
 def count_together(folder: str, n: int) -> int:
-    """Return how many of these run now, this one included; some wait until there are two."""
+    """Return how many of these run now, this one included, at the most within 50 ms."""
     mark = Path(folder) / f"now-{n}"
     mark.touch()
     end_at = time.monotonic() + 0.05

@@ -37,6 +37,7 @@ from zmq.utils import garbage
 import paramserver as ps
 from paramserver.errors import ClusterClosed, ConfigError, JobFailed, LocalProtocolError
 from tests.conformance import executor_jobs as jobs
+from tests.integration.scripts import until
 
 PATIENCE_S = 30.0
 
@@ -48,14 +49,6 @@ def cluster() -> Iterator[ps.LocalCluster]:
         assert cluster.submit(len, np.zeros(1_000_000)).result(PATIENCE_S) == 1_000_000
         yield cluster
     garbage.gc.stop()
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait until a condition holds."""
-    end_at = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end_at, f"not within {PATIENCE_S} s: {what}"
-        time.sleep(0.002)
 
 
 class Gate:

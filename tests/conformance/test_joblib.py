@@ -8,7 +8,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +32,7 @@ from paramserver.joblib_arrays import Mapped, SharedArrays
 from paramserver.joblib_backend import ClusterBackend
 from tests.conformance import joblib_jobs as jobs
 from tests.conformance.joblib_estimators import DeadlyClassifier
+from tests.integration.scripts import until
 
 PATIENCE_S = 30.0
 
@@ -64,13 +64,6 @@ def own() -> Iterator[ps.LocalCluster]:
         parallel_config(backend="paramserver", cluster=cluster),
     ):
         yield cluster
-
-
-def until(condition, what):
-    end_at = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end_at, f"not within {PATIENCE_S} s: {what}"
-        time.sleep(0.002)
 
 
 # --- results --------------------------------------------------------------------------------------
