@@ -15,7 +15,6 @@ import tempfile
 
 BETWEEN = "---"
 FOLDER = "SHARED_TESTS"
-FOLDER = "SHARED_TESTS"
 
 
 def main(words: list[str]) -> int:
