@@ -48,13 +48,15 @@ def checks(estimators: list[Any], expected: dict[str, str]) -> Any:
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @checks(SGD, WEIGHTS)
-def test_steps_of_single_rows(estimator: Any, check: Callable[[Any], None]) -> None:
+def test_estimators_that_step_row_by_row_pass_each_check(
+    estimator: Any, check: Callable[[Any], None]
+) -> None:
     check(estimator)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @checks(LAYERS, {})
-def test_layers(estimator: Any, check: Callable[[Any], None]) -> None:
+def test_estimators_of_layers_pass_each_check(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
 
 
