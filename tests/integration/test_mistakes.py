@@ -173,11 +173,6 @@ def test_there_are_to_be_no_workers(says: Says) -> None:
 # --- other machines -------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_keys(tmp_path_factory.mktemp("folder") / "keys")
-
-
 @contextmanager
 def strict_worker(keys: Path, *, ship_code: bool) -> Iterator[ps.Cluster]:
     """Open a cluster with a worker that allows only what has to be."""
