@@ -18,6 +18,7 @@ import pytest
 FOLDER = "SHARED_TESTS"
 LONGEST = (
     "tests/conformance/test_estimators.py",
+    "tests/conformance/test_joblib.py",
     "tests/integration/test_train_command.py",
     "tests/integration/test_resume_killed.py",
     "tests/integration/test_failures.py",
