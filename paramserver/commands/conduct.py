@@ -234,9 +234,8 @@ def _train(
     checkpoints = None
     if folder is not None:
         checkpoints = Checkpoints(folder.checkpoints, every_s=settings.checkpoint_every)
-        if (
-            settings.address is not None
-        ):  # with its real port: workers look there for the next master
+        if settings.address is not None:
+            # With its real port: workers look there for the next master.
             _write_config(folder, replace(settings, address=cluster.address))
     _say_workers(prepared, cluster, display)
     if settings.dashboard:

@@ -22,9 +22,7 @@ FRESH_S: Final = 0.8
 """What was asked so long ago is told again without asking."""
 SPARING: Final = 400
 """How many times as long as its last drawing took a panel is left alone; with the three or four
-panels there are, a page costs less than 1 % of a core."""
-
-
+panels there are, a page costs less than 1 % of a core ..."""
 SELDOM_S: Final = 10.0
 """... but never longer than this."""
 
