@@ -7,9 +7,9 @@ Rule 2: it tells what has happened and changes nothing: who is watched fares as 
 from __future__ import annotations
 
 from paramserver.core.commands import AnnounceAttempt, AttemptEnd, MasterCommand
-from paramserver.core.jobs import Attempt
+from paramserver.core.jobs import Attempt, JobState
 from paramserver.core.roster import Worker
-from paramserver.protocol.messages import Payload
+from paramserver.protocol.messages import JobResult, Outcome, Payload
 
 
 class AttemptNews:
@@ -26,17 +26,38 @@ class AttemptNews:
     def __init__(self) -> None:
         self.is_wanted = False
 
-    def tell(
+    def ended(
+        self,
+        now: float,
+        worker: Worker,
+        attempt: Attempt,
+        result: JobResult,
+        out: list[MasterCommand],
+    ) -> None:
+        """Tell how an attempt ended, before its job learns of it."""
+        if attempt not in attempt.job.attempts:
+            self._tell(now, worker, attempt, AttemptEnd.UNNEEDED, out)
+        elif result.outcome is Outcome.OK:
+            self._tell(now, worker, attempt, AttemptEnd.DONE, out)
+        else:
+            self._tell(now, worker, attempt, AttemptEnd.FAILED, out, result.payload)
+
+    def lost(self, now: float, worker: Worker, attempt: Attempt, out: list[MasterCommand]) -> None:
+        """Tell of an attempt whose worker is lost, before its job is charged for that."""
+        # A job that failed by this one's last deadline has no attempts any more; it is lost still.
+        is_settled = attempt.job.state in (JobState.SUCCEEDED, JobState.CANCELLED)
+        end = AttemptEnd.UNNEEDED if is_settled else AttemptEnd.LOST
+        self._tell(now, worker, attempt, end, out)
+
+    def _tell(
         self,
         now: float,
         worker: Worker,
         attempt: Attempt,
         end: AttemptEnd,
         out: list[MasterCommand],
-        *,
         error: Payload | None = None,
     ) -> None:
-        """Announce the end of an attempt that was running."""
         begun = now if attempt.started_at is None else min(now, attempt.started_at)
         job, spec = attempt.job, attempt.job.phase.spec
         out.append(

@@ -18,7 +18,7 @@ from typing import Final
 from paramserver.core import idle, placement
 from paramserver.core.attempt_news import AttemptNews
 from paramserver.core.backlog import Backlog
-from paramserver.core.commands import AttemptEnd, MasterCommand, SettleJob
+from paramserver.core.commands import MasterCommand, SettleJob
 from paramserver.core.deadlines import Deadlines
 from paramserver.core.jobs import Attempt, Job, JobState, Step, Verdict
 from paramserver.core.loss import Loss
@@ -147,7 +147,7 @@ class Scheduler:
             self._start_head(now, worker)
         job = attempt.job
         if self.news.is_wanted:
-            self._tell_end(now, worker, attempt, result, out)
+            self.news.ended(now, worker, attempt, result, out)
         if attempt not in job.attempts:
             self.counters["duplicate"] += 1
             return
@@ -156,21 +156,6 @@ class Scheduler:
             self._succeed(worker, job, result, out)
         else:
             self._fail(worker, attempt, result, out)
-
-    def _tell_end(
-        self,
-        now: float,
-        worker: Worker,
-        attempt: Attempt,
-        result: JobResult,
-        out: list[MasterCommand],
-    ) -> None:
-        if attempt not in attempt.job.attempts:
-            self.news.tell(now, worker, attempt, AttemptEnd.UNNEEDED, out)
-        elif result.outcome is _OK:
-            self.news.tell(now, worker, attempt, AttemptEnd.DONE, out)
-        else:
-            self.news.tell(now, worker, attempt, AttemptEnd.FAILED, out, error=result.payload)
 
     def _succeed(
         self, worker: Worker, job: Job, result: JobResult, out: list[MasterCommand]
@@ -248,9 +233,7 @@ class Scheduler:
         if running is None and head is not None:
             running = head.key
         if head is not None and self.news.is_wanted:
-            is_settled = head.job.state in (JobState.SUCCEEDED, JobState.CANCELLED)
-            end = AttemptEnd.UNNEEDED if is_settled else AttemptEnd.LOST
-            self.news.tell(now, worker, head, end, out)
+            self.news.lost(now, worker, head, out)
         held = tuple(worker.held.values())
         worker.held.clear()
         for attempt in reversed(held):

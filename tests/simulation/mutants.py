@@ -50,11 +50,11 @@ MUTANTS = [
     Mutant(
         "an attempt that came second is announced as the one that counted",
         "shown twice",
-        "scheduler.py",
+        "attempt_news.py",
         "        if attempt not in attempt.job.attempts:\n"
-        "            self.news.tell(now, worker, attempt, AttemptEnd.UNNEEDED, out)\n"
-        "        elif result.outcome is _OK:\n",
-        "        if result.outcome is _OK:\n",
+        "            self._tell(now, worker, attempt, AttemptEnd.UNNEEDED, out)\n"
+        "        elif result.outcome is Outcome.OK:\n",
+        "        if result.outcome is Outcome.OK:\n",
     ),
     Mutant(
         "the jobs of a dead worker are not queued again",
