@@ -116,10 +116,12 @@ coverage: check ## all tests of `make test`, and which branches none has taken, 
 	@echo "Branch coverage of the rest (at least $(COVERAGE_REST) %):"
 	$(BIN)/coverage report --omit='$(PURE_FILES)' --fail-under=$(COVERAGE_REST)
 
+FULL := $(BIN)/python -m pytest -p tests.sharing --hypothesis-profile=full $(PYTEST_ARGS)
+
 .PHONY: test-full
-test-full: check ## check, then every test; fails where something they need is missing
+test-full: check ## check, then every test (some 40 minutes); fails where something they need is missing
 	$(BIN)/python tests/prerequisites.py
-	$(BIN)/python -m pytest --hypothesis-profile=full $(PYTEST_ARGS)
+	$(BIN)/python tests/side_by_side.py $(FULL) --- $(FULL)
 
 .PHONY: mutants
 mutants: $(VENV)/.stamp-test ## put known bugs into the scheduler, show which the tests catch

@@ -17,6 +17,9 @@ import pytest
 
 FOLDER = "SHARED_TESTS"
 LONGEST = (
+    "tests/numerics/test_parity.py",
+    "tests/simulation/test_random_runs.py",
+    "tests/simulation/test_main_job.py",
     "tests/conformance/test_estimators.py",
     "tests/conformance/test_joblib.py",
     "tests/integration/test_train_command.py",
@@ -26,7 +29,7 @@ LONGEST = (
     "tests/integration/test_remote.py",
     "tests/test_notebooks.py",
 )
-"""Each takes more than ten seconds on an idle machine."""
+"""Each takes more than ten seconds on an idle machine; the first three take minutes with `full`."""
 
 
 class Share:
