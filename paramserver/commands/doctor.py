@@ -26,6 +26,7 @@ import paramserver
 from paramserver.commands.findings import Finding
 from paramserver.errors import ParamServerError
 from paramserver.runtime.cores import n_cores
+from paramserver.runtime.memory import memory_bytes
 
 EXTRAS: Final = {
     "numba": ("fast", "long passes over sparse rows, compiled"),
@@ -162,10 +163,11 @@ def _machine() -> Iterator[Finding]:
         f"{cores} of {os.cpu_count()} may be used, load {load:.1f}",
         "others use them: wait before you believe any timing" if load > cores else "",
     )
-    memory = psutil.virtual_memory()
-    yield Finding(
-        "memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB are free"
-    )
+    memory, allowed = psutil.virtual_memory(), memory_bytes()
+    found = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB are free"
+    if allowed < memory.total:
+        found += f", {allowed / 2**30:.1f} may be used here (a container, a control group)"
+    yield Finding("memory", found)
 
 
 def _limits() -> Iterator[Finding]:

@@ -11,14 +11,14 @@ Rule 3: what is in use is held, also if it is alone larger than the room.
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable
 
+from paramserver.runtime.memory import memory_of_one_bytes
 from paramserver.training.learner import Batch
 
 SHARE = 0.5
-"""Of the memory of a machine that the rows of all its workers may take, one for each processor."""
+"""Of the memory that is there for a worker, what its rows may take; the rest is for all else."""
 
 
 class RowCache:
@@ -76,12 +76,4 @@ class RowCache:
 
 def room_here() -> int:
     """Return how many bytes of rows a worker of this machine may hold."""
-    import resource
-
-    import psutil
-
-    room = int(SHARE * psutil.virtual_memory().total / (os.cpu_count() or 1))
-    address_space, _ = resource.getrlimit(resource.RLIMIT_AS)  # see `memory_limit_bytes`
-    return (
-        room if address_space == resource.RLIM_INFINITY else min(room, int(SHARE * address_space))
-    )
+    return int(SHARE * memory_of_one_bytes())

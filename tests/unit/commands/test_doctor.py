@@ -63,6 +63,15 @@ def test_a_probe_that_breaks_does_not_end_the_examination(
     ]
 
 
+def test_a_container_is_told_what_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "memory_bytes", lambda: 3 << 28)
+    _, memory = doctor._machine()
+    assert memory.text.endswith(" are free, 0.8 may be used here (a container, a control group)")
+    monkeypatch.setattr(doctor, "memory_bytes", lambda: 1 << 60)
+    _, memory = doctor._machine()
+    assert memory.text.endswith(" GiB are free")
+
+
 def test_a_machine_without_loopback_can_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
