@@ -20,7 +20,7 @@ class Watching:
     by_score : bool
         Watch the score on rows held out, not the loss.
     verbose : bool
-        Print a line for each round.
+        Print a line for each round, and what is waited for.
 
     Attributes
     ----------
@@ -41,6 +41,11 @@ class Watching:
         self._verbose = verbose
         self._best = inf
         self._n_worse = 0
+
+    def hear(self, words: str) -> None:
+        """Print what the training waits for."""
+        if self._verbose:
+            print(words, flush=True)
 
     def __call__(self, progress: Progress) -> bool:
         """Take in a round; say whether it is enough."""

@@ -136,6 +136,10 @@ class Watch:
             self._run = run
             self._panel.attach(run)
 
+    def hear(self, words: str) -> None:
+        """Show what the training waits for."""
+        self._display.say(words)
+
     def __call__(self, progress: Progress) -> None:
         self._tell_news()
         self._tell_errors()

@@ -9,6 +9,7 @@ Rule 3: weights are mapped read-only; results and gradients go to vectors that b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from paramserver.protocol import calls
 from paramserver.protocol.messages import Payload, PayloadKind
-from paramserver.runtime.context import JobContext
+from paramserver.runtime.context import JobContext, current
 from paramserver.training.arithmetic import arithmetic_here, use_threads
 from paramserver.training.far_rows import FarRows
 from paramserver.training.folder import is_near
@@ -30,6 +31,7 @@ from paramserver.training.plan import TrainingPlan
 from paramserver.training.row_cache import RowCache, room_here
 from paramserver.training.rowslot import RowSlot
 from paramserver.training.vector import FloatVector
+from paramserver.training.warm_up import warm_up
 from paramserver.transport.lines import Line
 from paramserver.transport.shm import SharedVector
 
@@ -51,6 +53,8 @@ class Attachment:
     is_near : bool
     blas_threads : int
         How many threads all workers of the training compute with; 0 where that cannot be set.
+    on_compile : callable
+        Called when what trains has to be compiled first, which takes seconds.
 
     Attributes
     ----------
@@ -63,12 +67,19 @@ class Attachment:
     """
 
     def __init__(
-        self, plan: TrainingPlan, owner: str, *, is_near: bool, blas_threads: int = 0
+        self,
+        plan: TrainingPlan,
+        owner: str,
+        *,
+        is_near: bool,
+        blas_threads: int = 0,
+        on_compile: Callable[[], object] = lambda: None,
     ) -> None:
         self.plan = plan
         self.blas_threads = blas_threads
         self.is_near = is_near
         self._owner = owner
+        self._on_compile = on_compile
         self._folder = Path(plan.folder)
         self._vectors: dict[str, SharedVector] = {}
         self._rows = RowCache(plan.rows.open, None if is_near else room_here())
@@ -140,10 +151,7 @@ class Attachment:
             del self._epochs[other]  # it holds rows that were let go
         if not self._is_warm:  # before anybody measures a round
             self._is_warm = True
-            name = "warm_up" if self.plan.width is None else "warm_up_pass"
-            warm_up = getattr(self.plan.learner, name, None)
-            if warm_up is not None:
-                warm_up(found, self.plan.batch_size)
+            warm_up(self.plan, found, self._on_compile)
         return found
 
     def epoch(self, number: int, partition: int) -> Epoch:
@@ -212,4 +220,10 @@ def _make(service: str, context: JobContext) -> Attachment:
     near = is_near(Path(plan.folder), plan.here)
     if not near:
         plan = plan.with_rows(FarRows(service, plan.rows.n_examples))
-    return Attachment(plan, context.worker_id, is_near=near, blas_threads=agreed)
+    return Attachment(
+        plan,
+        context.worker_id,
+        is_near=near,
+        blas_threads=agreed,
+        on_compile=lambda: current().call(service, "compiles", NOTHING),
+    )

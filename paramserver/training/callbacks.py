@@ -8,6 +8,7 @@ Rule 3: one that looks deeper has a method `attach`, called before all others wi
         (`runs.Run`), of which it only reads.
 Rule 4: one that has a method `look` is shown the weights first, each time before it is called: a
         copy, its own to keep.
+Rule 5: one that has a method `hear` is told in words what a training waits for.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Rule 2: it computes in `wait` alone: there are no threads, and nothing to give b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 from typing import NoReturn
 
@@ -23,6 +23,7 @@ from paramserver.training.measures import Measures, Snapshot
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.timeline import Timeline
 from paramserver.training.vector import FloatVector
+from paramserver.training.warm_up import COMPILING
 
 
 class InlineRows:
@@ -68,13 +69,17 @@ class InlineRun:
         self.staleness: Counter[int] | None = None
         self.staleness_by_worker: dict[str, Counter[int]] = {}
         self.timeline = Timeline()
-        self._attached = Attachment(plan, "", is_near=False)
+        self._tell: Callable[[str], object] = lambda words: None
+        self._attached = Attachment(
+            plan, "", is_near=False, on_compile=lambda: self._tell(COMPILING)
+        )
         self._in_step = in_step
         self._stops = False
         self._steps: Iterator[tuple[FloatVector, int]] = iter(())
 
-    def start(self) -> None:
+    def start(self, tell: Callable[[str], object]) -> None:
         """Open the rows, and compile what trains on them; then the clock begins to run."""
+        self._tell = tell
         began = monotonic()
         for k in range(len(self.plan.rows.n_examples)):
             self._attached.rows(k)

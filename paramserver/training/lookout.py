@@ -1,9 +1,10 @@
-"""Where the user's thread looks at a training: copies of its weights, its end, or what ended it.
+"""Where the user's thread looks at a training: copies of its weights, words, its end and its error.
 
 Rule 1: no thread is woken for a round or a push: the user's thread gets a copy when it has asked
         for one, and the end.
 Rule 2: a training ends once; what is said afterwards changes nothing.
-Rule 3: `wait` and `wait_until` are for the user's thread, everything else for the I/O thread.
+Rule 3: `wait`, `take_words` and `wait_until` are for the user's thread, everything else for the
+        I/O thread.
 """
 
 from __future__ import annotations
@@ -46,11 +47,15 @@ class Lookout:
         self._not_before = 0.0
         self._snapshot: Snapshot | None = None
         self._error: BaseException | None = None
+        self._words: list[str] = []
+        self._said: set[str] = set()
 
     # --- the user's thread ------------------------------------------------------------------------
 
     def wait(self, timeout_s: float, *, look: bool, not_before_s: float) -> Snapshot | None:
-        """Wait for the end or (with `look`) for a copy of the weights. See `runs.Run.wait`.
+        """Wait for the end, for words or (with `look`) for a copy of the weights.
+
+        See `runs.Run.wait`.
 
         Raises
         ------
@@ -60,11 +65,19 @@ class Lookout:
         with self._changed:
             self._not_before = self._clock() + not_before_s
             self.is_asked = look
-            self._changed.wait_for(lambda: self._snapshot or self.has_ended, timeout_s)
+            self._changed.wait_for(
+                lambda: self._snapshot or self._words or self.has_ended, timeout_s
+            )
             if self._error is not None:
                 raise self._error
             snapshot, self._snapshot = self._snapshot, None
             return snapshot
+
+    def take_words(self) -> list[str]:
+        """Return what was said since the last time."""
+        with self._changed:
+            words, self._words = self._words, []
+            return words
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float) -> None:
         """Wait for something else of the training; whoever brings it about calls `look_again`."""
@@ -86,6 +99,14 @@ class Lookout:
             with self._changed:
                 self.is_asked = False
                 self._snapshot = snapshot
+                self._changed.notify_all()
+
+    def say(self, words: str) -> None:
+        """Have the user told something, if it was not said before."""
+        with self._changed:
+            if words not in self._said:
+                self._said.add(words)
+                self._words.append(words)
                 self._changed.notify_all()
 
     def finish(self, final: Snapshot) -> None:

@@ -37,6 +37,7 @@ from paramserver.training.tally import PartitionState, Tally
 from paramserver.training.timeline import Timeline
 from paramserver.training.training_jobs import SETUP, TrainingJobs
 from paramserver.training.vector import FloatVector
+from paramserver.training.warm_up import COMPILING
 from paramserver.training.work import make_ready
 
 
@@ -94,6 +95,7 @@ class TrainingRun:
         self._lookout = Lookout(self._master.clock, in_step=in_step)
         self._jobs = TrainingJobs(internals, plan, pure=pure)
         self._panel = JobsPanel(self)
+        self._tell: Callable[[str], object] = lambda words: None
         self._n_ready = 0
         """Partitions that a worker is ready to train on."""
         self._plan_payload = plan.payload(trusted=internals.trusted, ship_code=internals.ship_code)
@@ -105,8 +107,9 @@ class TrainingRun:
 
     # --- the user's thread ------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, tell: Callable[[str], object]) -> None:
         """Open the phase, and have the workers make themselves ready; then the clock starts."""
+        self._tell = tell
         master = self._master
         master.services[self.plan.service] = self
         self._show()
@@ -142,7 +145,10 @@ class TrainingRun:
         ParamServerError
             What ended the training before its time.
         """
-        return self._lookout.wait(timeout_s, look=look, not_before_s=not_before_s)
+        snapshot = self._lookout.wait(timeout_s, look=look, not_before_s=not_before_s)
+        for words in self._lookout.take_words():
+            self._tell(words)
+        return snapshot
 
     def capture(self, timeout_s: float = 30.0) -> TrainingState:
         """Copy all that the rest of the training follows from, between two steps.
@@ -312,6 +318,9 @@ class TrainingRun:
                 return (self._reply(command, now, answer),)
             if command.method == "plan":
                 return (self._reply(command, now, self._plan_payload),)
+            if command.method == "compiles":
+                self._lookout.say(COMPILING)
+                return (self._reply(command, now, Payload(PayloadKind.PLAIN, b"")),)
             if command.method in METHODS:
                 self._rows_desk.ask(command)
                 return ()

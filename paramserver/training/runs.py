@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 from paramserver.training.checkpoint_file import TrainingState
@@ -39,7 +40,8 @@ class Run(Protocol):
     def refused(self) -> dict[str, int]:
         """Return what was not applied, by reason."""
 
-    def start(self) -> None: ...
+    def start(self, tell: Callable[[str], object]) -> None:
+        """Begin. What the user should know while it lasts is told in words, on this thread."""
 
     def stop(self) -> None: ...
 

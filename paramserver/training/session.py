@@ -266,7 +266,7 @@ def _watch(
         if begin is not None:
             begin(history)
     look_at = heard_at = monotonic()
-    run.start()
+    run.start(lambda words: _say(told, words))
     while run.final is None:
         wait_s = min(NUDGE_S, keeper.due_in_s)
         snapshot = run.wait(wait_s, look=bool(told) or in_step, not_before_s=look_at - monotonic())
@@ -305,6 +305,14 @@ def _warn_of_differences(run: Run) -> None:
             MachineWarning,
             stacklevel=4,
         )
+
+
+def _say(told: Callbacks, words: str) -> None:
+    """Tell those who listen what the training waits for."""
+    for callback in told:
+        hear = getattr(callback, "hear", None)
+        if hear is not None:
+            hear(words)
 
 
 def _tell(told: Callbacks, progress: Progress, w: FloatVector) -> bool:

@@ -18,6 +18,7 @@ import paramserver as ps
 from paramserver.errors import Diverged, ShapeMismatch
 from paramserver.training.learner import Batch
 from paramserver.training.result import Progress
+from paramserver.training.warm_up import COMPILING
 from tests.numerics.learners import Crooked, Lame, LeastSquares, Ledger, Poisoned
 
 
@@ -343,6 +344,46 @@ def test_the_clock_runs_when_the_workers_are_ready_also_where_one_was_lost_befor
     assert result.setup_s > 0.4
     assert result.setup_s + result.wall_s < time.perf_counter() - began
     assert result.epochs == (5 if result.mode == "avg" else 1)
+
+
+class Compiling(LeastSquares):
+    """Has something compiled by numba before it can train."""
+
+    def kernel_for(self, rows: Batch, batch_size: int) -> str:
+        return "numba"
+
+    def warm_up(self, rows: Batch, batch_size: int) -> None:
+        import numba
+
+        numba.njit(lambda x: x + 1).compile((numba.int64,))
+
+
+class Listener:
+    """A callback that takes down what it is told, on its own thread."""
+
+    def __init__(self) -> None:
+        self.told: list[str | int] = []
+        self.thread = threading.current_thread()
+
+    def hear(self, words: str) -> None:
+        assert threading.current_thread() is self.thread
+        self.told.append(words)
+
+    def __call__(self, progress: Progress) -> None:
+        self.told.append(progress.unit)
+
+
+@pytest.mark.parametrize("is_inline", [False, True])
+def test_that_kernels_are_compiled_is_told_once_before_the_first_step(
+    cluster: ps.LocalCluster, is_inline: bool
+) -> None:
+    listener = Listener()
+    mode, where = ps.Averaging(rounds=2, n_partitions=2), None if is_inline else cluster
+    ps.fit(
+        Compiling(7), least_squares_data(), mode=mode, cluster=where, callbacks=[listener],
+        in_step=True,
+    )  # fmt: skip
+    assert listener.told == [COMPILING, 1, 2]
 
 
 def test_where_the_time_went_and_what_went_round_is_measured(

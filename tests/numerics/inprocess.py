@@ -103,7 +103,7 @@ def average(
         run.optimizers = optimizers or ()
         for optimizer in run.optimizers:
             optimizer.start(w.size, w.dtype)
-    run.start()
+    run.start(tell=print)
     while run.final is None:
         run.wait(1e9, look=False)
     return run.final.w

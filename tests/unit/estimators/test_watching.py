@@ -30,7 +30,14 @@ def test_without_tol_it_is_never_enough() -> None:
     assert not any(watching(told(float(loss))) for loss in range(50))
 
 
-def test_a_line_a_round_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_a_round_is_printed_and_what_is_waited_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     watching = Watching(None, 1, by_score=True, verbose=True)
+    watching.hear("kernels are being compiled")
     watching(told(0.25, 0.5))
-    assert capsys.readouterr().out == "Round 1: loss 0.250000, validation score 0.500000\n"
+    assert capsys.readouterr().out == (
+        "kernels are being compiled\nRound 1: loss 0.250000, validation score 0.500000\n"
+    )
+    Watching(None, 1, by_score=True, verbose=False).hear("kernels are being compiled")
+    assert capsys.readouterr().out == ""

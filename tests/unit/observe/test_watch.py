@@ -120,6 +120,12 @@ def progressed(unit: int, wall_s: float) -> Progressed:
     )
 
 
+def test_what_a_training_waits_for_is_shown_at_once(recorder: Recorder) -> None:
+    with watch(FakeCluster(), recorder) as watching:
+        watching.hear("kernels are being compiled")
+        assert recorder.told == [STARTED, "kernels are being compiled"]
+
+
 def test_progress_and_the_news_of_workers_are_shown_and_noted(recorder: Recorder) -> None:
     cluster = FakeCluster()
     with watch(cluster, recorder) as watching:

@@ -99,3 +99,15 @@ def test_who_waits_for_something_else_looks_again_when_told() -> None:
         left.clear()
         seen.look_again()
         waiting.result(PATIENCE_S)
+
+
+def test_words_wake_the_users_thread_and_are_said_once() -> None:
+    seen, _ = lookout()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(seen.wait, PATIENCE_S, look=False, not_before_s=0.0)
+        for words in ("compiling", "fetching", "compiling"):
+            seen.say(words)
+        assert waiting.result(PATIENCE_S) is None
+    assert seen.take_words() == ["compiling", "fetching"]
+    seen.say("compiling")
+    assert seen.take_words() == []
