@@ -6,6 +6,7 @@ Rule 1: what comes back is plain scikit-learn: it predicts, scores, pickles, and
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,8 @@ def to_sklearn(learner: Model, w: FloatVector, classes: npt.ArrayLike | None = N
     Raises
     ------
     ConfigError
-        If there are more or fewer classes than the model tells apart.
+        If there are more or fewer classes than the model tells apart, or scikit-learn is too old
+        to have its like.
 
     Examples
     --------
@@ -119,18 +121,21 @@ def _linear(learner: Affine, w: FloatVector, labels: Array | None) -> Any:
 
 
 def _layers(learner: MLP, w: FloatVector, labels: Array | None) -> Any:
-    from sklearn.neural_network import MLPClassifier, MLPRegressor
+    from sklearn.neural_network import MLPClassifier
     from sklearn.preprocessing import LabelBinarizer
 
     parts = learner.layout.views(w)
     n_layers = len(parts) // 2
     coefs = [parts[f"coef{i}"] for i in range(n_layers)]
     intercepts = [parts[f"intercept{i}"] for i in range(n_layers)]
-    settings = {"hidden_layer_sizes": learner.hidden, "activation": learner.activation}
+    settings: dict[str, Any] = {
+        "hidden_layer_sizes": learner.hidden,
+        "activation": learner.activation,
+    }
     model: Any
     if labels is None:
-        model = MLPRegressor(**settings)
-        model.out_activation_ = "identity"
+        model = stock_layers(learner.loss_name, **settings)
+        model.out_activation_ = "exp" if learner.loss_name == "poisson" else "identity"
     else:
         model = MLPClassifier(**settings)
         model.classes_, model.out_activation_ = labels, "softmax"
@@ -143,3 +148,28 @@ def _layers(learner: MLP, w: FloatVector, labels: Array | None) -> Any:
     model.n_layers_, model.n_outputs_ = n_layers + 1, coefs[-1].shape[1]
     model.n_features_in_ = learner.n_features
     return model
+
+
+def stock_layers(loss: str, **settings: Any) -> Any:
+    """Return an `MLPRegressor` with such a loss, not fitted.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "poisson"}
+    **settings
+        Its other parameters.
+
+    Raises
+    ------
+    ConfigError
+        If this scikit-learn has no choice of losses.
+    """
+    from sklearn.neural_network import MLPRegressor
+
+    if "loss" in signature(MLPRegressor).parameters:
+        return MLPRegressor(loss=loss, **settings)
+    if loss != "squared_error":
+        raise ConfigError(
+            f"loss={loss!r} of layers needs scikit-learn 1.7 or later.", field="loss", value=loss
+        )
+    return MLPRegressor(**settings)

@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import sqrt
+from typing import Final
 
 import numpy as np
 
 from paramserver.errors import ConfigError
-from paramserver.models.losses import Array
+from paramserver.models.losses import Array, logistic
 from paramserver.models.model import Model
-from paramserver.models.outputs import Multinomial, Numbers, Output, scale
+from paramserver.models.outputs import Counts, Multinomial, Numbers, Output, scale
 from paramserver.training.learner import Batch, Matrix
 from paramserver.training.vector import FloatVector, Layout
+
+GLOROT: Final = {"relu": 12.0, "tanh": 6.0, "logistic": 2.0, "identity": 6.0}
+"""By activation: the squared bound of the weights to start from, times fan-in plus fan-out."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,15 @@ class MLP(Model):
         0 for regression.
     hidden : tuple of int, default=(128,)
         Units of the hidden layers.
-    activation : {"relu", "tanh"}
+    activation : {"relu", "tanh", "logistic", "identity"}
+        Of the hidden layers.
     l2, l1 : float, default=0
         Strengths of the penalties.
     dtype_name : {"float32", "float64"}
     kernel : {"auto", "numpy"}
         There is only one: all work is in BLAS.
+    loss_name : {"squared_error", "poisson"}
+        Of regression: half the squared error, or half the Poisson deviance of the exponential.
     """
 
     n_classes: int
@@ -47,16 +54,23 @@ class MLP(Model):
     dtype_name: str = "float32"
     l1: float = 0.0
     kernel: str = "numpy"
+    loss_name: str = "squared_error"
 
     default_lr = 0.1
     """For plain steps; there is no bound on the curvature to choose it by."""
 
     def __post_init__(self) -> None:
-        if self.activation not in ("relu", "tanh"):
+        if self.activation not in GLOROT:
             raise ConfigError(
-                f"activation is 'relu' or 'tanh', not '{self.activation}'.",
+                f"activation is one of {', '.join(GLOROT)}, not '{self.activation}'.",
                 field="activation",
                 value=self.activation,
+            )
+        if self.loss_name not in ("squared_error", "poisson"):
+            raise ConfigError(
+                f"loss_name is 'squared_error' or 'poisson', not '{self.loss_name}'.",
+                field="loss_name",
+                value=self.loss_name,
             )
         if self.kernel not in ("auto", "numpy"):
             raise ConfigError(
@@ -81,7 +95,9 @@ class MLP(Model):
     @cached_property
     def output(self) -> Output:
         """What the outputs stand for."""
-        return Multinomial(self.n_classes) if self.n_classes else Numbers()
+        if self.n_classes:
+            return Multinomial(self.n_classes)
+        return Counts() if self.loss_name == "poisson" else Numbers()
 
     @cached_property
     def layout(self) -> Layout:
@@ -96,7 +112,7 @@ class MLP(Model):
         """Return uniform random weights of Glorot and Bengio's (2010) width."""
         w = np.zeros(self.size, self.dtype)
         for coef in self.coefs(w):
-            bound = sqrt((6.0 if self.activation == "tanh" else 12.0) / sum(coef.shape))
+            bound = sqrt(GLOROT[self.activation] / sum(coef.shape))
             coef[...] = rng.uniform(-bound, bound, coef.shape)
         return w
 
@@ -150,11 +166,22 @@ class MLP(Model):
         return values
 
     def _activate(self, z: Array) -> Array:
-        if self.activation == "tanh":
-            return np.tanh(z, out=z)
-        return np.maximum(z, 0, out=z)
+        match self.activation:
+            case "relu":
+                return np.maximum(z, 0, out=z)
+            case "tanh":
+                return np.tanh(z, out=z)
+            case "logistic":
+                return logistic(z)
+        return z
 
-    def _slope(self, activated: Array) -> Array:
-        if self.activation == "tanh":
-            return 1 - activated * activated
-        return activated > 0
+    def _slope(self, activated: Array) -> Array | float:
+        """Return the derivative of the activation, by what it has put out."""
+        match self.activation:
+            case "relu":
+                return activated > 0
+            case "tanh":
+                return 1 - activated * activated
+            case "logistic":
+                return activated * (1 - activated)
+        return 1.0

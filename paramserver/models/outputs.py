@@ -1,4 +1,4 @@
-"""What the outputs of a model stand for: numbers, classes one-vs-all, or class probabilities.
+"""What the outputs of a model stand for: numbers, counts, classes one-vs-all, probabilities.
 
 Rule 1: an output says everything that depends on labels: losses, slopes, scores, and which labels
         fit. Models compute outputs ``z`` of shape (n, width) and know nothing of labels.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import inf
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -19,6 +20,8 @@ from paramserver.models.losses import Array, Loss, loss_by_name
 
 MULTINOMIAL: Final = 6
 """Number of the softmax loss in the compiled kernels, behind those of `losses`."""
+POISSON: Final = 7
+"""A number that no compiled kernel knows."""
 
 
 class Output(ABC):
@@ -91,27 +94,58 @@ class Numbers(Output):
 
     def score(self, z: Array, y: Array, weight: Array | None) -> float:
         """Return R2; for labels that are all the same 1 or 0, as scikit-learn does."""
-        z, y = z[:, 0].astype(np.float64), y.astype(np.float64)
-        rest = np.average((y - z) ** 2, weights=weight)
-        spread = np.average((y - np.average(y, weights=weight)) ** 2, weights=weight)
-        if spread == 0.0:
-            return float(rest == 0.0)
-        return float(1 - rest / spread)
+        return _r2(z[:, 0], y, weight)
 
     def check(self, y: Array) -> None:
         """Refuse labels that are not finite numbers."""
-        _require_vector(y)
-        if y.dtype.kind not in "fiub":
-            raise DataError(
-                f"The labels are {y.dtype}, and this model predicts numbers: make them numbers, or "
-                "take a model for classes (softmax, logistic, hinge, mlp).",
-                path="y",
-            )
-        bad = np.flatnonzero(~np.isfinite(y))
+        _require_numbers(y)
+
+
+@dataclass(frozen=True)
+class Counts(Output):
+    """One output whose exponential is the mean of a Poisson distribution: counts, or rates.
+
+    The loss is half the deviance, as scikit-learn has it: 0 where the prediction is the label.
+    """
+
+    is_for_classes: ClassVar[bool] = False
+
+    @property
+    def code(self) -> int:
+        """Number of its loss: there is no compiled kernel for it."""
+        return POISSON
+
+    @property
+    def bound(self) -> float:
+        """None is finite: the second derivative is the prediction itself."""
+        return inf
+
+    def each(self, z: Array, y: Array) -> Array:
+        """Return half the deviance of each example."""
+        z, y = z[:, 0], y.astype(z.dtype, copy=False)
+        own: Array = y * np.log(np.where(y > 0, y, 1)) - y  # what is least to be had of this label
+        own += np.exp(z) - y * z
+        return own
+
+    def slope(self, z: Array, y: Array) -> Array:
+        """Return predictions minus labels, in the place of `z`."""
+        with np.errstate(over="ignore"):  # weights that are not finite any more are noticed
+            np.exp(z, out=z)
+        z -= y[:, None]
+        return z
+
+    def score(self, z: Array, y: Array, weight: Array | None) -> float:
+        """Return R2 of the predictions."""
+        return _r2(np.exp(z[:, 0]), y, weight)
+
+    def check(self, y: Array) -> None:
+        """Refuse labels that are not finite numbers, 0 or more."""
+        _require_numbers(y)
+        bad = np.flatnonzero(y < 0)
         if bad.size:
             raise DataError(
-                f"The label of row {bad[0]} is {y[bad[0]]}; {bad.size} of {y.size} are not finite. "
-                "Fill or remove such rows first.",
+                f"The label of row {bad[0]} is {y[bad[0]]}; {bad.size} of {y.size} are below 0, "
+                "which no count and no rate is (loss 'poisson').",
                 path="y",
             )
 
@@ -243,6 +277,33 @@ def scale(slope: Array, weight: Array | None) -> Array:
     else:
         slope *= (weight * (1.0 / len(slope)))[:, None]
     return slope
+
+
+def _r2(found: Array, y: Array, weight: Array | None) -> float:
+    """Return R2; for labels that are all the same 1 or 0."""
+    found, y = found.astype(np.float64), y.astype(np.float64)
+    rest = np.average((y - found) ** 2, weights=weight)
+    spread = np.average((y - np.average(y, weights=weight)) ** 2, weights=weight)
+    if spread == 0.0:
+        return float(rest == 0.0)
+    return float(1 - rest / spread)
+
+
+def _require_numbers(y: npt.NDArray[Any]) -> None:
+    _require_vector(y)
+    if y.dtype.kind not in "fiub":
+        raise DataError(
+            f"The labels are {y.dtype}, and this model predicts numbers: make them numbers, or "
+            "take a model for classes (softmax, logistic, hinge, mlp).",
+            path="y",
+        )
+    bad = np.flatnonzero(~np.isfinite(y))
+    if bad.size:
+        raise DataError(
+            f"The label of row {bad[0]} is {y[bad[0]]}; {bad.size} of {y.size} are not finite. "
+            "Fill or remove such rows first.",
+            path="y",
+        )
 
 
 def _require_vector(y: npt.NDArray[Any]) -> None:

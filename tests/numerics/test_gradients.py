@@ -23,7 +23,7 @@ from paramserver.training.partitions import Epoch
 KINDS = [
     "squared_error", "huber", "log_loss", "hinge", "perceptron", "modified_huber",
     "log_loss-ova", "hinge-ova", "softmax",
-    "mlp-relu", "mlp-tanh", "mlp-regression",
+    "mlp-relu", "mlp-tanh", "mlp-logistic", "mlp-identity", "mlp-regression", "mlp-poisson",
 ]  # fmt: skip
 WITH_KERNELS = [kind for kind in KINDS if not kind.startswith("mlp")]
 NUMBERS = ("squared_error", "huber", "mlp-regression")
@@ -37,6 +37,8 @@ def make(
             return Softmax(d, c, l2, "float64", l1, kernel)
         case ["mlp", "regression"]:
             return MLP(d, 0, (4, 3), "tanh", l2, "float64", l1)
+        case ["mlp", "poisson"]:
+            return MLP(d, 0, (4, 3), "tanh", l2, "float64", l1, loss_name="poisson")
         case ["mlp", activation]:
             return MLP(d, c, (5,), activation, l2, "float64", l1)
         case [loss, "ova"]:
@@ -62,6 +64,8 @@ def batch_for(
         X = csr_array(np.where(rng.random((n, d)) < 0.4, X, 0))
     if kind in NUMBERS:
         return Batch(X, rng.standard_normal(n), weight)
+    if kind == "mlp-poisson":
+        return Batch(X, rng.poisson(1.0, n), weight)
     n_classes = c if "-" in kind or kind == "softmax" else 2
     return Batch(X, rng.integers(0, n_classes, n), weight)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,9 @@ from paramserver.models.softmax import Softmax
         (Softmax(4, 2), LogisticRegression),
         (MLP(4, 3, (5, 6)), MLPClassifier),
         (MLP(4, 2, (5,), "tanh"), MLPClassifier),
+        (MLP(4, 2, (5,), "logistic"), MLPClassifier),
         (MLP(4, 0, (5,)), MLPRegressor),
+        (MLP(4, 0, (5, 3), "identity"), MLPRegressor),
     ],
     ids=repr,
 )
@@ -53,6 +56,19 @@ def test_the_estimator_predicts_what_the_model_says(learner: Any, kind: Any) -> 
         assert np.allclose(model.predict_proba(X), p, atol=1e-6)
     names = np.array(["a", "b", "c"])[: learner.output.n_classes]
     assert np.array_equal(to_sklearn(learner, w, names).predict(X), names[found])
+
+
+def test_a_model_of_counts_is_stock_layers_where_scikit_learn_has_them() -> None:
+    """Since 1.7."""
+    learner = MLP(4, 0, (5,), "tanh", dtype_name="float64", loss_name="poisson")
+    rng = np.random.default_rng(0)
+    w, X = learner.start(rng), rng.standard_normal((40, 4))
+    if "loss" in signature(MLPRegressor).parameters:
+        expected = np.exp(learner.outputs(w, X)[:, 0])
+        np.testing.assert_allclose(learner.to_sklearn(w).predict(X), expected, rtol=1e-12)
+    else:
+        with pytest.raises(ConfigError, match=r"scikit-learn 1\.7"):
+            learner.to_sklearn(w)
 
 
 def test_a_model_trained_by_scikit_learn_comes_back_as_itself() -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import accuracy_score, mean_poisson_deviance, r2_score
 
 from paramserver.errors import ConfigError, DataError, ShapeMismatch
 from paramserver.models.linear import Linear
 from paramserver.models.mlp import MLP
-from paramserver.models.outputs import Multinomial, Numbers, OneVsAll
+from paramserver.models.outputs import Counts, Multinomial, Numbers, OneVsAll
 from paramserver.models.softmax import Softmax
 from paramserver.training.learner import Batch
 
@@ -27,6 +27,8 @@ from paramserver.training.learner import Batch
         (Softmax(2, 3), [[0], [1]], "one for each row"),
         (Linear(2), [0.5, np.nan, np.inf], "row 1 is nan; 2 of 3"),
         (Linear(2), ["a", "b"], "this model predicts numbers"),
+        (MLP(2, 0, loss_name="poisson"), [0, 3, -1], "row 2 is -1; 1 of 3 are below 0"),
+        (MLP(2, 0, loss_name="poisson"), [0.0, np.nan], "row 1 is nan"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused_in_words(learner: Any, y: Any, words: str) -> None:
@@ -66,6 +68,22 @@ def test_scores_are_those_of_scikit_learn(weighted: bool) -> None:
     assert Numbers().score(z[:, :1], t, weight) == pytest.approx(r2)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_counts_are_compared_by_half_the_deviance_of_scikit_learn(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    z, y = rng.standard_normal((30, 1)).astype(dtype), rng.poisson(1.0, 30)
+    found = Counts().each(z, y)
+    expected = [
+        0.5 * mean_poisson_deviance([count], np.exp(out))
+        for count, out in zip(y, z, strict=True)
+    ]
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(Counts().each(np.log([[2.0]]), np.array([2])), 0, atol=1e-15)
+    assert Counts().score(z, y, None) == pytest.approx(r2_score(y, np.exp(z[:, 0])))
+    assert Counts().slope(z.copy(), y).dtype == dtype
+
+
 def test_r2_of_labels_that_are_all_the_same_is_one_or_zero_as_in_scikit_learn() -> None:
     y = np.full(3, 2.0)
     for found in (y, y + 1):
@@ -88,6 +106,7 @@ def test_r2_of_labels_that_are_all_the_same_is_one_or_zero_as_in_scikit_learn() 
         lambda: MLP(2, 3, (4, 0)),
         lambda: MLP(2, 3, kernel="numba"),
         lambda: MLP(2, 3, activation="sine"),
+        lambda: MLP(2, 0, loss_name="gamma"),
     ],
 )
 def test_settings_that_make_no_model_are_refused(make: Any) -> None:
