@@ -37,7 +37,7 @@ class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
     ----------
     estimator : estimator
         With `partial_fit`, and with arrays whose average is a model again: `coef_` and
-        `intercept_`, `coefs_` and `intercepts_`, or those named.
+        `intercept_`, `coefs_` and `intercepts_`, or those named. ``shuffle=False`` is heeded.
     max_iter : int, default=20
         Rounds.
     tol : float, optional
@@ -206,6 +206,7 @@ class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
             rounds=rounds,
             seed=self._seed(),
             start=start,
+            shuffles=learner.shuffles is not False,
         )
         self._note_losses(self.loss_curve_ if start is not None else [])
         self._weights = result.weights

@@ -25,6 +25,7 @@ from sklearn.utils._param_validation import (
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from paramserver.cluster import Cluster
+from paramserver.estimators.keeping import Last
 from paramserver.estimators.places import Place, choose_place
 from paramserver.estimators.sklearn_callbacks import (
     N_WRAPPERS,
@@ -62,6 +63,7 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
     warm_start: bool
     early_stopping: bool
     validation_fraction: float
+    shuffle: bool
     n_workers: int | None
     n_partitions: int | None
     cluster: Any
@@ -78,13 +80,34 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
 
     # --- settings ---------------------------------------------------------------------------------
 
+    def _kind(self) -> Any:
+        """Return the class of the stock estimator."""
+        raise NotImplementedError
+
     def _stock(self) -> Any:
         """Return the stock estimator with these parameters, not fitted."""
-        raise NotImplementedError
+        own, kind = self.get_params(deep=False), self._kind()
+        return kind(**{name: own[name] for name in kind().get_params() if name in own})
+
+    def _stock_for_parts(self) -> Any:
+        """Return it as it trains a partition, pass by pass: what is done around it is switched off.
+
+        The weights of classes are in those of the rows, the rest is up to the rounds.
+        """
+        off = {
+            "class_weight": None,
+            "early_stopping": False,
+            "average": False,
+            "verbose": False,
+            "n_jobs": None,
+        }
+        stock = self._stock()
+        known = stock.get_params(deep=False)
+        return stock.set_params(**{name: value for name, value in off.items() if name in known})
 
     def _rules(self) -> dict[str, list[Any]]:
         """Return what each parameter may be: as the stock estimator has it, and our own."""
-        return dict(type(self._stock())._parameter_constraints)
+        return dict(self._kind()._parameter_constraints)
 
     def _check_settings(self) -> None:
         if not get_config()["skip_parameter_validation"]:
@@ -141,17 +164,25 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _place(self, n_rows: int) -> Place:
-        return choose_place(n_rows, self.n_workers, self.n_partitions, self.cluster)
+        return choose_place(n_rows, self._most_workers(), self.n_partitions, self.cluster)
+
+    def _most_workers(self) -> int | None:
+        """Return how many workers may train; None for all."""
+        return self.n_workers
 
     def _set_out(
         self, rows: Batch, patience: int, *, is_part: bool, stratify: bool
     ) -> tuple[int, Batch, Batch | None, Place, Watching]:
         """Return the seed, rows to train on and rows held out, the place, and what watches.
 
-        A part of the rows (`is_part`) is trained on for its rounds, none of it held out.
+        A part of the rows (`is_part`) is trained on for its rounds.
         """
         seed, test = self._seed(), None
-        if self.early_stopping and not is_part:
+        if self.early_stopping and is_part:
+            raise ValueError(
+                "early_stopping should be False with partial_fit: no rows of a part are held out."
+            )
+        if self.early_stopping:
             rows, test = hold_out(rows, self.validation_fraction, seed, stratify=stratify)
         watching = Watching(
             None if is_part else self.tol,
@@ -181,10 +212,13 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
         lr: float = 1.0,
         batch_size: int = 32,
         test: Batch | None = None,
+        kept: Last | None = None,
+        shuffles: bool = True,
     ) -> TrainingResult:
         """Train; leave on the estimator what all of them have, and what `fitted` says.
 
-        Callbacks of scikit-learn hear of each round where `told` is given.
+        Callbacks of scikit-learn hear of each round where `told` is given; `kept` is shown the
+        weights before anyone asks `fitted`.
         """
         from threadpoolctl import threadpool_limits
 
@@ -205,7 +239,11 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
                 lr=lr,
                 seed=seed,
                 start=start,
-                callbacks=[watching if told is None else Telling(told, watching, fitted)],
+                callbacks=[
+                    *([] if kept is None else [kept]),
+                    watching if told is None else Telling(told, watching, fitted),
+                ],
+                partition="shuffled" if shuffles else "contiguous",
                 in_step=True,
             )
         self.history_ = result.history
@@ -244,7 +282,7 @@ def check_same(what: str, now: Any, before: Any) -> None:
 
 
 def hold_out(rows: Batch, fraction: float, seed: int, *, stratify: bool) -> tuple[Batch, Batch]:
-    """Return rows to train on, and rows to validate by."""
+    """Return rows to train on, in their order, and rows to validate by."""
     from sklearn.model_selection import train_test_split
 
     train, test = train_test_split(
@@ -253,4 +291,4 @@ def hold_out(rows: Batch, fraction: float, seed: int, *, stratify: bool) -> tupl
         random_state=seed,
         stratify=rows.y if stratify else None,
     )
-    return rows.take(train), rows.take(test)
+    return rows.take(np.sort(train)), rows.take(test)

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from paramserver.errors import ConfigError
 from paramserver.estimators.base import DistributedEstimator, check_same
+from paramserver.estimators.keeping import Best, Last
 from paramserver.estimators.learners import StockLayers
 from paramserver.estimators.places import Place
 from paramserver.estimators.sklearn_callbacks import Rounds
@@ -24,22 +25,6 @@ from paramserver.models.mlp import MLP
 from paramserver.training.learner import Batch
 from paramserver.training.vector import FloatVector
 
-SHARED = (
-    "hidden_layer_sizes",
-    "activation",
-    "solver",
-    "alpha",
-    "batch_size",
-    "learning_rate",
-    "learning_rate_init",
-    "power_t",
-    "momentum",
-    "nesterovs_momentum",
-    "beta_1",
-    "beta_2",
-    "epsilon",
-)
-"""Parameters that the stock estimator is given as they are."""
 _FITTED = ("coefs_", "intercepts_", "n_layers_", "n_outputs_", "out_activation_")
 
 
@@ -58,6 +43,7 @@ class Layers(DistributedEstimator):
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
+        shuffle: bool = True,
         random_state: Any = None,
         tol: float | None = 1e-4,
         verbose: int = 0,
@@ -70,6 +56,7 @@ class Layers(DistributedEstimator):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         n_iter_no_change: int = 10,
+        max_fun: int = 15000,
         mode: str = "avg",
         n_workers: int | None = None,
         n_partitions: int | None = None,
@@ -84,6 +71,7 @@ class Layers(DistributedEstimator):
         self.learning_rate_init = learning_rate_init
         self.power_t = power_t
         self.max_iter = max_iter
+        self.shuffle = shuffle
         self.random_state = random_state
         self.tol = tol
         self.verbose = verbose
@@ -96,6 +84,7 @@ class Layers(DistributedEstimator):
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
         self.mode = mode
         self.n_workers = n_workers
         self.n_partitions = n_partitions
@@ -108,6 +97,12 @@ class Layers(DistributedEstimator):
     coefs_: list[Any]
     intercepts_: list[Any]
     _weights: Any
+
+    def _stock(self) -> Any:
+        stock = super()._stock()
+        if self.tol is None:  # which the stock estimator does not know
+            stock.set_params(tol=self._kind()().tol)
+        return stock
 
     def _fit(
         self,
@@ -135,6 +130,12 @@ class Layers(DistributedEstimator):
         learner: Any
         how: dict[str, Any] = {}
         start: FloatVector | None = None
+        if is_async and not self.shuffle:
+            raise ConfigError(
+                "mode='async' takes the rows of a pass by chance; shuffle=False needs mode='avg'.",
+                field="shuffle",
+                value=False,
+            )
         if is_async:
             # As in the stock estimator: a batch's mean loss is by the sum of its weights.
             mean_weight = 1.0 if rows.weight is None else float(rows.weight.mean())
@@ -149,9 +150,10 @@ class Layers(DistributedEstimator):
             start = self._pack(learner, keeps_moments=counts_on) if goes_on else None
         losses_before = self.loss_curve_ if goes_on else []
         rows_each = -(-rows.n // place.n_partitions)
+        kept = Last() if test is None else self._best_so_far(start)
 
         def fitted(w: FloatVector) -> dict[str, Any]:
-            model = learner.to_sklearn(w)
+            model = learner.to_sklearn(kept.of(w))
             n_passes = passes_before + watching.n_rounds
             return {name: getattr(model, name) for name in _FITTED} | {
                 "n_iter_": n_passes,
@@ -162,13 +164,19 @@ class Layers(DistributedEstimator):
 
         result = self._train(
             learner, rows, place, watching, fitted, told,
-            rounds=rounds, seed=seed, start=start, test=test, **how,
+            rounds=rounds, seed=seed, start=start, test=test, kept=kept, shuffles=self.shuffle,
+            **how,
         )  # fmt: skip
         self._note_losses(losses_before)
         self.loss_ = self.loss_curve_[-1]
         self._note_best(goes_on=goes_on)
-        self._weights = None if is_async else result.weights
+        self._weights = None if is_async else kept.of(result.weights)
         return watching
+
+    def _best_so_far(self, start: FloatVector | None) -> Best:
+        """Return what keeps the weights with the best score; those of a warm start have theirs."""
+        score = getattr(self, "best_validation_score_", None)
+        return Best() if start is None or score is None else Best(score, start)
 
     def _note_best(self, *, goes_on: bool) -> None:
         """Leave the best loss, or with early stopping the best score, as the stock estimator."""
@@ -188,8 +196,7 @@ class Layers(DistributedEstimator):
     def _averages(
         self, rows: Batch, n_classes: int, size: int, place: Place, passes_before: int
     ) -> StockLayers:
-        stock = self._stock()
-        stock.set_params(batch_size=size)
+        stock = self._stock_for_parts().set_params(batch_size=size)
         weighs = "sample_weight" in inspect.signature(stock.partial_fit).parameters
         if rows.weight is not None and not weighs:
             raise ValueError("sample_weight of layers needs scikit-learn 1.7 or later.")
@@ -200,6 +207,7 @@ class Layers(DistributedEstimator):
             np.arange(n_classes) if n_classes else None,
             (),
             rows.X.dtype.name,
+            self.shuffle,
             passes_before * n_each,
             passes_before * -(-n_each // size),
         )
@@ -220,6 +228,7 @@ class Layers(DistributedEstimator):
             self.activation,
             self.alpha / size,  # the stock estimator divides it by the weights of a batch
             rows.X.dtype.name,
+            loss_name=getattr(self, "loss", "squared_error"),
         )
 
     def _optimizer(self) -> str:

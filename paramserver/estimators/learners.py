@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from scipy.special import xlogy
 
 from paramserver.models.adapter import SklearnLearner
 from paramserver.models.linear import Linear
@@ -89,11 +90,15 @@ class StockLayers(SklearnLearner):
     steps_before: int = 0
 
     def loss(self, w: FloatVector, data: Batch) -> float:
-        """Return the weighted mean log loss, or half the squared error, and the penalty."""
+        """Return the weighted mean loss by its name, or the log loss, and the penalty."""
         model = self.to_sklearn(w)
         with np.errstate(over="ignore", invalid="ignore"):
             if self.classes is None:
-                each = 0.5 * (model.predict(data.X) - data.y) ** 2
+                found = model.predict(data.X)
+                if model.out_activation_ == "exp":
+                    each = xlogy(data.y, data.y / found) - data.y + found  # half the deviance
+                else:
+                    each = 0.5 * (found - data.y) ** 2
             else:
                 p = model.predict_proba(data.X)[np.arange(data.n), data.y]
                 each = -np.log(np.maximum(p, np.finfo(p.dtype).tiny))

@@ -9,7 +9,7 @@ Rule 2: what is fitted has the names and shapes of the stock estimator, and `to_
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from scipy.sparse import csr_matrix, issparse
@@ -17,7 +17,8 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
 
 from paramserver.errors import ConfigError
-from paramserver.estimators.base import AT_LEAST_ONE, DistributedEstimator
+from paramserver.estimators.base import AT_LEAST_ONE, DistributedEstimator, check_same
+from paramserver.estimators.keeping import Last, Mean
 from paramserver.estimators.learners import StockLinear, ThroughOrigin, penalty_of, safe_rate
 from paramserver.estimators.sklearn_callbacks import Rounds
 from paramserver.estimators.watching import Watching
@@ -27,19 +28,8 @@ from paramserver.training.intake import sample_rows
 from paramserver.training.learner import Batch
 from paramserver.training.vector import FloatVector
 
-SHARED = (
-    "loss",
-    "penalty",
-    "alpha",
-    "l1_ratio",
-    "fit_intercept",
-    "epsilon",
-    "learning_rate",
-    "eta0",
-    "power_t",
-    "random_state",
-)
-"""Parameters that the stock estimator is given as they are."""
+Start: TypeAlias = tuple[Any, Any]
+"""`coef_` and `intercept_` to begin with."""
 
 
 class LinearSGD(DistributedEstimator):
@@ -53,12 +43,17 @@ class LinearSGD(DistributedEstimator):
     epsilon: float
     learning_rate: str
     eta0: float
+    average: bool | int
     batch_size: int
 
     classes_: Any
     coef_: Any
     intercept_: Any
     t_: float
+    _running: Start | None = None
+    """With `average`: the weights that the steps go on from."""
+    _n_averaged: int = 0
+    """How many rounds their mean is of."""
 
     def _rules(self) -> dict[str, list[Any]]:
         return super()._rules() | {"batch_size": [AT_LEAST_ONE]}
@@ -70,6 +65,7 @@ class LinearSGD(DistributedEstimator):
         told: Rounds | None = None,
         *,
         rounds: int,
+        start: Start | None,
         goes_on: bool,
         counts_on: bool,
     ) -> Watching:
@@ -84,12 +80,20 @@ class LinearSGD(DistributedEstimator):
         told : Rounds, optional
             Of callbacks of scikit-learn.
         rounds : int
+        start : (ndarray, ndarray) or None
+            The weights to start from; None for zeros.
         goes_on : bool
-            Start from the weights there are.
+            After an earlier training: the curve of losses goes on.
         counts_on : bool
-            The learning rate goes on falling from where it is.
+            It is the same training: the learning rate goes on falling, a mean goes on, too.
         """
         is_async = self._is_async()
+        if is_async and not self.shuffle:
+            raise ConfigError(
+                "mode='async' takes the rows of a pass by chance; shuffle=False needs mode='avg'.",
+                field="shuffle",
+                value=False,
+            )
         if self.learning_rate == "adaptive":
             raise ConfigError(
                 "learning_rate='adaptive' is not there; take 'optimal', 'constant', 'invscaling', "
@@ -111,25 +115,104 @@ class LinearSGD(DistributedEstimator):
             how = {"optimizer": "sgd", "lr": lr, "batch_size": self.batch_size}
         else:
             classes = np.arange(n_classes) if n_classes else None
+            stock = self._stock_for_parts()
+            dtype_name, shuffles = rows.X.dtype.name, self.shuffle
             learner = StockLinear(
-                self._stock(), rows.X.shape[1], classes, (), rows.X.dtype.name, t_before
+                stock, rows.X.shape[1], classes, (), dtype_name, shuffles, t_before
             )
+        seen = int(t_before) * place.n_partitions
+        kept = self._keeping(learner, rows.n, seen, counts_on=counts_on, is_async=is_async)
+
+        def fitted(w: FloatVector) -> dict[str, Any]:
+            coef, intercept = _unpack(kept.of(w), n_classes, is_async=is_async)
+            found = {"coef_": coef, "intercept_": intercept, "_running": None, "_n_averaged": 0}
+            if isinstance(kept, Mean):
+                found["_running"] = _unpack(w, n_classes, is_async=is_async)
+                found["_n_averaged"] = kept.n
+            return found
+
         self._train(
             learner,
             rows,
             place,
             watching,
-            lambda w: self._unpacked(w, n_classes, is_async=is_async),
+            fitted,
             told,
             rounds=rounds,
             seed=seed,
-            start=self._pack(is_async=is_async) if goes_on else None,
+            start=None if start is None else _pack(start, learner.dtype, is_async=is_async),
             test=test,
+            kept=kept,
+            shuffles=self.shuffle,
             **how,
         )
         self._note_losses(self.loss_curve_ if goes_on else [])
         self.t_ = 1.0 + t_before + watching.n_rounds * -(-rows.n // place.n_partitions)
         return watching
+
+    def _keeping(
+        self, learner: Any, n_rows: int, seen: int, *, counts_on: bool, is_async: bool
+    ) -> Last:
+        """Return what keeps the weights: the last ones, or with `average` their mean.
+
+        Parameters
+        ----------
+        learner : Learner
+        n_rows : int
+            That each round takes.
+        seen : int
+            Rows that the training has seen in earlier parts.
+        """
+        if not self.average:
+            return Last()
+        first = max(1, -(-(int(self.average) - seen) // n_rows))
+        before = None
+        if counts_on and self._n_averaged:
+            mean = _pack((self.coef_, self.intercept_), learner.dtype, is_async=is_async)
+            before = self._n_averaged, mean
+        return Mean(learner.size, learner.dtype, first, before)
+
+    def _start(
+        self, X: Any, n_outputs: int, coef_init: Any, intercept_init: Any, *, is_warm: bool
+    ) -> Start | None:
+        """Return the weights that a `fit` starts from.
+
+        Raises
+        ------
+        ValueError
+            If they do not fit the rows and their classes.
+        """
+        if is_warm:
+            if coef_init is None:
+                check_same("number of features", X.shape[1], self.coef_.shape[-1])
+                coef_init = self.coef_
+            intercept_init = self.intercept_ if intercept_init is None else intercept_init
+        elif coef_init is None and intercept_init is None:
+            return None
+        shape = n_outputs, X.shape[1]
+        coef = np.zeros(shape, X.dtype) if coef_init is None else _dense(coef_init)
+        intercept = np.zeros(n_outputs, X.dtype) if intercept_init is None else intercept_init
+        coef, intercept = np.asarray(coef, X.dtype), np.asarray(intercept, X.dtype)
+        if n_outputs == 1:  # then any form will do, as in the stock estimator
+            coef, intercept = coef.reshape(1, -1), intercept.reshape(-1)
+        if coef.shape != shape:
+            raise ValueError(
+                f"Provided coef_init does not match dataset: {coef.shape}, not {shape}."
+            )
+        if intercept.shape != (n_outputs,):
+            raise ValueError(
+                f"Provided intercept_init does not match dataset: {intercept.shape}, "
+                f"not ({n_outputs},)."
+            )
+        return coef, intercept
+
+    def _go_on(self) -> Start | None:
+        """Return the weights that a `partial_fit` starts from."""
+        if not hasattr(self, "coef_"):
+            return None
+        if self.average and self._running is not None:
+            return self._running
+        return self.coef_, self.intercept_
 
     def _gradients(self, rows: Batch, n_classes: int) -> Linear:
         """Return a learner that has gradients."""
@@ -147,21 +230,6 @@ class LinearSGD(DistributedEstimator):
         return kind(
             rows.X.shape[1], n_outputs, self.loss, penalty.l2, rows.X.dtype.name, penalty.l1
         )
-
-    def _pack(self, *, is_async: bool) -> FloatVector:
-        """Return the weights as the learner has them."""
-        coef = np.atleast_2d(self.coef_.toarray() if issparse(self.coef_) else self.coef_)
-        parts = [(coef.T if is_async else coef).ravel(), np.atleast_1d(self.intercept_)]
-        packed: FloatVector = np.concatenate(parts)
-        return packed
-
-    def _unpacked(self, w: FloatVector, n_classes: int, *, is_async: bool) -> dict[str, Any]:
-        """Return `coef_` and `intercept_`."""
-        k = n_classes if n_classes > 2 else 1
-        cut = w.size - k
-        coef = w[:cut].reshape(-1, k).T if is_async else w[:cut].reshape(k, -1)
-        coef = np.array(coef if n_classes else coef[0], order="C")
-        return {"coef_": coef, "intercept_": w[cut:].copy()}
 
     def _outputs(self, X: Any) -> Any:
         check_is_fitted(self)
@@ -193,4 +261,32 @@ class LinearSGD(DistributedEstimator):
             if hasattr(self, name):
                 value = getattr(self, name)
                 setattr(model, name, value.copy() if hasattr(value, "copy") else value)
+        if self.average:  # what its own partial_fit goes on from
+            coef, intercept = self._running or (_dense(model.coef_), model.intercept_)
+            shape = model.coef_.shape if len(model.intercept_) > 1 else (-1,)
+            model._standard_coef = coef.reshape(shape).copy()
+            model._standard_intercept = intercept.copy()
+            share = min(1, self._n_averaged)
+            model._average_coef = share * _dense(model.coef_).reshape(shape)
+            model._average_intercept = share * model.intercept_
         return model
+
+
+def _dense(coef: Any) -> Any:
+    return coef.toarray() if issparse(coef) else coef
+
+
+def _pack(start: Start, dtype: Any, *, is_async: bool) -> FloatVector:
+    """Return `coef_` and `intercept_` as the learner has them."""
+    coef = np.atleast_2d(_dense(start[0]))
+    parts = [(coef.T if is_async else coef).ravel(), np.atleast_1d(start[1])]
+    packed: FloatVector = np.concatenate(parts).astype(dtype, copy=False)
+    return packed
+
+
+def _unpack(w: FloatVector, n_classes: int, *, is_async: bool) -> Start:
+    """Return `coef_` and `intercept_`."""
+    k = n_classes if n_classes > 2 else 1
+    cut = w.size - k
+    coef = w[:cut].reshape(-1, k).T if is_async else w[:cut].reshape(k, -1)
+    return np.array(coef if n_classes else coef[0], order="C"), w[cut:].copy()

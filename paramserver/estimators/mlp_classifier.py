@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from paramserver.estimators.base import check_same
 from paramserver.estimators.classes import classes_of, meet_classes, numbers_of, relabel
-from paramserver.estimators.layers import SHARED, Layers
+from paramserver.estimators.layers import Layers
 from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
 from paramserver.training.learner import Batch
 
@@ -23,14 +23,15 @@ class DistributedMLPClassifier(ClassifierMixin, Layers):
     hidden_layer_sizes, activation, alpha, learning_rate, learning_rate_init, power_t, tol, \
 verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction, beta_1, \
 beta_2, epsilon, n_iter_no_change
-        As there. ``mode="async"`` has relu and tanh, and steps of one size. With early stopping the
-        last weights are kept, not the best.
+        As there; ``mode="async"`` takes steps of one size. ``tol=None`` takes all rounds.
     solver : {"adam", "sgd"}, default="adam"
     batch_size : int or "auto"
         As there, in each partition.
     max_iter : int, default=200
         Rounds (passes of all partitions, then an average), or epochs of ``mode="async"``.
-    random_state, mode, n_workers, n_partitions, cluster
+    max_fun : int, default=15000
+        As there: of a solver that is not here, and so without effect.
+    shuffle, random_state, mode, n_workers, n_partitions, cluster
         As of `DistributedSGDClassifier`.
 
     Attributes
@@ -72,8 +73,11 @@ feature_names_in_
         told.end()
         return self
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Train for one round; see `DistributedSGDClassifier.partial_fit`."""
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+        """Train for one round; see `DistributedSGDClassifier.partial_fit`.
+
+        The order of the arguments is that of `MLPClassifier`.
+        """
         is_first = not hasattr(self, "coefs_")
         X, y, weight = self._rows(X, y, sample_weight, reset=is_first, is_numeric=False)
         meet_classes(self, y, classes)
@@ -99,7 +103,7 @@ feature_names_in_
         relabel(model, self.classes_)
         return model
 
-    def _stock(self) -> Any:
+    def _kind(self) -> Any:
         from sklearn.neural_network import MLPClassifier
 
-        return MLPClassifier(**{name: getattr(self, name) for name in SHARED})
+        return MLPClassifier

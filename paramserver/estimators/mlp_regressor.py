@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Self
 
 from sklearn.base import RegressorMixin
+from sklearn.utils._param_validation import StrOptions
 
-from paramserver.estimators.layers import SHARED, Layers
+from paramserver.estimators.layers import Layers
 from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
 from paramserver.training.learner import Batch
 
@@ -14,17 +15,94 @@ from paramserver.training.learner import Batch
 class DistributedMLPRegressor(RegressorMixin, Layers):
     """`MLPRegressor` of scikit-learn, trained on all cores or on a cluster.
 
-    Parameters and attributes are those of `DistributedMLPClassifier`.
+    Parameters
+    ----------
+    loss : {"squared_error", "poisson"}, default="squared_error"
+        As there; "poisson" (scikit-learn 1.7 and later) is for counts, 0 or more.
+    hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, \
+power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, momentum, \
+nesterovs_momentum, early_stopping, validation_fraction, beta_1, beta_2, epsilon, \
+n_iter_no_change, max_fun, mode, n_workers, n_partitions, cluster
+        As of `DistributedMLPClassifier`, which has its attributes as well.
 
     Examples
     --------
     >>> import numpy as np
     >>> import paramserver as ps
     >>> X = np.random.default_rng(0).standard_normal((400, 2))
-    >>> model = ps.DistributedMLPRegressor((16,), learning_rate_init=0.01, random_state=0)
+    >>> model = ps.DistributedMLPRegressor(
+    ...     hidden_layer_sizes=(16,), learning_rate_init=0.01, random_state=0
+    ... )
     >>> model.fit(X, X[:, 0] * X[:, 1]).score(X, X[:, 0] * X[:, 1]) > 0.9
     True
     """
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float | None = 1e-4,
+        verbose: int = 0,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+        max_fun: int = 15000,
+        mode: str = "avg",
+        n_workers: int | None = None,
+        n_partitions: int | None = None,
+        cluster: Any = None,
+    ) -> None:
+        self.loss = loss
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            mode=mode,
+            n_workers=n_workers,
+            n_partitions=n_partitions,
+            cluster=cluster,
+        )
+
+    def _rules(self) -> dict[str, list[Any]]:
+        # Before 1.7 the stock estimator has one loss, and no rule for it.
+        return {"loss": [StrOptions({"squared_error"})]} | super()._rules()
 
     @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -32,7 +110,7 @@ class DistributedMLPRegressor(RegressorMixin, Layers):
         told = Rounds(self, X, y, sample_weight)
         goes_on = self.warm_start and hasattr(self, "coefs_")
         X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=True)
-        rows = Batch(X, y.astype(X.dtype, copy=False), weight)
+        rows = Batch(X, self._targets(y, X), weight)
         goes_on = goes_on and self._fits(X, 1)
         watching = self._fit(rows, 0, told, rounds=self.max_iter, goes_on=goes_on, counts_on=False)
         self._warn_of_the_end(watching)
@@ -43,11 +121,20 @@ class DistributedMLPRegressor(RegressorMixin, Layers):
         """Train for one round, from the weights there are."""
         is_first = not hasattr(self, "coefs_")
         X, y, weight = self._rows(X, y, sample_weight, reset=is_first, is_numeric=True)
-        rows = Batch(X, y.astype(X.dtype, copy=False), weight)
+        rows = Batch(X, self._targets(y, X), weight)
         self._fit(rows, 0, rounds=1, goes_on=not is_first, counts_on=True)
         return self
 
-    def _stock(self) -> Any:
+    def _targets(self, y: Any, X: Any) -> Any:
+        """Return the numbers to predict, as wide as the rows; refuse what the loss is not for."""
+        if self.loss == "poisson" and (y < 0).any():
+            raise ValueError(
+                f"loss='poisson' is for counts and rates, and y has {int((y < 0).sum())} values "
+                "below 0."
+            )
+        return y.astype(X.dtype, copy=False)
+
+    def _kind(self) -> Any:
         from sklearn.neural_network import MLPRegressor
 
-        return MLPRegressor(**{name: getattr(self, name) for name in SHARED})
+        return MLPRegressor

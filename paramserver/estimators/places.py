@@ -63,6 +63,27 @@ def choose_place(
     return Place(cluster or SHARED.get(min(n_workers, p)), p)
 
 
+def workers_of(n_jobs: int, cluster: Cluster | None) -> int | None:
+    """Return how many workers joblib's `n_jobs` means: -1 are all, -2 all but one.
+
+    Returns
+    -------
+    int or None
+        None for all.
+
+    Raises
+    ------
+    ValueError
+        If it is 0, which has no meaning.
+    """
+    if n_jobs == 0:
+        raise ValueError("n_jobs == 0 has no meaning: 1 is one worker, -1 are all.")
+    if n_jobs == -1:
+        return None
+    there = n_cores() if cluster is None or is_in_worker() else cluster.n_workers
+    return n_jobs if n_jobs > 0 else max(1, there + 1 + n_jobs)
+
+
 def is_in_worker() -> bool:
     """Say whether this process works for another one already."""
     if multiprocessing.parent_process() is not None:

@@ -10,9 +10,11 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from paramserver.errors import ConfigError
 from paramserver.estimators.base import check_same
 from paramserver.estimators.classes import classes_of, meet_classes, numbers_of
-from paramserver.estimators.linear import SHARED, LinearSGD
+from paramserver.estimators.linear import LinearSGD
+from paramserver.estimators.places import workers_of
 from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
 from paramserver.training.learner import Batch
 
@@ -28,6 +30,9 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         As there.
     max_iter : int, default=1000
         Rounds (passes of all partitions, then an average), or epochs of ``mode="async"``.
+    shuffle : bool, default=True
+        False trains on the rows as they come: in partitions of rows that follow each other, each in
+        its order. ``mode="async"`` shuffles.
     tol, n_iter_no_change
         As there, by the mean loss of (a sample of) the rows; ``tol=None`` takes all rounds.
     verbose : int, default=0
@@ -43,6 +48,9 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         As there: watch the score on rows held out.
     class_weight, warm_start
         As there.
+    average : bool or int, default=False
+        Keep the mean of the weights after each round (there: each step), from the round on in which
+        so many rows have been seen.
     batch_size : int, default=32
         Rows behind a gradient of ``mode="async"``.
     mode : {"avg", "async"}, default="avg"
@@ -50,6 +58,8 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         server, which is not deterministic where several processes do so.
     n_workers : int, optional
         By default one for each core, or all of the cluster.
+    n_jobs : int, optional
+        Another word for `n_workers`; as in joblib -1 are all, -2 all but one.
     n_partitions : int, optional
         By default ``max(1, min(n_workers, n_rows // 512))``. It is part of the result.
     cluster : Cluster, optional
@@ -87,8 +97,10 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         fit_intercept: bool = True,
         max_iter: int = 1000,
         tol: float | None = 1e-3,
+        shuffle: bool = True,
         verbose: int = 0,
         epsilon: float = 0.1,
+        n_jobs: int | None = None,
         random_state: Any = None,
         learning_rate: str = "optimal",
         eta0: float = 0.01,
@@ -98,6 +110,7 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         n_iter_no_change: int = 5,
         class_weight: Any = None,
         warm_start: bool = False,
+        average: bool | int = False,
         batch_size: int = 32,
         mode: str = "avg",
         n_workers: int | None = None,
@@ -111,8 +124,10 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         self.fit_intercept = fit_intercept
         self.max_iter = max_iter
         self.tol = tol
+        self.shuffle = shuffle
         self.verbose = verbose
         self.epsilon = epsilon
+        self.n_jobs = n_jobs
         self.random_state = random_state
         self.learning_rate = learning_rate
         self.eta0 = eta0
@@ -122,6 +137,7 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
         self.warm_start = warm_start
+        self.average = average
         self.batch_size = batch_size
         self.mode = mode
         self.n_workers = n_workers
@@ -129,13 +145,22 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         self.cluster = cluster
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        coef_init: Any = None,
+        intercept_init: Any = None,
+        sample_weight: Any = None,
+    ) -> Self:
         """Train.
 
         Parameters
         ----------
         X : array-like, sparse matrix or table of shape (n, n_features)
         y : array-like of shape (n,)
+        coef_init, intercept_init : array-like, optional
+            The weights to start from, of the shapes of `coef_` and `intercept_`.
         sample_weight : array-like of shape (n,), optional
 
         Returns
@@ -148,12 +173,14 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         classes = classes_of(y)
         if goes_on:
             check_same("classes", classes, self.classes_)
-            check_same("number of features", X.shape[1], self.coef_.shape[1])
+        n_outputs = len(classes) if len(classes) > 2 else 1
+        start = self._start(X, n_outputs, coef_init, intercept_init, is_warm=goes_on)
         self.classes_ = classes
         rows = self._encoded(X, y, weight)
         watching = self._fit(
-            rows, len(classes), told, rounds=self.max_iter, goes_on=goes_on, counts_on=False
-        )
+            rows, len(classes), told,
+            rounds=self.max_iter, start=start, goes_on=goes_on, counts_on=False,
+        )  # fmt: skip
         self._warn_of_the_end(watching)
         told.end()
         return self
@@ -181,7 +208,10 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         X, y, weight = self._rows(X, y, sample_weight, reset=is_first, is_numeric=False)
         meet_classes(self, y, classes)
         rows = self._encoded(X, y, weight)
-        self._fit(rows, len(self.classes_), rounds=1, goes_on=not is_first, counts_on=True)
+        self._fit(
+            rows, len(self.classes_),
+            rounds=1, start=self._go_on(), goes_on=not is_first, counts_on=True,
+        )  # fmt: skip
         return self
 
     def _encoded(self, X: Any, y: Any, weight: Any) -> Batch:
@@ -218,7 +248,18 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
             raise AttributeError(f"probability estimates are not available for loss={self.loss!r}")
         return True
 
-    def _stock(self) -> Any:
+    def _most_workers(self) -> int | None:
+        if self.n_jobs is None:
+            return self.n_workers
+        if self.n_workers is not None:
+            raise ConfigError(
+                "n_jobs and n_workers are two words for one thing: give one of them.",
+                field="n_jobs",
+                value=self.n_jobs,
+            )
+        return workers_of(self.n_jobs, self.cluster)
+
+    def _kind(self) -> Any:
         from sklearn.linear_model import SGDClassifier
 
-        return SGDClassifier(**{name: getattr(self, name) for name in SHARED})
+        return SGDClassifier

@@ -7,8 +7,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import RegressorMixin
 
-from paramserver.estimators.base import check_same
-from paramserver.estimators.linear import SHARED, LinearSGD
+from paramserver.estimators.linear import LinearSGD
 from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
 from paramserver.training.learner import Batch
 
@@ -21,9 +20,9 @@ class DistributedSGDRegressor(RegressorMixin, LinearSGD):
     loss : str, default="squared_error"
         As there; ``mode="async"`` has squared_error and huber.
     learning_rate : {"invscaling", "optimal", "constant", "pa1", "pa2"}, default="invscaling"
-    penalty, alpha, l1_ratio, fit_intercept, max_iter, tol, verbose, epsilon, random_state, eta0, \
-power_t, early_stopping, validation_fraction, n_iter_no_change, warm_start, batch_size, mode, \
-n_workers, n_partitions, cluster
+    penalty, alpha, l1_ratio, fit_intercept, max_iter, tol, shuffle, verbose, epsilon, \
+random_state, eta0, power_t, early_stopping, validation_fraction, n_iter_no_change, warm_start, \
+average, batch_size, mode, n_workers, n_partitions, cluster
         As of `DistributedSGDClassifier`.
 
     Attributes
@@ -51,6 +50,7 @@ n_workers, n_partitions, cluster
         fit_intercept: bool = True,
         max_iter: int = 1000,
         tol: float | None = 1e-3,
+        shuffle: bool = True,
         verbose: int = 0,
         epsilon: float = 0.1,
         random_state: Any = None,
@@ -61,6 +61,7 @@ n_workers, n_partitions, cluster
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
         warm_start: bool = False,
+        average: bool | int = False,
         batch_size: int = 32,
         mode: str = "avg",
         n_workers: int | None = None,
@@ -74,6 +75,7 @@ n_workers, n_partitions, cluster
         self.fit_intercept = fit_intercept
         self.max_iter = max_iter
         self.tol = tol
+        self.shuffle = shuffle
         self.verbose = verbose
         self.epsilon = epsilon
         self.random_state = random_state
@@ -84,6 +86,7 @@ n_workers, n_partitions, cluster
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
+        self.average = average
         self.batch_size = batch_size
         self.mode = mode
         self.n_workers = n_workers
@@ -91,15 +94,23 @@ n_workers, n_partitions, cluster
         self.cluster = cluster
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        coef_init: Any = None,
+        intercept_init: Any = None,
+        sample_weight: Any = None,
+    ) -> Self:
         """Train; see `DistributedSGDClassifier.fit`."""
         told = Rounds(self, X, y, sample_weight)
         goes_on = self.warm_start and hasattr(self, "coef_")
         X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=True)
-        if goes_on:
-            check_same("number of features", X.shape[1], self.coef_.shape[-1])
+        start = self._start(X, 1, coef_init, intercept_init, is_warm=goes_on)
         rows = Batch(X, y.astype(np.float64, copy=False), weight)
-        watching = self._fit(rows, 0, told, rounds=self.max_iter, goes_on=goes_on, counts_on=False)
+        watching = self._fit(
+            rows, 0, told, rounds=self.max_iter, start=start, goes_on=goes_on, counts_on=False
+        )
         self._warn_of_the_end(watching)
         told.end()
         return self
@@ -109,14 +120,15 @@ n_workers, n_partitions, cluster
         is_first = not hasattr(self, "coef_")
         X, y, weight = self._rows(X, y, sample_weight, reset=is_first, is_numeric=True)
         rows = Batch(X, y.astype(np.float64, copy=False), weight)
-        self._fit(rows, 0, rounds=1, goes_on=not is_first, counts_on=True)
+        start = self._go_on()
+        self._fit(rows, 0, rounds=1, start=start, goes_on=not is_first, counts_on=True)
         return self
 
     def predict(self, X: Any) -> Any:
         """Return the number predicted for each row."""
         return self._outputs(X)
 
-    def _stock(self) -> Any:
+    def _kind(self) -> Any:
         from sklearn.linear_model import SGDRegressor
 
-        return SGDRegressor(**{name: getattr(self, name) for name in SHARED})
+        return SGDRegressor

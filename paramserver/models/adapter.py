@@ -42,8 +42,7 @@ class SklearnLearner:
     Parameters
     ----------
     estimator : estimator
-        With `partial_fit`; it is cloned, never changed. It must not shuffle by itself (the rows
-        come in a seeded order): `shuffle` is set to False where there is one.
+        With `partial_fit`; it is cloned, never changed, and the clone does not shuffle by itself.
     n_features : int
     classes : array-like, optional
         All labels that may occur; for classifiers.
@@ -52,6 +51,9 @@ class SklearnLearner:
         or `coefs_` and `intercepts_`. Whether a mean of others makes sense is yours to know.
     dtype_name : {"float64", "float32"}
         Of the rows. Some estimators compute in float64 whatever their rows are.
+    shuffles : bool, optional
+        Take the rows of a pass in the order that its seed gives, or as they lie in the partition;
+        by default as `shuffle` of the estimator says, and by the seed if it has none.
 
     Notes
     -----
@@ -81,6 +83,7 @@ class SklearnLearner:
     classes: Any = None
     attributes: tuple[str, ...] = ()
     dtype_name: str = "float64"
+    shuffles: bool | None = None
 
     default_lr = 1.0
     """Unused, but asked for."""
@@ -108,6 +111,8 @@ class SklearnLearner:
         if is_classifier(own) != (self.classes is not None):
             said = "a classifier: give classes" if self.classes is None else "no classifier"
             _refuse(f"{name} is {said}.", name)
+        if self.shuffles is None:
+            object.__setattr__(self, "shuffles", bool(settings.get("shuffle", True)))
         if settings.get("shuffle"):
             own.set_params(shuffle=False)
         object.__setattr__(self, "estimator", own)
@@ -136,19 +141,19 @@ class SklearnLearner:
         return np.concatenate(parts).astype(self.dtype, copy=False)
 
     def local_epoch(self, w: FloatVector, epoch: Epoch, lr: float) -> None:
-        """Call `partial_fit` once, with all rows of the pass in its order; `lr` is not used."""
+        """Call `partial_fit` once, with all rows of the pass; `lr` is not used."""
         from sklearn import config_context
 
-        rows = epoch.rows
+        rows = epoch.rows if self.shuffles is False else epoch.rows.take(epoch.order)
         model = self._at(w, epoch.number, rows.n)
         keywords: dict[str, Any] = {} if self.classes is None else {"classes": self.classes}
         if rows.weight is not None:
             if "sample_weight" not in inspect.signature(model.partial_fit).parameters:
                 name = type(model).__name__
                 _refuse(f"partial_fit of {name} takes no weights of rows.", name)
-            keywords["sample_weight"] = rows.weight[epoch.order]
+            keywords["sample_weight"] = rows.weight
         with config_context(assume_finite=True, skip_parameter_validation=True):  # seen before
-            model.partial_fit(rows.X[epoch.order], rows.y[epoch.order], **keywords)
+            model.partial_fit(rows.X, rows.y, **keywords)
         arrays = _arrays(model, self._paths)
         np.concatenate([array.ravel() for array in arrays], out=w, casting="same_kind")
 

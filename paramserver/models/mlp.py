@@ -177,11 +177,12 @@ class MLP(Model):
 
     def _slope(self, activated: Array) -> Array | float:
         """Return the derivative of the activation, by what it has put out."""
+        slope: Array | float = 1.0
         match self.activation:
             case "relu":
-                return activated > 0
+                slope = activated > 0
             case "tanh":
-                return 1 - activated * activated
+                slope = 1 - activated * activated
             case "logistic":
-                return activated * (1 - activated)
-        return 1.0
+                slope = activated * (1 - activated)
+        return slope

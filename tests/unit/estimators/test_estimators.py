@@ -103,7 +103,7 @@ def test_the_stock_estimator_that_comes_back_predicts_the_same(mode: str, n_clas
         stock.partial_fit(X, y)  # it is whole enough to be trained on
     for regressor in (
         ps.DistributedSGDRegressor(mode=mode, n_partitions=2),
-        ps.DistributedMLPRegressor((5,), mode=mode, max_iter=3, tol=None),
+        ps.DistributedMLPRegressor(hidden_layer_sizes=(5,), mode=mode, max_iter=3, tol=None),
     ):
         regressor.fit(X, X[:, 0])
         np.testing.assert_allclose(regressor.to_sklearn().predict(X), regressor.predict(X))
@@ -248,7 +248,7 @@ def test_parts_in_a_row_are_those_of_the_stock_estimator() -> None:
     np.testing.assert_array_equal(ours.coef_, stock.coef_)
     assert ours.t_ == stock.t_ == 361.0
 
-    layers = ps.DistributedMLPRegressor((3,), batch_size=20, random_state=0)
+    layers = ps.DistributedMLPRegressor(hidden_layer_sizes=(3,), batch_size=20, random_state=0)
     layers.partial_fit(X, y)
     anew = copy.deepcopy(layers).set_params(warm_start=True, max_iter=1, tol=None)
     layers.partial_fit(X, y)

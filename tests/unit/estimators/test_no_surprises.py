@@ -85,7 +85,7 @@ def test_a_warm_start_from_other_classes_or_features_is_refused(model: Any) -> N
 
 def test_a_warm_start_of_numbers_from_other_features_is_refused() -> None:
     X, _ = rows()
-    for regressor in (NUMBERS, ps.DistributedMLPRegressor((4,), **FEW)):
+    for regressor in (NUMBERS, ps.DistributedMLPRegressor(hidden_layer_sizes=(4,), **FEW)):
         model = clone(regressor).set_params(warm_start=True).fit(X, X[:, 0])
         with pytest.raises(ValueError, match="the same number of features as before: 4, not 2"):
             model.fit(X[:, :2], X[:, 0])

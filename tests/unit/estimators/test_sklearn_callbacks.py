@@ -32,7 +32,7 @@ MODELS = [
     ps.DistributedMLPClassifier((4,), mode="async", **FEW),
     ps.AveragedEstimator(SGDClassifier(), **FEW),
     ps.DistributedSGDRegressor(**FEW),
-    ps.DistributedMLPRegressor((4,), **FEW),
+    ps.DistributedMLPRegressor(hidden_layer_sizes=(4,), **FEW),
 ]
 
 

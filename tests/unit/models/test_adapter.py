@@ -42,22 +42,31 @@ def rows_for(estimator: Any, dtype: str, *, sparse: bool, weighted: bool) -> Bat
     return Batch(csr_array(X) if sparse else X, y, weight)
 
 
-def learner_for(estimator: Any, dtype: str = "float64") -> SklearnLearner:
+def learner_for(
+    estimator: Any, dtype: str = "float64", *, shuffles: bool | None = None
+) -> SklearnLearner:
     classes = None if "Regressor" in type(estimator).__name__ else CLASSES
-    return SklearnLearner(estimator, 4, classes, dtype_name=dtype)
+    return SklearnLearner(estimator, 4, classes, dtype_name=dtype, shuffles=shuffles)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "sparse", "weighted"),
-    [("float64", False, False), ("float32", False, True), ("float64", True, True)],
+    ("dtype", "sparse", "weighted", "shuffles"),
+    [
+        ("float64", False, False, None),
+        ("float32", False, True, True),
+        ("float64", True, True, True),
+    ],
+    ids=["as they lie", "float32", "sparse"],
 )
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: repr(e)[:40])
 def test_passes_over_one_partition_are_a_loop_of_partial_fit(
-    estimator: Any, dtype: str, sparse: bool, weighted: bool
+    estimator: Any, dtype: str, sparse: bool, weighted: bool, shuffles: bool | None
 ) -> None:
+    """In the order of the pass, or as they lie: by default as the estimator's `shuffle` says."""
     from sklearn.base import clone
 
-    learner = learner_for(estimator, dtype)
+    learner = learner_for(estimator, dtype, shuffles=shuffles)
+    assert learner.shuffles is bool(shuffles)
     # As `fit` hands them over: as wide as the weights, which may be wider than was asked for.
     rows = rows_for(estimator, learner.dtype.name, sparse=sparse, weighted=weighted)
     own, w = clone(estimator), learner.start(np.random.default_rng(0))
@@ -65,10 +74,10 @@ def test_passes_over_one_partition_are_a_loop_of_partial_fit(
         epoch = Epoch(rows, 8, 1, number, 0)
         learner.local_epoch(w, epoch, 1.0)
         keywords: dict[str, Any] = {} if learner.classes is None else {"classes": CLASSES}
+        taken = rows.take(epoch.order) if shuffles else rows
         if weighted:
-            assert rows.weight is not None
-            keywords["sample_weight"] = rows.weight[epoch.order]
-        own.partial_fit(rows.X[epoch.order], rows.y[epoch.order], **keywords)
+            keywords["sample_weight"] = taken.weight
+        own.partial_fit(taken.X, taken.y, **keywords)
     model = learner.to_sklearn(w)
     for name in ("coef_", "intercept_", "coefs_", "intercepts_"):
         if hasattr(own, name):

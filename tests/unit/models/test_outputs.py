@@ -74,8 +74,7 @@ def test_counts_are_compared_by_half_the_deviance_of_scikit_learn(dtype: str) ->
     z, y = rng.standard_normal((30, 1)).astype(dtype), rng.poisson(1.0, 30)
     found = Counts().each(z, y)
     expected = [
-        0.5 * mean_poisson_deviance([count], np.exp(out))
-        for count, out in zip(y, z, strict=True)
+        0.5 * mean_poisson_deviance([count], np.exp(out)) for count, out in zip(y, z, strict=True)
     ]
     assert found.dtype == dtype
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
