@@ -25,6 +25,7 @@ from sklearn.utils._param_validation import (
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from paramserver.cluster import Cluster
+from paramserver.errors import ConfigError
 from paramserver.estimators.keeping import Last
 from paramserver.estimators.places import Place, choose_place
 from paramserver.estimators.sklearn_callbacks import (
@@ -171,11 +172,12 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
         return self.n_workers
 
     def _set_out(
-        self, rows: Batch, patience: int, *, is_part: bool, stratify: bool
+        self, rows: Batch, patience: int, *, is_part: bool, labels: Any, least_held_out: int = 1
     ) -> tuple[int, Batch, Batch | None, Place, Watching]:
         """Return the seed, rows to train on and rows held out, the place, and what watches.
 
-        A part of the rows (`is_part`) is trained on for its rounds.
+        A part of the rows (`is_part`) is trained on for its rounds. Of each of the `labels`, unless
+        they are None, the same share is held out.
         """
         seed, test = self._seed(), None
         if self.early_stopping and is_part:
@@ -183,7 +185,12 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
                 "early_stopping should be False with partial_fit: no rows of a part are held out."
             )
         if self.early_stopping:
-            rows, test = hold_out(rows, self.validation_fraction, seed, stratify=stratify)
+            rows, test = hold_out(rows, self.validation_fraction, seed, labels)
+            if test.n < least_held_out:
+                raise ValueError(
+                    "The validation set is too small. Increase 'validation_fraction' or the size "
+                    "of your dataset."
+                )
         watching = Watching(
             None if is_part else self.tol,
             patience,
@@ -193,8 +200,15 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
         return seed, rows, test, self._place(rows.n), watching
 
     def _is_async(self) -> bool:
-        """Return whether gradients are pushed."""
-        return bool(getattr(self, "mode", "avg") == "async")
+        """Return whether gradients are pushed; refuse what that cannot be."""
+        is_async = bool(getattr(self, "mode", "avg") == "async")
+        if is_async and not self.shuffle:
+            raise ConfigError(
+                "mode='async' takes the rows of a pass by chance; shuffle=False needs mode='avg'.",
+                field="shuffle",
+                value=False,
+            )
+        return is_async
 
     def _train(
         self,
@@ -281,14 +295,23 @@ def check_same(what: str, now: Any, before: Any) -> None:
         )
 
 
-def hold_out(rows: Batch, fraction: float, seed: int, *, stratify: bool) -> tuple[Batch, Batch]:
-    """Return rows to train on, in their order, and rows to validate by."""
+def hold_out(rows: Batch, fraction: float, seed: int, labels: Any) -> tuple[Batch, Batch]:
+    """Return rows to train on, in their order, and rows to validate by.
+
+    Parameters
+    ----------
+    rows : Batch
+    fraction : float
+    seed : int
+    labels : ndarray of shape (n,) or None
+        The same share of each label is held out; None does not look at them.
+    """
     from sklearn.model_selection import train_test_split
 
     train, test = train_test_split(
         np.arange(rows.n),
         test_size=fraction,
         random_state=seed,
-        stratify=rows.y if stratify else None,
+        stratify=labels,
     )
     return rows.take(np.sort(train)), rows.take(test)

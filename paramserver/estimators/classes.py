@@ -16,17 +16,17 @@ from sklearn.utils.multiclass import (
 )
 
 
-def classes_of(y: Any) -> Any:
+def classes_of(y: Any, at_least: int = 2) -> Any:
     """Return the classes that all rows have.
 
     Raises
     ------
     ValueError
-        If these are numbers to predict, or fewer than two classes.
+        If these are numbers to predict, or there are too few.
     """
     check_classification_targets(y)
     classes = unique_labels(y)
-    if len(classes) < 2:
+    if len(classes) < at_least:
         raise ValueError(
             f"The number of classes has to be greater than one; got {len(classes)} class"
         )

@@ -9,6 +9,7 @@ Rule 2: what is fitted has the names and shapes of the stock estimator, and `to_
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from paramserver.estimators.base import DistributedEstimator, check_same
 from paramserver.estimators.keeping import Best, Last
 from paramserver.estimators.learners import StockLayers
 from paramserver.estimators.places import Place
-from paramserver.estimators.sklearn_callbacks import Rounds
+from paramserver.estimators.sklearn_callbacks import N_WRAPPERS, Rounds
 from paramserver.estimators.watching import Watching
 from paramserver.models.mlp import MLP
 from paramserver.training.learner import Batch
@@ -97,6 +98,8 @@ class Layers(DistributedEstimator):
     coefs_: list[Any]
     intercepts_: list[Any]
     _weights: Any
+    _n_steps: int
+    """Of the optimizer, since it was made."""
 
     def _stock(self) -> Any:
         stock = super()._stock()
@@ -123,19 +126,19 @@ class Layers(DistributedEstimator):
                 value=self.solver,
             )
         seed, rows, test, place, watching = self._set_out(
-            rows, self.n_iter_no_change + 1, is_part=counts_on, stratify=n_classes > 0
+            rows,
+            self.n_iter_no_change + 1,
+            is_part=counts_on,
+            labels=rows.y if n_classes == 2 else None,
+            least_held_out=2,
         )
         size = self._size_of_batches(rows.n, place)
-        passes_before = self.n_iter_ if goes_on and counts_on else 0
+        rows_each = -(-rows.n // place.n_partitions)
+        t_before = self.t_ if goes_on else 0
+        steps_before = self._n_steps if goes_on and counts_on else 0
         learner: Any
         how: dict[str, Any] = {}
         start: FloatVector | None = None
-        if is_async and not self.shuffle:
-            raise ConfigError(
-                "mode='async' takes the rows of a pass by chance; shuffle=False needs mode='avg'.",
-                field="shuffle",
-                value=False,
-            )
         if is_async:
             # As in the stock estimator: a batch's mean loss is by the sum of its weights.
             mean_weight = 1.0 if rows.weight is None else float(rows.weight.mean())
@@ -146,18 +149,16 @@ class Layers(DistributedEstimator):
             how["batch_size"] = size
             start = self._pack_async(n_classes) if goes_on else None
         else:
-            learner = self._averages(rows, n_classes, size, place, passes_before)
+            learner = self._averages(rows, n_classes, size, t_before, steps_before)
             start = self._pack(learner, keeps_moments=counts_on) if goes_on else None
         losses_before = self.loss_curve_ if goes_on else []
-        rows_each = -(-rows.n // place.n_partitions)
         kept = Last() if test is None else self._best_so_far(start)
 
         def fitted(w: FloatVector) -> dict[str, Any]:
             model = learner.to_sklearn(kept.of(w))
-            n_passes = passes_before + watching.n_rounds
             return {name: getattr(model, name) for name in _FITTED} | {
-                "n_iter_": n_passes,
-                "t_": n_passes * rows_each,
+                "t_": t_before + watching.n_rounds * rows_each,
+                "_n_steps": steps_before + watching.n_rounds * -(-rows_each // size),
                 "loss_": watching.losses[-1],
                 "loss_curve_": losses_before + watching.losses,
             }
@@ -191,16 +192,21 @@ class Layers(DistributedEstimator):
         smallest = n_rows // place.n_partitions
         if self.batch_size == "auto":
             return min(200, smallest)
+        if self.batch_size > smallest:
+            warnings.warn(
+                f"Got `batch_size` larger than sample size ({smallest} rows in a partition). It is "
+                "going to be clipped.",
+                stacklevel=4 + N_WRAPPERS,
+            )
         return min(int(self.batch_size), smallest)
 
     def _averages(
-        self, rows: Batch, n_classes: int, size: int, place: Place, passes_before: int
+        self, rows: Batch, n_classes: int, size: int, t_before: int, steps_before: int
     ) -> StockLayers:
         stock = self._stock_for_parts().set_params(batch_size=size)
         weighs = "sample_weight" in inspect.signature(stock.partial_fit).parameters
         if rows.weight is not None and not weighs:
             raise ValueError("sample_weight of layers needs scikit-learn 1.7 or later.")
-        n_each = -(-rows.n // place.n_partitions)
         return StockLayers(
             stock,
             rows.X.shape[1],
@@ -208,8 +214,8 @@ class Layers(DistributedEstimator):
             (),
             rows.X.dtype.name,
             self.shuffle,
-            passes_before * n_each,
-            passes_before * -(-n_each // size),
+            t_before,
+            steps_before,
         )
 
     def _gradients(self, rows: Batch, n_classes: int, size: float) -> MLP:

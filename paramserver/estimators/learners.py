@@ -111,7 +111,7 @@ class StockLayers(SklearnLearner):
         optimizer = model._optimizer
         if hasattr(optimizer, "t"):
             optimizer.t += self.steps_before
-        if self.t_before:
+        if n_passes or self.steps_before:
             optimizer.iteration_ends(model.t_)
         return model
 

@@ -88,12 +88,6 @@ class LinearSGD(DistributedEstimator):
             It is the same training: the learning rate goes on falling, a mean goes on, too.
         """
         is_async = self._is_async()
-        if is_async and not self.shuffle:
-            raise ConfigError(
-                "mode='async' takes the rows of a pass by chance; shuffle=False needs mode='avg'.",
-                field="shuffle",
-                value=False,
-            )
         if self.learning_rate == "adaptive":
             raise ConfigError(
                 "learning_rate='adaptive' is not there; take 'optimal', 'constant', 'invscaling', "
@@ -102,7 +96,10 @@ class LinearSGD(DistributedEstimator):
                 value=self.learning_rate,
             )
         seed, rows, test, place, watching = self._set_out(
-            rows, self.n_iter_no_change, is_part=counts_on, stratify=n_classes > 0
+            rows,
+            self.n_iter_no_change,
+            is_part=counts_on,
+            labels=self.classes_[rows.y] if n_classes else None,
         )
         t_before = self.t_ - 1.0 if counts_on and goes_on else 0.0
         how: dict[str, Any] = {}
@@ -125,6 +122,7 @@ class LinearSGD(DistributedEstimator):
 
         def fitted(w: FloatVector) -> dict[str, Any]:
             coef, intercept = _unpack(kept.of(w), n_classes, is_async=is_async)
+            coef = coef.astype(rows.X.dtype, copy=False)  # it may have been trained wider
             found = {"coef_": coef, "intercept_": intercept, "_running": None, "_n_averaged": 0}
             if isinstance(kept, Mean):
                 found["_running"] = _unpack(w, n_classes, is_async=is_async)

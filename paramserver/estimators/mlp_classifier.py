@@ -59,7 +59,7 @@ feature_names_in_
         told = Rounds(self, X, y, sample_weight)
         goes_on = self.warm_start and hasattr(self, "coefs_")
         X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=False)
-        classes = classes_of(y)
+        classes = classes_of(y, at_least=2 if self.mode == "async" else 1)
         if goes_on:
             check_same("classes", classes, self.classes_)
         self.classes_ = classes

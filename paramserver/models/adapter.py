@@ -153,7 +153,9 @@ class SklearnLearner:
                 _refuse(f"partial_fit of {name} takes no weights of rows.", name)
             keywords["sample_weight"] = rows.weight
         with config_context(assume_finite=True, skip_parameter_validation=True):  # seen before
-            model.partial_fit(rows.X, rows.y, **keywords)
+            # Numbers to predict that are wider than the rows would widen what a model computes.
+            y = rows.y if self.classes is not None else rows.y.astype(rows.X.dtype, copy=False)
+            model.partial_fit(rows.X, y, **keywords)
         arrays = _arrays(model, self._paths)
         np.concatenate([array.ravel() for array in arrays], out=w, casting="same_kind")
 
@@ -223,7 +225,7 @@ class SklearnLearner:
             n = max(n, size)
         X = np.random.default_rng(0).standard_normal((n, self.n_features)).astype(dtype_name)
         if self.classes is None:
-            return model.partial_fit(X, np.linspace(0.0, 1.0, n))
+            return model.partial_fit(X, np.linspace(0.0, 1.0, n, dtype=X.dtype))
         return model.partial_fit(X, np.resize(self.classes, n), classes=self.classes)
 
     @cached_property

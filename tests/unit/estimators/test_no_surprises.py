@@ -15,7 +15,7 @@ from sklearn.feature_selection import SelectFromModel
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.multiclass import OneVsRestClassifier
-from sklearn.neural_network import MLPClassifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 import paramserver as ps
 
@@ -26,6 +26,11 @@ ASYNC = ps.DistributedSGDClassifier(mode="async", **FEW)
 LAYERS = ps.DistributedMLPClassifier((4,), **FEW)
 AVERAGED = ps.AveragedEstimator(SGDClassifier(), **FEW)
 NUMBERS = ps.DistributedSGDRegressor(**FEW)
+LAYERS_OR_NOT = [
+    ((ps.DistributedSGDRegressor, SGDRegressor), (ps.DistributedSGDClassifier, SGDClassifier)),
+    ((ps.DistributedMLPRegressor, MLPRegressor), (ps.DistributedMLPClassifier, MLPClassifier)),
+]
+"""For numbers, and for classes."""
 CLASSIFIERS = [(SGD, SGDClassifier()), (ASYNC, SGDClassifier()), (LAYERS, MLPClassifier((4,)))]
 
 
@@ -175,6 +180,68 @@ def test_an_averaged_estimator_has_the_coefficients_of_what_it_averages() -> Non
     assert model.coef_ is model.estimator_.coef_
     assert model.intercept_ is model.estimator_.intercept_
     assert SelectFromModel(AVERAGED).fit(X, y).get_support().shape == (4,)
+
+
+@pytest.mark.parametrize("n_classes", [0, 2, 3])
+@pytest.mark.parametrize("kinds", LAYERS_OR_NOT)
+def test_float32_rows_make_float32_weights(kinds: Any, n_classes: int) -> None:
+    X, y = rows()
+    target = X[:, 0] if not n_classes else y if n_classes == 3 else y == "ant"
+    found = []
+    for kind in kinds[bool(n_classes)]:
+        model = kind(max_iter=2).fit(X.astype(np.float32), target)
+        weights = model.coefs_[0] if hasattr(model, "coefs_") else model.coef_
+        found.append((weights.dtype, model.predict(X.astype(np.float32)).dtype))
+    assert found[0] == found[1]
+    assert found[0][0] == np.float32
+
+
+def test_parts_of_layers_count_as_the_stock_estimator() -> None:
+    """Rows seen and passes of this call; parts need not be of one size."""
+    X, _ = rows()
+    how: dict[str, Any] = {"hidden_layer_sizes": (3,), "batch_size": 8, "random_state": 0}
+    ours, stock = ps.DistributedMLPRegressor(shuffle=False, **how), MLPRegressor(**how)
+    for model in (ours, stock):
+        for part in (slice(0, 20), slice(20, 90), slice(10, 40)):
+            model.partial_fit(X[part], X[part, 0])
+    assert (ours.t_, ours.n_iter_) == (stock.t_, stock.n_iter_)
+    assert ours._n_steps == stock._optimizer.t
+    for model in (ours, stock):
+        model.set_params(warm_start=True, max_iter=2).fit(X, X[:, 0])
+    assert (ours.t_, ours.n_iter_) == (stock.t_, stock.n_iter_)
+
+
+def test_layers_learn_a_single_class_and_pushes_refuse_it() -> None:
+    X, _ = rows()
+    model = clone(LAYERS).fit(X, ["ant"] * 90)
+    assert set(model.predict(X)) == {"ant"} == set(model.to_sklearn().predict(X))
+    with pytest.raises(ValueError, match="greater than one"):
+        model.set_params(mode="async").fit(X, ["ant"] * 90)
+
+
+def test_what_is_held_out_is_as_of_the_stock_estimator() -> None:
+    X, y = rows()
+    rare = y.copy()
+    rare[:] = "bee"
+    rare[:40], rare[0] = "ant", "cat"
+    clone(LAYERS).set_params(early_stopping=True).fit(X, rare)  # of three classes any rows will do
+    with pytest.raises(ValueError, match=r"only 1 member.*'cat'"):
+        clone(SGD).set_params(early_stopping=True).fit(X, rare)
+    for regressor in (
+        MLPRegressor(early_stopping=True),
+        ps.DistributedMLPRegressor(early_stopping=True),
+    ):
+        with pytest.raises(ValueError, match="validation set is too small"):
+            regressor.fit(X[:6], X[:6, 0])
+
+
+def test_batches_that_no_partition_fills_are_warned_of() -> None:
+    X, y = rows()
+    for model in (LAYERS, MLPClassifier((4,), max_iter=2)):
+        with pytest.warns(UserWarning, match="Got `batch_size`.*larger than sample size"):
+            clone(model).set_params(batch_size=91).fit(X, y)
+    with pytest.warns(UserWarning, match="45 rows in a partition"):
+        clone(LAYERS).set_params(batch_size=46, n_partitions=2).fit(X, y)
 
 
 # --- rows -----------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ ESTIMATORS = [
 def rows_for(estimator: Any, dtype: str, *, sparse: bool, weighted: bool) -> Batch:
     rng = np.random.default_rng(0)
     X = rng.standard_normal((50, 4)).astype(dtype)
-    z = X @ [1.0, -2.0, 0.5, 0.0]
+    z = X @ np.array([1.0, -2.0, 0.5, 0.0], dtype)
     y = z if "Regressor" in type(estimator).__name__ else np.array(CLASSES)[np.digitize(z, [-1, 1])]
     weight = rng.uniform(0.5, 2, 50).astype(dtype) if weighted else None
     return Batch(csr_array(X) if sparse else X, y, weight)
