@@ -26,14 +26,11 @@ def classes_of(y: Any, at_least: int = 2) -> Any:
     """
     check_classification_targets(y)
     classes = unique_labels(y)
-    if len(classes) < at_least:
-        raise ValueError(
-            f"The number of classes has to be greater than one; got {len(classes)} class"
-        )
+    _require(len(classes), at_least)
     return classes
 
 
-def meet_classes(estimator: Any, y: Any, classes: Any) -> None:
+def meet_classes(estimator: Any, y: Any, classes: Any, at_least: int = 2) -> None:
     """Take in a part of the rows: leave `classes_` on the estimator, if it is the first one.
 
     Parameters
@@ -46,13 +43,20 @@ def meet_classes(estimator: Any, y: Any, classes: Any) -> None:
     Raises
     ------
     ValueError
-        If they are missing, other ones than before, or do not hold all labels of `y`.
+        If they are missing, too few, other ones than before, or do not hold all labels of `y`.
     """
     check_classification_targets(y)
+    if classes is not None:
+        _require(len(unique_labels(classes)), at_least)
     _check_partial_fit_first_call(estimator, classes)
     unknown = np.setdiff1d(y, estimator.classes_)
     if unknown.size:
         raise ValueError(f"y has labels that classes has not: {unknown.tolist()}")
+
+
+def _require(n_classes: int, at_least: int) -> None:
+    if n_classes < at_least:
+        raise ValueError(f"The number of classes has to be greater than one; got {n_classes} class")
 
 
 def numbers_of(y: Any, classes: Any) -> Any:

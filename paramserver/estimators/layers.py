@@ -220,6 +220,8 @@ class Layers(DistributedEstimator):
 
     def _gradients(self, rows: Batch, n_classes: int, size: float) -> MLP:
         hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)).tolist()
+        if min(hidden, default=1) < 1:
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         if self.learning_rate != "constant":
             raise ConfigError(
                 "mode='async' takes steps of one size (learning_rate='constant'), not "

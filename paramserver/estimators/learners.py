@@ -140,6 +140,8 @@ def penalty_of(settings: Any) -> Penalty:
         Has these three as attributes.
     """
     alpha, share = settings.alpha, settings.l1_ratio
+    if settings.penalty == "elasticnet" and share is None:
+        raise ValueError("l1_ratio must be set when penalty is 'elasticnet'")
     match settings.penalty:
         case "l2":
             return Penalty(0.0, alpha)
@@ -168,12 +170,12 @@ def safe_rate(learner: Linear, rows: Batch, batch_size: int) -> float:
     .. [1] Gower et al. (2019), "SGD: general analysis and improved rates", proposition 3.8.
     """
     n, b = rows.n, min(batch_size, rows.n)
+    whole = float(learner.curvature(rows))
     squares = rows.X * rows.X if isinstance(rows.X, np.ndarray) else rows.X.multiply(rows.X)
     lengths = np.asarray(squares.sum(axis=1), np.float64).ravel() + 1.0
     if rows.weight is not None:
         lengths = lengths * rows.weight
     steepest = learner.output.bound * float(lengths.max()) + learner.penalty.l2
-    whole = float(learner.curvature(rows))
     share = (n - b) / (b * max(1, n - 1))  # how much of a batch's slope is that of single rows
     smoothness = n * (b - 1) / (b * max(1, n - 1)) * whole + share * steepest
     if n == 1:

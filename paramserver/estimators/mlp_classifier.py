@@ -59,7 +59,7 @@ feature_names_in_
         told = Rounds(self, X, y, sample_weight)
         goes_on = self.warm_start and hasattr(self, "coefs_")
         X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=False)
-        classes = classes_of(y, at_least=2 if self.mode == "async" else 1)
+        classes = classes_of(y, self._least_classes())
         if goes_on:
             check_same("classes", classes, self.classes_)
         self.classes_ = classes
@@ -80,7 +80,7 @@ feature_names_in_
         """
         is_first = not hasattr(self, "coefs_")
         X, y, weight = self._rows(X, y, sample_weight, reset=is_first, is_numeric=False)
-        meet_classes(self, y, classes)
+        meet_classes(self, y, classes, self._least_classes())
         rows = Batch(X, numbers_of(y, self.classes_), weight)
         self._fit(rows, len(self.classes_), rounds=1, goes_on=not is_first, counts_on=True)
         return self
@@ -102,6 +102,10 @@ feature_names_in_
         model._label_binarizer = LabelBinarizer()
         relabel(model, self.classes_)
         return model
+
+    def _least_classes(self) -> int:
+        """Return how many there must be: the stock estimator learns one as well."""
+        return 2 if self.mode == "async" else 1
 
     def _kind(self) -> Any:
         from sklearn.neural_network import MLPClassifier

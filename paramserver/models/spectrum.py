@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from paramserver.errors import DataError
 from paramserver.models.losses import Array
 from paramserver.training.learner import Matrix
 
@@ -23,10 +24,22 @@ def largest_eigenvalue(X: Matrix, weight: Array | None = None) -> float:
     X : ndarray or csr_array of shape (n, n_features)
     weight : ndarray of shape (n,), optional
         Not negative.
+
+    Raises
+    ------
+    DataError
+        If the moments overflow.
     """
     n, d = X.shape
     root = np.ones(n) if weight is None else np.sqrt(weight.astype(np.float64))
-    gram = _gram(X, root)
+    with np.errstate(over="ignore", invalid="ignore"):
+        gram = _gram(X, root)
+    if not np.isfinite(gram).all():
+        raise DataError(
+            f"Values of X as large as {abs(X).max():.3g} cannot be squared, so that no learning "
+            "rate can be chosen by them. Scale the columns (StandardScaler or MinMaxScaler).",
+            path="X",
+        )
     if min(n, d + 1) <= SMALL:
         return float(np.linalg.eigvalsh(gram)[-1] / n)
     from scipy.sparse.linalg import eigsh

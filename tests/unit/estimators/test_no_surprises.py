@@ -132,6 +132,21 @@ def test_so_is_one_that_not_all_have(model: Any, name: str, value: Any) -> None:
         clone(model).set_params(early_stopping=True, **{name: value}).fit(*rows())
 
 
+@pytest.mark.parametrize("mode", ["avg", "async"])
+def test_what_the_stock_estimator_refuses_is_refused_in_its_words(mode: str) -> None:
+    X, y = rows()
+    mixed = {"penalty": "elasticnet", "l1_ratio": None}
+    for model in (SGDClassifier(**mixed), ps.DistributedSGDClassifier(mode=mode, **mixed)):
+        with pytest.raises(ValueError, match="l1_ratio must be set when penalty is 'elasticnet'"):
+            model.fit(X, y)
+    for model in (MLPClassifier((0,)), ps.DistributedMLPClassifier((0,), mode=mode)):
+        with pytest.raises(ValueError, match="hidden_layer_sizes must be > 0"):
+            model.fit(X, y)
+    for model in (SGDClassifier(), ps.DistributedSGDClassifier(mode=mode)):
+        with pytest.raises(ValueError, match="number of classes has to be greater than one"):
+            model.partial_fit(X, np.full(90, "ant"), classes=["ant"])
+
+
 # --- what is fitted -------------------------------------------------------------------------------
 
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from paramserver.errors import DataError
 from paramserver.models import spectrum
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [np.asarray, csr_array])
+def test_rows_that_cannot_be_squared_are_refused_in_words(kind: Any) -> None:
+    X = kind(np.full((5, 3), -1e200))
+    with pytest.raises(DataError, match=r"as large as 1e\+200 cannot be squared.*StandardScaler"):
+        spectrum.largest_eigenvalue(X)
 
 
 @pytest.mark.parametrize("small", [1_000, 2])
