@@ -330,6 +330,7 @@ class Cluster(JobExecutor):
         self,
         *,
         max_failures: int = 1,
+        max_lost: int = 3,
         timeout_s: float | None = None,
         priority: int = 0,
         pure: bool = False,
@@ -341,6 +342,9 @@ class Cluster(JobExecutor):
         ----------
         max_failures : int
             Tries of a job that may end in an exception; 1 makes the first one final.
+        max_lost : int
+            Workers lost under a job until it is taken to be the cause, and fails with `PoisonJob`.
+            More where workers are killed whatever they run (machines that may be taken away).
         timeout_s : float, optional
             Deadline of each try, from its start. When it passes, the worker is killed and replaced;
             after the second time the job fails with `JobTimeout`.
@@ -357,7 +361,11 @@ class Cluster(JobExecutor):
             self._master,
             self._numbers,
             job_options(
-                max_failures=max_failures, timeout_s=timeout_s, priority=priority, pure=pure
+                max_failures=max_failures,
+                max_lost=max_lost,
+                timeout_s=timeout_s,
+                priority=priority,
+                pure=pure,
             ),
             trusted=self._trusted,
             ship_code=self._ship_code,

@@ -103,7 +103,8 @@ class JobOptions:
     max_timeouts : int
         Tries that may pass the deadline.
     max_lost : int
-        Workers that may be lost under one job before it is taken to be the cause.
+        Workers lost under one job that make it the cause: the last of them ends it. Also how often
+        its output, once lost, is made again.
     timeout_s : float or None
         Deadline of one attempt, from its start; the worker is killed when it passes.
     lease_s : float or None

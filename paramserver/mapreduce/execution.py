@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -81,6 +82,8 @@ class Execution:
     on_progress : callable or None
     max_failures : int
         Tries of a job whose function raises.
+    max_lost : int
+        Workers lost under a job until it is taken to be the cause.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Execution:
         started: float,
         on_progress: OnProgress | None,
         max_failures: int,
+        max_lost: int,
     ) -> None:
         self._cluster = cluster
         self._planned = planned
@@ -99,6 +103,7 @@ class Execution:
         self._map_ended = started
         self._on_progress = on_progress
         self._max_failures = max_failures
+        self._max_lost = max_lost
 
     def into_memory(
         self, mapper: Callable[[Any], Any], combiner: Fold | None, reducer: Fold
@@ -151,8 +156,12 @@ class Execution:
             for part in range(self._settings.n_parts)
         ]
         phases = [
-            PhaseCalls("map", map_calls, max_failures=self._max_failures),
-            PhaseCalls("reduce", reduce_calls, max_failures=self._max_failures, wants_inputs=True),
+            PhaseCalls("map", map_calls),
+            PhaseCalls("reduce", reduce_calls, wants_inputs=True),
+        ]
+        phases = [
+            replace(phase, max_failures=self._max_failures, max_lost=self._max_lost)
+            for phase in phases
         ]
         maps, reduces = self._cluster.run_plan(phases, self._note_progress)
         self._check_bad_records(sum(mapped["bad_records"] for mapped in maps))

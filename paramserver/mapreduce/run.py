@@ -124,6 +124,7 @@ class MapReduce:
         block_bytes: int = BLOCK_BYTES,
         max_bad_records: int = 0,
         max_failures: int = 4,
+        max_lost: int = 3,
         on_progress: OnProgress | None = None,
     ) -> MapReduceResult:
         """Run it and wait for the result.
@@ -149,6 +150,9 @@ class MapReduce:
             Records whose mapper raises are skipped and counted, up to so many in all.
         max_failures : int
             Tries of a job whose function raises.
+        max_lost : int
+            Workers lost under one job until it is taken to be the cause, and ends the run with
+            `PoisonJob`. More where workers are killed whatever they run.
         on_progress : callable, optional
             Called as ``on_progress(phase, n_done, n_total)``, phases "map" and "reduce".
 
@@ -171,7 +175,7 @@ class MapReduce:
         counts = {
             "n_map": n_map, "n_reduce": n_reduce, "memory_limit_bytes": memory_limit_bytes,
             "block_bytes": block_bytes, "max_bad_records": max_bad_records,
-            "max_failures": max_failures,
+            "max_failures": max_failures, "max_lost": max_lost,
         }  # fmt: skip
         _check_counts(counts)
         if self.unit not in UNITS:
@@ -190,7 +194,9 @@ class MapReduce:
                 planned.unit, n_reduce, folder, block_bytes, memory_limit_bytes, max_bad_records,
                 getattr(cluster, "trusted", False),
             )  # fmt: skip
-            run = Execution(cluster, planned, settings, started, on_progress, max_failures)
+            run = Execution(
+                cluster, planned, settings, started, on_progress, max_failures, max_lost
+            )
             if out_dir is None:
                 return run.into_memory(self.mapper, combiner, reducer)
             return run.into_files(self.mapper, combiner, reducer, to_line, out_dir)
@@ -211,7 +217,7 @@ class MapReduce:
 
 _SMALLEST: Final = {
     "n_map": 1, "n_reduce": 1, "memory_limit_bytes": _SMALLEST_LIMIT, "block_bytes": 1,
-    "max_bad_records": 0, "max_failures": 1,
+    "max_bad_records": 0, "max_failures": 1, "max_lost": 1,
 }  # fmt: skip
 
 

@@ -66,7 +66,9 @@ def seconds(value: Any, name: str, *, above: float | None = None) -> float:
     return number
 
 
-def job_options(*, max_failures: Any, timeout_s: Any, priority: Any, pure: Any) -> JobOptions:
+def job_options(
+    *, max_failures: Any, max_lost: Any, timeout_s: Any, priority: Any, pure: Any
+) -> JobOptions:
     """Return the options of jobs that are handed in one by one.
 
     Raises
@@ -89,6 +91,7 @@ def job_options(*, max_failures: Any, timeout_s: Any, priority: Any, pure: Any) 
     return JobOptions(
         max_failures=n_failures,
         max_timeouts=max(2, n_failures),
+        max_lost=whole_number(max_lost, "max_lost", 1),
         timeout_s=None if deadline_s == math.inf else deadline_s,
         priority=level,
         pure=bool(pure),

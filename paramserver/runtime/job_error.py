@@ -39,8 +39,9 @@ def job_error(ended: SettleJob, *, trusted: bool) -> BaseException:
             return PoisonJob(
                 f"Job {job} lost one worker after another ({tries} tries, the last one ended by "
                 f"{how}), so it is taken to be the cause and not tried again. If it needs too much "
-                "memory, give it less to do at once; if something else kills workers, submit it "
-                "again. Last words of the worker:\n" + (ended.text or "(none)"),
+                "memory, give it less to do at once; if something else kills workers, let it lose "
+                "more of them (max_lost=..., for cluster.with_options and MapReduce.run). Last "
+                "words of the worker:\n" + (ended.text or "(none)"),
                 exit_code=code,
                 stderr_tail=ended.text,
                 attempts=tries,

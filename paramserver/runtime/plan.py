@@ -45,6 +45,8 @@ class PhaseCalls:
         The calls may run twice at the same time: backup copies of stragglers are allowed.
     max_failures : int
         Tries of a call whose function raises, before the plan fails.
+    max_lost : int
+        Workers lost under a call until it is taken to be the cause, and the plan fails.
     wants_inputs : bool
         Each call gets the list of all results of the phase before, in the order of its calls, as
         its first argument.
@@ -54,4 +56,5 @@ class PhaseCalls:
     calls: Sequence[Call]
     pure: bool = True
     max_failures: int = 4
+    max_lost: int = 3
     wants_inputs: bool = False

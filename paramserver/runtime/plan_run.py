@@ -125,7 +125,12 @@ class PlanRun:
 
     def _hand_in(self, phase: PhaseCalls) -> None:
         master, now = self._master, self._master.clock()
-        options = JobOptions(max_failures=phase.max_failures, max_timeouts=4, pure=phase.pure)
+        options = JobOptions(
+            max_failures=phase.max_failures,
+            max_timeouts=4,
+            max_lost=phase.max_lost,
+            pure=phase.pure,
+        )
         number = self._next_phase()
         after = self._phases[-1] if self._phases else None
         specs = [JobSpec(self._next_job(), self._encode(phase, call)) for call in phase.calls]

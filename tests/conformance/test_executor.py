@@ -676,6 +676,7 @@ def test_a_thousand_views_leave_nothing_in_the_master(cluster: ps.LocalCluster) 
     [
         {"max_failures": 0},
         {"max_failures": 1.5},
+        {"max_lost": 0},
         {"timeout_s": 0},
         {"timeout_s": -1.0},
         {"timeout_s": "3"},

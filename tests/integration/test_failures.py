@@ -429,6 +429,16 @@ def test_a_job_that_always_kills_its_worker_fails_alone(
     assert (counters(cluster) - before)["workers_lost"] == 3
 
 
+def test_how_many_workers_a_job_may_lose_is_said_by_the_user(cluster: ps.LocalCluster) -> None:
+    program = ps.MapReduce(jobs.leave, sum)
+    error = cluster.with_options(max_lost=1).submit(jobs.leave, 3).exception(PATIENCE_S)
+    with pytest.raises(PoisonJob, match=r"max_lost=\.\.\.") as caught:
+        program.run([3], cluster, n_map=1, n_reduce=1, max_lost=2)
+    assert isinstance(error, PoisonJob)
+    assert (error.exit_code, error.attempts) == (3, 1)
+    assert (caught.value.exit_code, caught.value.attempts) == (3, 2)
+
+
 def test_a_job_that_needs_too_much_memory_gets_an_error(cluster: ps.LocalCluster) -> None:
     with ps.LocalCluster(1, memory_limit_bytes=2_000_000_000) as small:
         error = small.submit(jobs.take_memory, 3_000_000_000).exception(PATIENCE_S)

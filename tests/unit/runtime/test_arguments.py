@@ -12,7 +12,13 @@ from paramserver.core.jobs import JobOptions
 from paramserver.errors import ConfigError
 from paramserver.runtime.arguments import MAX_PRIORITY, job_options, seconds, whole_number
 
-USUAL: dict[str, Any] = {"max_failures": 1, "timeout_s": None, "priority": 0, "pure": False}
+USUAL: dict[str, Any] = {
+    "max_failures": 1,
+    "max_lost": 3,
+    "timeout_s": None,
+    "priority": 0,
+    "pure": False,
+}
 
 
 def test_whole_numbers_of_any_kind_are_taken() -> None:
@@ -51,9 +57,15 @@ def test_a_time_that_must_be_above_something_may_not_be_it() -> None:
 
 def test_options_become_those_of_the_scheduler() -> None:
     assert job_options(**USUAL) == JobOptions()
-    found = job_options(max_failures=3, timeout_s=np.float32(1.5), priority=np.int8(-2), pure=1)
+    found = job_options(
+        max_failures=3,
+        max_lost=np.int16(7),
+        timeout_s=np.float32(1.5),
+        priority=np.int8(-2),
+        pure=1,
+    )
     assert found == JobOptions(
-        max_failures=3, max_timeouts=3, timeout_s=1.5, priority=-2, pure=True
+        max_failures=3, max_timeouts=3, max_lost=7, timeout_s=1.5, priority=-2, pure=True
     )
     assert type(found.priority) is int
 
