@@ -18,6 +18,7 @@ from paramserver.core.departures import Departures
 from paramserver.core.events import Arrived
 from paramserver.core.loss import Loss
 from paramserver.core.mail import Mail
+from paramserver.core.quarantine import Origin
 from paramserver.core.roster import Agent, Member, Roster, Worker
 from paramserver.protocol.messages import (
     AgentHello,
@@ -82,7 +83,7 @@ class Admission:
             self._counters["unauthenticated"] += 1
             self._refuse(event, "the launch token is not the one of this name", out)
         else:
-            agent = roster.agent(hello.agent_id, hello.token)
+            agent = roster.agent(hello.agent_id, hello.token, _origin(event))
             if (hello.worker_id, hello.pid) in agent.ended:
                 self._counters["unknown"] += 1  # the last word of a process that is no more
             elif live is None:
@@ -109,7 +110,7 @@ class Admission:
             self._counters["unauthenticated"] += 1
             self._refuse(event, "the launch token is not the one of this agent", out)
         else:
-            agent = roster.agent(hello.agent_id, hello.token)
+            agent = roster.agent(hello.agent_id, hello.token, _origin(event))
             if agent.peer != event.peer or self._gives_up(event.envelope, agent):
                 roster.join_agent(agent, event.peer)
                 agent.host = hello.host
@@ -144,7 +145,6 @@ class Admission:
         self, event: Arrived, hello: Hello, agent: Agent, out: list[MasterCommand]
     ) -> Worker:
         worker = self._roster.join(event.now, hello.worker_id, agent, event.peer)
-        worker.user = event.user
         worker.pid = hello.pid
         worker.host = hello.host
         worker.is_local = bool(self._machine) and hello.machine == self._machine
@@ -222,6 +222,10 @@ class Admission:
 
     def _welcome(self, member: Member, out: list[MasterCommand], *, resumed: bool) -> None:
         self._mail.say(member, Welcome(member.session, resumed), out)
+
+
+def _origin(event: Arrived) -> Origin:
+    return Origin(event.user, event.address)
 
 
 def _is_same_process(worker: Worker, hello: Hello) -> bool:

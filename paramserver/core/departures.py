@@ -114,7 +114,8 @@ class Departures:
         worker.step(Change.LOSE)
         self._roster.remove(worker)
         self._counters["workers_lost"] += 1
-        if loss.charge and worker.agent.note_loss(now):
+        standing = worker.agent.standing
+        if loss.charge and self._roster.standings.note_loss(standing, now):
             self._counters["quarantines"] += 1
         out.append(AnnounceWorker(worker.incarnation, worker.worker_id, "lost", loss.reason))
 
@@ -131,7 +132,7 @@ class Departures:
 
         Its jobs are charged nothing: it was the worker, and others are to try them.
         """
-        worker.agent.note_accused(now)
+        self._roster.standings.note_accused(worker.agent.standing, now)
         self._counters["quarantines"] += 1
         self._counters["workers_expelled"] += 1
         self.kill(now, worker, reason, out)

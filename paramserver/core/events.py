@@ -28,8 +28,11 @@ class Arrived:
     now: float
     peer: bytes
     user: str
+    """Whose key the connection has shown."""
     envelope: Envelope
     message: WorkerMessage
+    address: str = ""
+    """Of the machine that the connection comes from; '' where there is none to tell."""
 
 
 @value

@@ -16,17 +16,12 @@ from typing import Final, TypeAlias
 
 from paramserver.core.jobs import Attempt
 from paramserver.core.link import Link
+from paramserver.core.quarantine import Origin, Standing, Standings
 from paramserver.errors import InvalidTransition
 from paramserver.protocol.messages import MasterMessage, WorkerMessage
 
 MasterLink: TypeAlias = Link[MasterMessage, WorkerMessage]
 
-QUARANTINE_AFTER = 5
-"""Workers lost in a row by one machine, with no job ended in between."""
-COOL_DOWN_S = 0.5
-COOL_DOWN_MAX_S = 60.0
-COOL_DOWN_ACCUSED_S = 10.0
-"""At least, for a machine whose worker was accused: it lives, and would do so again at once."""
 ENDED_KEPT = 64
 """Processes known to have ended, remembered for one agent: a greeting of theirs may come late."""
 CACHES_MAX = 256
@@ -83,23 +78,20 @@ class Agent:
 
     __slots__ = (
         "agent_id",
-        "cool_down_s",
         "ended",
         "host",
         "incarnation",
         "is_local",
         "link",
-        "losses_in_row",
         "member_id",
-        "n_lost",
         "peer",
-        "quarantined_until",
         "session",
+        "standing",
         "suspect_until",
         "token",
     )
 
-    def __init__(self, agent_id: str, token: str) -> None:
+    def __init__(self, agent_id: str, token: str, standing: Standing | None = None) -> None:
         self.agent_id = self.member_id = agent_id
         """Its name, also on the wire."""
         self.token = token
@@ -113,10 +105,8 @@ class Agent:
         self.incarnation = 0
         self.link: MasterLink = Link()
         self.suspect_until: float | None = None
-        self.losses_in_row = 0
-        self.n_lost = 0
-        self.cool_down_s = COOL_DOWN_S
-        self.quarantined_until = 0.0
+        self.standing = standing or Standing()
+        """What is held against its machine."""
         self.ended: deque[tuple[str, int]] = deque(maxlen=ENDED_KEPT)
         """Name and pid of the latest worker processes known to have ended."""
 
@@ -124,30 +114,6 @@ class Agent:
     def is_remote(self) -> bool:
         """It has spoken for itself, as a process of its own."""
         return self.incarnation > 0
-
-    def note_loss(self, now: float) -> bool:
-        """Count a lost worker; return whether the machine is put in quarantine by it."""
-        self.n_lost += 1
-        self.losses_in_row += 1
-        if self.losses_in_row < QUARANTINE_AFTER or now < self.quarantined_until:
-            return False
-        self._quarantine(now)
-        return True
-
-    def note_accused(self, now: float) -> None:
-        """Put the machine in quarantine since a worker of it is not to be trusted."""
-        self.n_lost += 1
-        self.cool_down_s = max(self.cool_down_s, COOL_DOWN_ACCUSED_S)
-        self._quarantine(now)
-
-    def _quarantine(self, now: float) -> None:
-        self.quarantined_until = max(self.quarantined_until, now + self.cool_down_s)
-        self.cool_down_s = min(2 * self.cool_down_s, COOL_DOWN_MAX_S)
-
-    def note_success(self) -> None:
-        """Count a job that ended well: the machine works."""
-        self.losses_in_row = 0
-        self.cool_down_s = COOL_DOWN_S
 
 
 class Worker:
@@ -170,7 +136,6 @@ class Worker:
         "session",
         "state",
         "suspect_until",
-        "user",
         "worker_id",
     )
 
@@ -180,7 +145,6 @@ class Worker:
         self.agent = agent
         self.incarnation = incarnation
         self.peer = peer
-        self.user = ""
         self.session = ""
         self.link: MasterLink = Link()
         self.state = WorkerState.READY
@@ -244,6 +208,7 @@ class Roster:
         """Living workers by name."""
         self.by_incarnation: dict[int, Worker] = {}
         self.by_peer: dict[bytes, Member] = {}
+        self.standings = Standings()
         self.suspects: set[Member] = set()
         """Those whose grace period is running."""
 
@@ -254,11 +219,12 @@ class Roster:
             return False
         return known is None or known.token == token
 
-    def agent(self, agent_id: str, token: str) -> Agent:
-        """Return the agent of that name; a new one is believed."""
+    def agent(self, agent_id: str, token: str, origin: Origin) -> Agent:
+        """Return the agent of that name; a new one is believed, but for its name clears nobody."""
         known = self.agents.get(agent_id)
         if known is None:
-            known = self.agents[agent_id] = Agent(agent_id, token)
+            standing = self.standings.begin(origin)
+            known = self.agents[agent_id] = Agent(agent_id, token, standing)
         return known
 
     def register(self, agent_id: str, token: str) -> None:
@@ -338,10 +304,10 @@ class Roster:
                 able.append(worker)
                 if worker.held:
                     is_loaded = True
-                if worker.agent.quarantined_until > now:
+                if worker.agent.standing.quarantined_until > now:
                     is_quarantined = True
         if is_quarantined:
-            able = [w for w in able if w.agent.quarantined_until <= now] or able
+            able = [w for w in able if w.agent.standing.quarantined_until <= now] or able
         if is_loaded:
             able.sort(key=_load)
         return able
@@ -350,8 +316,9 @@ class Roster:
         """When which machine is trusted again, of those that are not."""
         ends = []
         for agent in self.agents.values():
-            if agent.quarantined_until > now:
-                ends.append(agent.quarantined_until)  # noqa: PERF401 - there is hardly ever one
+            until = agent.standing.quarantined_until
+            if until > now:
+                ends.append(until)
         return ends
 
     def members(self) -> Iterator[Member]:

@@ -161,7 +161,7 @@ class Scheduler:
         self, worker: Worker, job: Job, result: JobResult, out: list[MasterCommand]
     ) -> None:
         phase = job.phase
-        worker.agent.note_success()
+        worker.agent.standing.note_success()
         phase.add_duration(result.duration_us * 1e-6)
         if phase.keeps:
             job.result = result.payload

@@ -344,7 +344,8 @@ class Master:
             oversize = isinstance(error, MessageTooLarge)
             self.counters["oversize" if oversize else "mismatched"] += 1
             return
-        event = Arrived(self.clock(), received.peer, received.user, envelope, message)  # type: ignore[arg-type]
+        peer, user, _, address = received
+        event = Arrived(self.clock(), peer, user, envelope, message, address)  # type: ignore[arg-type]
         self._perform(self._machine.handle(event))
 
     def _perform(self, commands: list[MasterCommand]) -> None:

@@ -38,7 +38,8 @@ class FaultPlan:
         The agents are processes of their own, and speak with the master over the network.
     n_crashes, n_disconnects, n_stops, n_pauses, n_partitions, n_agent_crashes : int
         Workers killed, connections broken, workers stopped and continued, pauses of the master,
-        workers that for a while are not heard or do not hear, agents killed with their workers.
+        workers that for a while are not heard or do not hear, agents killed with their workers
+        (another one, under another name, is started on the same machine).
     unreported : float
         Chance that an agent never tells of a death.
     same_name : float

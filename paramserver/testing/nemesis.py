@@ -65,7 +65,8 @@ class Nemesis:
         agent = self._rng.choice(sim.agents)
         agent.crash()
         sim.agents.remove(agent)
-        sim.at(sim.now + sim.faults.restart_s, sim.add_agent, max(1, sim.n_workers // 2))
+        n_workers = max(1, sim.n_workers // 2)
+        sim.at(sim.now + sim.faults.restart_s, sim.add_agent, n_workers, agent.address)
 
     def _disconnect(self) -> None:
         victim = self._victim()

@@ -22,6 +22,8 @@ HEARTBEAT_S = 4.0
 class Party(Protocol):
     """Who is at the far end of a connection."""
 
+    address: str
+
     def hear(self, envelope: Envelope, message: MasterMessage) -> None:
         """Take in a message of the master."""
 
@@ -129,7 +131,10 @@ class Network:
     ) -> None:
         if connection.is_open or connection.is_flushed:
             sim = self._sim
-            sim.master.take_in(Arrived(sim.now, connection.peer, "local", envelope, message))
+            address = connection.party.address
+            sim.master.take_in(
+                Arrived(sim.now, connection.peer, "worker", envelope, message, address)
+            )
 
     def _arrive_down(
         self, connection: Connection, envelope: Envelope, message: MasterMessage

@@ -8,6 +8,8 @@
 - No attempt is started twice, or in another life than it was granted to; none that was withdrawn
   is started at all.
 - No worker is lost without a cause.
+- Nothing is granted to a machine whose worker was accused, also by an agent that came afterwards
+  under another name, while another machine could take it.
 - The end of an attempt is announced once, of what was granted, and of each result that counted.
 - Every message that arrived was handled or counted.
 - When nothing is needed any more, the machine remembers nothing.
@@ -27,7 +29,8 @@ from paramserver.core.commands import (
 )
 from paramserver.core.events import Arrived
 from paramserver.core.jobs import Verdict
-from paramserver.core.roster import MasterLink
+from paramserver.core.quarantine import COOL_DOWN_ACCUSED_S
+from paramserver.core.roster import MasterLink, WorkerState
 from paramserver.protocol.messages import Envelope, GrantInputs, JobGrant, Outcome, Payload
 from paramserver.testing.workload import Fate
 
@@ -63,6 +66,11 @@ class RunLog:
         self._ahead: defaultdict[tuple[int, int, int], tuple[Payload, ...]] = defaultdict(tuple)
         """Inputs sent ahead of their grant, by life and attempt."""
         self._pids: dict[int, int] = {}
+        self._homes: dict[int, tuple[str, str]] = {}
+        """Address and agent of each life."""
+        self._accused: dict[str, tuple[float, set[str]]] = {}
+        """Until when a machine is left alone at least, by its address, and the other agents that
+        were there then."""
         self.losses: Counter[str] = Counter()
         """Workers lost, by the reason that the master gave."""
         self._calls: set[tuple[int, int]] = set()
@@ -99,6 +107,7 @@ class RunLog:
         if key in self._granted:
             return
         self._granted.add(key)
+        self._judge_trust(envelope.incarnation)
         results = self._sim.owner.results
         for grant in grants:
             self._granted_to[envelope.incarnation].add(grant[:2])
@@ -106,6 +115,20 @@ class RunLog:
             expected = tuple(results.get(maker.job) for maker in makers)
             inputs = self._ahead.pop((envelope.incarnation, *grant[:2]), ()) + grant.inputs
             assert inputs == expected, f"job {grant.job} is granted with wrong inputs"
+
+    def _judge_trust(self, life: int) -> None:
+        """A life is granted something: its machine is not in quarantine, or all of them are."""
+        now, machine = self._sim.now, self._sim.master.machine
+        address, agent_id = self._homes[life]
+        until, bystanders = self._accused.get(address, (0.0, set()))
+        if until <= now or agent_id in bystanders:
+            return
+        others = [
+            worker.worker_id
+            for worker in machine.roster.workers.values()
+            if worker.state is WorkerState.READY and worker.agent.standing.quarantined_until <= now
+        ]
+        assert not others, f"life {life} was granted a job instead of {others}, though accused"
 
     def started(self, worker: SimulatedWorker, grant: JobGrant) -> None:
         """A worker begins to run an attempt."""
@@ -162,8 +185,14 @@ class RunLog:
         """A worker has come or gone."""
         life, reason = command.incarnation, command.reason
         if command.change == "joined":
-            self._pids[life] = self._sim.master.machine.roster.by_incarnation[life].pid
+            worker = self._sim.master.machine.roster.by_incarnation[life]
+            self._pids[life] = worker.pid
+            self._homes[life] = (self._sim.addresses[worker.pid], worker.agent.agent_id)
         elif command.change == "lost":
+            address, agent_id = self._homes[life]
+            if reason == "accused" and address:
+                others = set(self._sim.master.machine.roster.agents) - {agent_id}
+                self._accused[address] = (self._sim.now + COOL_DOWN_ACCUSED_S, others)
             self.losses[reason.split(" (")[0]] += 1
             if reason.startswith(("signal", "exit code")):
                 self.n_lives_lost[self.ran_at_death[self._pids[life]]] += 1

@@ -20,10 +20,19 @@ LIMITS = RestartLimits()
 
 
 class SimulatedAgent(Process):
-    """The parent of some workers: in the master's process, or (`is_remote`) one of its own."""
+    """The parent of some workers: in the master's process, or (`is_remote`) one of its own.
 
-    def __init__(self, sim: Simulation, agent_id: str) -> None:
-        super().__init__(sim, agent_id)
+    Parameters
+    ----------
+    sim : Simulation
+    agent_id : str
+        A new one for each process.
+    address : str
+        Of its machine, whatever runs there; '' for that of the master.
+    """
+
+    def __init__(self, sim: Simulation, agent_id: str, address: str) -> None:
+        super().__init__(sim, agent_id, address)
         self.agent_id = agent_id
         self.token = f"token of {agent_id}"
         self.is_remote = sim.faults.is_remote

@@ -23,10 +23,12 @@ RELEASE = "simulated"
 class Process:
     """What workers and agents have in common: a connection, a timer, and the ways to suffer."""
 
-    def __init__(self, sim: Simulation, name: str) -> None:
+    def __init__(self, sim: Simulation, name: str, address: str) -> None:
         self.sim = sim
         self.name = name
-        self.pid = sim.next_pid()
+        self.address = address
+        """Of its machine."""
+        self.pid = sim.next_pid(address)
         self.is_dead = False
         self.is_stopped = False
         self.connection: Connection | None = None

@@ -47,7 +47,7 @@ class SimulatedWorker(Process):
     """A worker process."""
 
     def __init__(self, sim: Simulation, name: str, agent: SimulatedAgent) -> None:
-        super().__init__(sim, name)
+        super().__init__(sim, name, agent.address)
         self.agent = agent
         self.is_kept = True
         """Its agent replaces it when it ends."""

@@ -107,6 +107,8 @@ class Simulation:
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._ties = count()
         self._pids = count(1000)
+        self.addresses: dict[int, str] = {}
+        """Of the machine of each process there ever was, by its pid."""
         self._n_agents = 0
         self._n_stragglers = self.faults.n_stragglers
         self._trace: list[tuple[float, str, tuple[Any, ...]]] = []
@@ -171,9 +173,11 @@ class Simulation:
         """Remember what happened, for the story."""
         self._trace.append((self.now, who, what))
 
-    def next_pid(self) -> int:
-        """Return the number of a new process."""
-        return next(self._pids)
+    def next_pid(self, address: str) -> int:
+        """Return the number of a new process on the machine of that address."""
+        pid = next(self._pids)
+        self.addresses[pid] = address
+        return pid
 
     def next_slowness(self) -> float:
         """Return how slow the next worker is."""
@@ -182,10 +186,12 @@ class Simulation:
             return self.faults.straggler_factor
         return 1.0
 
-    def add_agent(self, n_workers: int) -> None:
-        """Start an agent and its workers."""
+    def add_agent(self, n_workers: int, address: str = "") -> None:
+        """Start an agent and its workers, on a machine of its own if no `address` names one."""
         self._n_agents += 1
-        agent = SimulatedAgent(self, f"a{self._n_agents}")
+        if self.faults.is_remote and not address:
+            address = f"machine {self._n_agents}"
+        agent = SimulatedAgent(self, f"a{self._n_agents}", address)
         self.agents.append(agent)
         if agent.is_remote:
             agent.connect()

@@ -42,6 +42,7 @@ def connected(
         send_to_master(worker, [b"hello"], master)
         received = receive_at_master(master, worker)
         assert isinstance(received.user, str), "the user of a message must be a str"
+        assert isinstance(received.address, str), "the address of a message must be a str"
         yield master, worker, received.peer
 
 

@@ -36,6 +36,8 @@ class Received(NamedTuple):
     user: str
     """Who the connection has proven to be: the key's owner, or 'local' inside the trust domain."""
     frames: Sequence[Buffer]
+    address: str = ""
+    """Of the machine at the far end, as the kernel knows it; '' over what has no addresses."""
 
 
 class MasterTransport(ABC):

@@ -28,8 +28,9 @@ from paramserver.transport.socket_file import SocketFile
 from paramserver.transport.zmq_end import NOW, NOW_AND_MORE, READABLE, ZmqEnd, check_safety, pack
 
 MAX_KNOWN_PEERS: Final = 4096
-"""Connections whose proof of identity is remembered; beyond, it is read anew from messages."""
+"""Connections whose user and address are remembered; beyond, it is read anew from messages."""
 
+_LOCAL: Final = ("local", "")
 _ECHOES_S: Final = (0.05, 1.0)
 """A drop is announced by the I/O thread a moment before the peer becomes unreachable, so
 `take_disconnected` says it again after these times: a probe that came too early is repeated."""
@@ -57,8 +58,9 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
     def __init__(self, address: Address, keys: MasterKeys | None) -> None:
         super().__init__(zmq.ROUTER, address, self._EVENTS)
         self.trusted = address.scheme == "ipc"
-        self._everyone: str | None = "local" if self.trusted else "" if keys is None else None
-        self._users: dict[bytes, str] = {}
+        self._needs_key = keys is not None
+        self._known: dict[bytes, tuple[str, str]] = {}
+        """User and address of those who have been heard, by the name of their connection."""
         self._dropped: dict[str, int] = {}
         self._disconnected = False
         self._echoes: list[float] = []
@@ -143,7 +145,7 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
         except zmq.ZMQError as error:
             if error.errno != errno.EHOSTUNREACH:
                 raise
-            self._users.pop(peer, None)
+            self._known.pop(peer, None)
             return Sent.GONE
         # From here on ZeroMQ takes every frame: room was found for the message as a whole.
         last = parts.pop()
@@ -164,30 +166,29 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
             except zmq.Again:
                 return None
             head = recv(NOW, False)
-            user = self._everyone
-            if user is None:
-                user = self._users.get(peer) or self._identify(peer, head)
+            known = _LOCAL if self.trusted else self._known.get(peer) or self._identify(peer, head)
             frames = self._take_frames(head)
-            if user is not None and (len(frames) > 1 or frames[0]):
-                return Received(peer, user, frames)
+            if known is not None and (len(frames) > 1 or frames[0]):
+                return Received(peer, known[0], frames, known[1])
         return None
 
-    def _identify(self, peer: bytes, frame: zmq.Frame) -> str | None:
-        """Return whom the connection of this frame has proven to be; count it if nobody."""
-        try:
-            user = str(frame.get("User-Id"))
-        except zmq.ZMQError:  # there is none
-            user = ""
-        if not user:
-            self._count("unauthenticated")
-            return None
-        if len(peer) != 5 or peer[0] != 0:  # what ZeroMQ chooses: a zero and a running number
-            self._count("chosen_name")
-            return None
-        if len(self._users) >= MAX_KNOWN_PEERS:
-            self._users.clear()
-        self._users[peer] = user
-        return user
+    def _identify(self, peer: bytes, frame: zmq.Frame) -> tuple[str, str] | None:
+        """Return whom the connection of this frame has proven to be, and where it comes from.
+
+        None, and counted, for nobody.
+        """
+        user = _told(frame, "User-Id") if self._needs_key else ""
+        if self._needs_key:
+            if not user:
+                self._count("unauthenticated")
+                return None
+            if len(peer) != 5 or peer[0] != 0:  # what ZeroMQ chooses: a zero and a running number
+                self._count("chosen_name")
+                return None
+        if len(self._known) >= MAX_KNOWN_PEERS:
+            self._known.clear()
+        self._known[peer] = known = (user, _told(frame, "Peer-Address"))
+        return known
 
     # --- connections -----------------------------------------------------------------------------
 
@@ -270,7 +271,7 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
         except zmq.ZMQError as error:
             if error.errno != errno.EHOSTUNREACH:
                 raise
-            self._users.pop(peer, None)
+            self._known.pop(peer, None)
             return False
         self._socket.send(b"", NOW)
         return True
@@ -296,3 +297,11 @@ class ZmqMasterTransport(ZmqEnd, MasterTransport):
             counters["refused"] = self._doorkeeper.n_refused
             self._doorkeeper.n_refused = 0
         return counters
+
+
+def _told(frame: zmq.Frame, what: str) -> str:
+    """Return what ZeroMQ knows of the connection that a frame came over; '' for nothing."""
+    try:
+        return str(frame.get(what))
+    except zmq.ZMQError:
+        return ""

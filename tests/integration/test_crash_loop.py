@@ -16,8 +16,9 @@ import pytest
 import paramserver as ps
 from paramserver.core.jobs import Attempt, Job
 from paramserver.core.link import Link
+from paramserver.core.quarantine import QUARANTINE_AFTER
 from paramserver.core.restarts import RestartLimits
-from paramserver.core.roster import QUARANTINE_AFTER, Worker
+from paramserver.core.roster import Worker
 from paramserver.errors import PoisonJob
 from paramserver.runtime.worker_process import WorkerProcess
 from paramserver.transport.security import make_keys

@@ -423,7 +423,7 @@ def in_quarantine(cluster: Cluster) -> list[str]:
 
     def look(machine: MasterMachine) -> list[str]:
         now, agents = time.monotonic(), machine.roster.agents.values()
-        return [agent.agent_id for agent in agents if agent.quarantined_until > now]
+        return [agent.agent_id for agent in agents if agent.standing.quarantined_until > now]
 
     return cluster.internals().master.ask(look)
 
@@ -448,7 +448,9 @@ def test_who_pushes_garbage_again_and_again_is_expelled_and_its_machine_in_quara
             order = agent.hear(KillProcess)
             reason = "it has pushed what is misshapen, and was not as agreed 3 times"
             assert (order.worker_id, order.reason) == ("p-0", reason)
-            assert in_quarantine(cluster) == ["p"]
+            assert in_quarantine(cluster) == ["p"], "nobody who was there before answers for it"
+            with Puppet.join(cluster.address, keys, "q"):
+                assert in_quarantine(cluster) == ["p", "q"], "another name clears nobody"
             # Not dead, it goes on, and comes back as a new life: to no avail.
             pusher.say("push_pull", calls.encode_value((1, 0, 0, 1, -G), trusted=False))
             assert hostile.hear(Fenced).reason == "unknown: say Hello"

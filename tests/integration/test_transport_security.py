@@ -22,7 +22,7 @@ from zmq.utils import garbage
 from paramserver.errors import AuthenticationFailed
 from paramserver.protocol.limits import DEFAULT_LIMITS, SEALED_LIMITS
 from paramserver.transport import zmq_master as transport_module
-from paramserver.transport.base import Sent
+from paramserver.transport.base import Received, Sent
 from paramserver.transport.security import (
     Doorkeeper,
     MasterKeys,
@@ -79,7 +79,7 @@ def _check_service(master: ZmqMasterTransport, worker: ZmqWorkerTransport) -> fl
     while (received := master.receive()) is None or list(received.frames) != [b"ask", text]:
         assert time.monotonic() - start < PATIENCE_S
         master.poll(0.1)
-    assert received.user == "worker"
+    assert (received.user, received.address) == ("worker", "127.0.0.1")
     assert master.send(received.peer, [text]) is Sent.TAKEN
     while worker.receive() is None:
         assert time.monotonic() - start < PATIENCE_S
@@ -258,7 +258,15 @@ def test_the_override_warns_and_proves_nothing_about_anyone() -> None:
         worker = ZmqWorkerTransport.connect(master.address, allow_insecure=True)
     with master, worker:
         _run_until(lambda: worker.send([b"x"]) is Sent.TAKEN, worker, master)
-        _run_until(lambda: (received := master.receive()) and received.user == "", master)
+        heard: list[Received | None] = []
+
+        def is_heard() -> bool:
+            heard.append(master.receive())
+            return heard[-1] is not None
+
+        _run_until(is_heard, master)
+        assert heard[-1] is not None
+        assert (heard[-1].user, heard[-1].address) == ("", "127.0.0.1")
         assert not master.trusted
         assert not worker.trusted
 

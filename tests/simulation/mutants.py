@@ -84,7 +84,14 @@ MUTANTS = [
         "a machine whose worker was expelled is trusted as before",
         "spoiled",
         "departures.py",
-        "        worker.agent.note_accused(now)\n",
+        "        self._roster.standings.note_accused(worker.agent.standing, now)\n",
+        "",
+    ),
+    Mutant(
+        "an accused machine is trusted again once its agent has another name",
+        "spoiled",
+        "quarantine.py",
+        "            standing.quarantined_until = former.quarantined_until\n",
         "",
     ),
     Mutant(

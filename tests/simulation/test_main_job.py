@@ -150,6 +150,15 @@ def test_a_bad_job_fails_alone_after_its_tries(
     assert all(ended.verdict is Verdict.SUCCEEDED for (ended,) in others)
 
 
+def test_an_accused_machine_gains_nothing_by_an_agent_of_another_name() -> None:
+    """The oracle of grants sees to it: see `testing.oracles`."""
+    faults = FaultPlan(is_remote=True, n_accused=3, n_agent_crashes=3, restart_s=0.02)
+    for seed in range(8):
+        result = Simulation(seed, None, faults, n_workers=10, n_agents=3).run()
+        assert result.n_settled == 90
+        assert result.counters["workers_expelled"] == 3
+
+
 def test_nobody_comes_and_the_jobs_end_with_no_workers() -> None:
     simulation = Simulation(1, None, FaultPlan(all_die=True, restart_s=1e6), n_workers=10)
     simulation.run()

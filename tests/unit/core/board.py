@@ -130,8 +130,10 @@ class Board:
 
     # --- workers and agents -----------------------------------------------------------------------
 
-    def hears(self, peer: bytes, message: WorkerMessage, envelope: Envelope) -> list[MasterCommand]:
-        return self.do(Arrived(self.now, peer, "local", envelope, message))
+    def hears(
+        self, peer: bytes, message: WorkerMessage, envelope: Envelope, address: str = ""
+    ) -> list[MasterCommand]:
+        return self.do(Arrived(self.now, peer, "user", envelope, message, address))
 
     def hello(
         self,
@@ -147,13 +149,14 @@ class Board:
         machine: str = "",
         ack: int = 0,
         given_up: int = 0,
+        address: str = "",
     ) -> list[MasterCommand]:
         pid = int(name[1:]) if pid is None else pid
         hello = Hello(
             name, agent, token, epoch if resume else 0, resume, pid, "host", machine, release
         )
         run, life_epoch = (RUN, EPOCH) if given_up else ("", 0)
-        return self.hears(peer, hello, Envelope(run, life_epoch, name, given_up, 0, ack))
+        return self.hears(peer, hello, Envelope(run, life_epoch, name, given_up, 0, ack), address)
 
     def agent_hello(
         self,
@@ -164,12 +167,13 @@ class Board:
         resume: int = 0,
         release: str = RELEASE,
         given_up: int = 0,
+        address: str = "",
     ) -> list[MasterCommand]:
         hello = AgentHello(
             agent_id, token, EPOCH if resume else 0, resume, 7, "far host", 2, release
         )
         run, epoch = (RUN, EPOCH) if given_up else ("", 0)
-        return self.hears(peer, hello, Envelope(run, epoch, agent_id, given_up, 0, 0))
+        return self.hears(peer, hello, Envelope(run, epoch, agent_id, given_up, 0, 0), address)
 
     def join(self, name: str = "w1", peer: bytes = b"p1", **hello: str) -> int:
         """Let a worker in; return its incarnation."""

@@ -6,6 +6,7 @@ import pytest
 
 from paramserver.core.deadlines import MIN_COMPACT, Deadlines
 from paramserver.core.jobs import Attempt, Job, JobState, Phase, PhaseSpec
+from paramserver.core.quarantine import Origin
 from paramserver.core.roster import Roster, Worker
 from tests.unit.core.board import specs
 
@@ -15,7 +16,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.roster = Roster(lambda: "token")
-        agent = self.roster.agent("a", "token")
+        agent = self.roster.agent("a", "token", Origin())
         self.worker: Worker = self.roster.join(0.0, "w1", agent, b"p1")
         self.deadlines = Deadlines(self.roster)
 

@@ -61,7 +61,7 @@ def test_a_worker_that_greets_is_welcomed_and_announced(board: Board) -> None:
         AnnounceWorker(1, "w1", "joined"),
     ]
     worker = board.worker("w1")
-    assert (worker.pid, worker.host, worker.user) == (1, "host", "local")
+    assert (worker.pid, worker.host) == (1, "host")
     assert board.counters == {"workers_joined": 1}
 
 

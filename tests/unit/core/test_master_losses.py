@@ -8,16 +8,15 @@ from paramserver.core.commands import AnnounceWorker, Send, SettleJob
 from paramserver.core.events import CancelRequested, RetireRequested, WorkerAccused
 from paramserver.core.jobs import JobOptions, JobState, Verdict
 from paramserver.core.loss import describe_exit
+from paramserver.core.quarantine import COOL_DOWN_ACCUSED_S, COOL_DOWN_S, QUARANTINE_AFTER
 from paramserver.core.roster import (
-    COOL_DOWN_ACCUSED_S,
-    COOL_DOWN_S,
-    QUARANTINE_AFTER,
     WorkerState,
 )
 from paramserver.protocol.messages import (
     Ack,
     Envelope,
     Fenced,
+    Goodbye,
     JobProgressed,
     JobsReturned,
     KillProcess,
@@ -248,6 +247,35 @@ def test_who_is_accused_is_ended_and_its_machine_left_out_while_there_is_another
     board.hello("w3", b"p3", agent="bad")
     assert b"p3" not in granted(board.tick(COOL_DOWN_ACCUSED_S - 0.01))
     assert granted(board.tick(0.02))[b"p3"] == [(8, 2)]
+
+
+@pytest.mark.parametrize("has_agent", [True, False])
+def test_a_new_name_does_not_end_a_quarantine(board: Board, has_agent: bool) -> None:
+    board.join("w9", b"p9")
+    board.agent_hello("bad", b"a1", address="192.0.2.1")
+    board.hello("w2", b"p2", agent="bad", address="192.0.2.1")
+    board.do(WorkerAccused(board.now, board.worker("w2").incarnation, "it lies"))
+    board.says(b"a1", Goodbye("restarted"))
+    assert "bad" not in board.machine.roster.agents
+    if has_agent:
+        board.agent_hello("good", b"a2", address="192.0.2.1")
+    board.hello("w3", b"p3", agent="good", address="192.0.2.1")
+    board.hello("w4", b"p4", agent="another", address="192.0.2.2")
+    board.open(1, 7, 8, 9, 10)
+    assert granted(board.tick()) == {b"p1": [(7, 1)], b"p9": [(8, 1)], b"p4": [(9, 1)]}
+    assert b"p3" not in granted(board.tick(COOL_DOWN_ACCUSED_S - 0.01))
+    assert granted(board.tick(0.02))[b"p3"] == [(10, 1)]
+
+
+def test_losses_of_workers_without_an_agent_add_up(board: Board) -> None:
+    for number in range(10, 10 + QUARANTINE_AFTER):
+        board.hello(f"w{number}", b"p%d" % number, agent=f"bad{number}", address="192.0.2.1")
+        board.exits(f"w{number}", agent=f"bad{number}")
+        assert len(board.machine.roster.agents) == 1
+    assert board.counters["quarantines"] == 1
+    board.hello("w20", b"p20", agent="good", address="192.0.2.1")
+    board.open(1, 7, 8)
+    assert list(granted(board.tick())) == [b"p1"]
 
 
 def test_an_accusation_of_a_life_that_is_over_is_nothing(board: Board) -> None:

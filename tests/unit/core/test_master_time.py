@@ -11,7 +11,7 @@ from paramserver.core.jobs import JobOptions, JobState, Verdict
 from paramserver.core.link import ACK_DELAY_S, RETRANSMIT_S
 from paramserver.core.mail import LINKS_S
 from paramserver.core.master import LATE_S
-from paramserver.core.roster import COOL_DOWN_S
+from paramserver.core.quarantine import COOL_DOWN_S
 from paramserver.core.scheduler import USELESS_S
 from paramserver.protocol.messages import (
     Ack,
@@ -446,7 +446,7 @@ def test_without_jobs_nobody_is_missed(board: Board) -> None:
 
 
 def test_when_a_quarantine_ends_jobs_are_looked_at(board: Board) -> None:
-    board.worker().agent.quarantined_until = board.now + COOL_DOWN_S
+    board.worker().agent.standing.quarantined_until = board.now + COOL_DOWN_S
     board.open(1, 7)
     board.tick()
     deadline = board.machine.next_deadline()

@@ -8,6 +8,7 @@ import pytest
 
 from paramserver.core import placement
 from paramserver.core.jobs import Attempt, Job, JobOptions, JobSpec, JobState, Phase, PhaseSpec
+from paramserver.core.quarantine import Origin
 from paramserver.core.roster import Roster, Worker
 from tests.unit.core.board import payload
 
@@ -29,7 +30,7 @@ def job(of: Phase, affinity: str | None = None) -> Job:
 
 def workers(*loads: int) -> deque[Worker]:
     roster = Roster(lambda: "token")
-    agent = roster.agent("a", "token")
+    agent = roster.agent("a", "token", Origin())
     made = deque(roster.join(0.0, f"w{index}", agent, b"%d" % index) for index in range(len(loads)))
     for worker, load in zip(made, loads, strict=True):
         for number in range(load):

@@ -6,13 +6,10 @@ from itertools import count
 
 import pytest
 
+from paramserver.core.quarantine import Origin
 from paramserver.core.roster import (
     CACHES_MAX,
-    COOL_DOWN_ACCUSED_S,
-    COOL_DOWN_MAX_S,
-    COOL_DOWN_S,
     ENDED_KEPT,
-    QUARANTINE_AFTER,
     TRANSITIONS,
     Agent,
     Change,
@@ -31,7 +28,7 @@ def roster() -> Roster:
 
 
 def join(roster: Roster, name: str, peer: bytes, agent_id: str = "a") -> Worker:
-    return roster.join(1.0, name, roster.agent(agent_id, "token"), peer)
+    return roster.join(1.0, name, roster.agent(agent_id, "token", Origin()), peer)
 
 
 @pytest.mark.parametrize("state", WorkerState)
@@ -101,8 +98,8 @@ def test_a_member_can_go_on_over_another_connection(roster: Roster) -> None:
 
 def test_a_name_belongs_to_whoever_brought_the_token_first(roster: Roster) -> None:
     assert roster.is_entitled("a", "any", None)
-    agent = roster.agent("a", "token")
-    assert roster.agent("a", "token") is agent
+    agent = roster.agent("a", "token", Origin())
+    assert roster.agent("a", "token", Origin()) is agent
     assert roster.is_entitled("a", "token", None)
     assert not roster.is_entitled("a", "other", None)
 
@@ -137,7 +134,7 @@ def test_a_replaced_worker_does_not_take_its_agent_along(roster: Roster) -> None
 
 
 def test_a_remote_agent_lives_and_parts(roster: Roster) -> None:
-    agent = roster.agent("far", "token")
+    agent = roster.agent("far", "token", Origin())
     roster.join_agent(agent, b"a1")
     assert agent.is_remote
     assert (agent.incarnation, agent.session) == (1, "session 1")
@@ -154,7 +151,7 @@ def test_a_remote_agent_lives_and_parts(roster: Roster) -> None:
 
 
 def test_a_remote_agent_that_begins_anew_starts_with_a_clean_slate(roster: Roster) -> None:
-    agent = roster.agent("far", "token")
+    agent = roster.agent("far", "token", Origin())
     roster.join_agent(agent, b"a1")
     agent.suspect_until = 5.0
     roster.suspects.add(agent)
@@ -167,7 +164,7 @@ def test_a_remote_agent_that_begins_anew_starts_with_a_clean_slate(roster: Roste
 
 
 def test_a_parted_agent_without_workers_is_forgotten(roster: Roster) -> None:
-    agent = roster.agent("far", "token")
+    agent = roster.agent("far", "token", Origin())
     roster.join_agent(agent, b"a1")
     roster.part(agent)
     assert not roster.agents
@@ -189,59 +186,15 @@ def test_takers_are_the_ready_ones_the_least_loaded_first() -> None:
 
 def test_a_machine_in_quarantine_gets_nothing_while_there_is_another(roster: Roster) -> None:
     bad, good = join(roster, "w1", b"p1", "bad"), join(roster, "w2", b"p2", "good")
-    bad.agent.quarantined_until = 10.0
+    bad.agent.standing.quarantined_until = 10.0
     assert roster.takers(9.0) == [good]
     assert roster.takers(10.0) == [bad, good]
 
 
 def test_the_only_machine_is_used_even_in_quarantine(roster: Roster) -> None:
     bad = join(roster, "w1", b"p1", "bad")
-    bad.agent.quarantined_until = 10.0
+    bad.agent.standing.quarantined_until = 10.0
     assert roster.takers(9.0) == [bad]
-
-
-def test_accusations_bring_growing_quarantine_at_once() -> None:
-    agent = Agent("a", "token")
-    agent.note_accused(1.0)
-    assert agent.quarantined_until == 1.0 + COOL_DOWN_ACCUSED_S
-    agent.note_accused(2.0)
-    assert agent.quarantined_until == 2.0 + 2 * COOL_DOWN_ACCUSED_S
-    agent.note_success()
-    agent.note_accused(3.0)  # what is longer counts
-    assert agent.quarantined_until == 2.0 + 2 * COOL_DOWN_ACCUSED_S
-
-
-def test_losses_in_a_row_bring_growing_quarantine() -> None:
-    agent = Agent("a", "token")
-    assert [agent.note_loss(1.0) for _ in range(QUARANTINE_AFTER)] == [False] * 4 + [True]
-    assert agent.quarantined_until == 1.0 + COOL_DOWN_S
-    assert not agent.note_loss(1.0 + COOL_DOWN_S / 2), "it is in quarantine already"
-    now, waits = 2.0, []
-    for _ in range(9):
-        assert agent.note_loss(now)
-        waits.append(agent.quarantined_until - now)
-        now = agent.quarantined_until
-    assert waits == [
-        1.0,
-        2.0,
-        4.0,
-        8.0,
-        16.0,
-        32.0,
-        COOL_DOWN_MAX_S,
-        COOL_DOWN_MAX_S,
-        COOL_DOWN_MAX_S,
-    ]
-
-
-def test_a_job_that_ends_well_ends_the_row() -> None:
-    agent = Agent("a", "token")
-    for _ in range(QUARANTINE_AFTER):
-        agent.note_loss(1.0)
-    agent.note_success()
-    assert [agent.note_loss(5.0) for _ in range(QUARANTINE_AFTER)] == [False] * 4 + [True]
-    assert agent.quarantined_until == 5.0 + COOL_DOWN_S
-    assert agent.n_lost == 2 * QUARANTINE_AFTER
 
 
 def test_an_agent_remembers_the_latest_dead_only() -> None:
