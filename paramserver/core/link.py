@@ -44,8 +44,14 @@ ACK_DELAY_S = 0.2
 """How long an acknowledgement may wait for a message to ride on."""
 ACK_EVERY = 64
 """... and how many messages may wait for it."""
-REORDER_LIMIT = 1024
-"""Messages kept that came too early; more are dropped and repeated later."""
+EARLY_MAX = 256
+"""Messages kept that came too early, of 64 KiB each beside their payloads. More are dropped and
+counted, which costs nothing but time: they have not been acknowledged, so whoever sent them sends
+them again. On a living connection nothing comes early, and over a new one all that lacks is sent in
+order."""
+EARLY_BYTES = 64 * 1024 * 1024
+"""... and their payloads together. What is next in order is handed on at once, however large it is,
+so that a message that could never be kept still arrives."""
 
 
 class Link(Generic[OutT, InT]):
@@ -54,6 +60,7 @@ class Link(Generic[OutT, InT]):
     __slots__ = (
         "_ack_due_at",
         "_early",
+        "_early_bytes",
         "_is_patient",
         "_is_resumed",
         "_last_sent",
@@ -74,6 +81,7 @@ class Link(Generic[OutT, InT]):
         """The highest number received in order. Only `receive` changes it."""
         self._unacked: deque[tuple[int, OutT]] = deque()
         self._early: dict[int, InT] = {}
+        self._early_bytes = 0
         self._ack_due_at: float | None = None
         self._unreported = 0
         self._retransmit_at: float | None = None
@@ -87,7 +95,7 @@ class Link(Generic[OutT, InT]):
         self.n_repeated = 0
         """Messages dropped because they had come before."""
         self.n_gaps = 0
-        """Messages dropped because too many had come before their turn."""
+        """Messages dropped because too many, or too much, had come before their turn."""
         self.n_retransmits = 0
 
     @property
@@ -149,15 +157,22 @@ class Link(Generic[OutT, InT]):
             ready = [message]
             while (follower := self._early.pop(self.ack + 1, None)) is not None:
                 self.ack += 1
+                self._early_bytes -= size_bytes(follower)
                 ready.append(follower)
             return tuple(ready)
         if seq <= self.ack or seq in self._early:
             self.n_repeated += 1
-        elif len(self._early) < REORDER_LIMIT:
-            self._early[seq] = message
         else:
-            self.n_gaps += 1
+            self._keep_for_its_turn(seq, message)
         return ()
+
+    def _keep_for_its_turn(self, seq: int, message: InT) -> None:
+        n_bytes = size_bytes(message)
+        if len(self._early) >= EARLY_MAX or self._early_bytes + n_bytes > EARLY_BYTES:
+            self.n_gaps += 1
+            return
+        self._early[seq] = message
+        self._early_bytes += n_bytes
 
     def _take_ack(self, now: float, ack: int) -> None:
         unacked = self._unacked

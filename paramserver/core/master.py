@@ -19,10 +19,7 @@ from typing import Final, assert_never
 from paramserver.core.admission import Admission
 from paramserver.core.backlog import Backlog
 from paramserver.core.batches import batches
-from paramserver.core.commands import (
-    CallService,
-    MasterCommand,
-)
+from paramserver.core.commands import MasterCommand
 from paramserver.core.departures import Departures
 from paramserver.core.events import (
     AgentRegistered,
@@ -48,6 +45,7 @@ from paramserver.core.loneliness import Loneliness
 from paramserver.core.mail import LINKS_S, Mail
 from paramserver.core.roster import Agent, Change, Member, Roster, Worker, WorkerState
 from paramserver.core.scheduler import Scheduler
+from paramserver.core.service_calls import ServiceCalls
 from paramserver.protocol.messages import (
     Ack,
     AgentHello,
@@ -57,11 +55,8 @@ from paramserver.protocol.messages import (
     JobsEnded,
     JobsReturned,
     MasterMessage,
-    Payload,
-    PayloadKind,
     ProcessExited,
     ServiceCall,
-    ServiceReply,
     Stop,
     TakeBack,
     WorkerMessage,
@@ -71,8 +66,6 @@ LATE_S = 1.0
 """A tick this late means that the master itself was paused."""
 SHUT_DOWN = "the cluster was shut down"
 _LOST: Final = WorkerState.LOST
-NOT_CURRENT = Payload(PayloadKind.ERROR, b"")
-"""The answer to a call of an attempt that does not count any more."""
 
 
 class MasterMachine:
@@ -130,6 +123,7 @@ class MasterMachine:
             machine=machine,
             max_members=max_members,
         )
+        self._service_calls = ServiceCalls(self.roster, self._mail, self._departures, self.counters)
         self._loneliness = Loneliness(self.roster, self.backlog, no_workers_timeout_s)
         self._wake_at: float | None = None
 
@@ -159,7 +153,7 @@ class MasterMachine:
             case JobsWithdrawn(now, numbers):
                 scheduler.withdraw(now, numbers, out)
             case ServiceReplied():
-                self._service_replied(event, out)
+                self._service_calls.replied(event, out)
             case WorkerAccused(now, incarnation, reason):
                 accused = self.roster.by_incarnation.get(incarnation)
                 if accused is not None:  # else its life has ended meanwhile
@@ -257,16 +251,8 @@ class MasterMachine:
                 self.scheduler.give_back(now, worker, jobs, out)
             case JobProgressed(job, attempt, _, _):
                 self.scheduler.progress(now, worker, (job, attempt))
-            case ServiceCall(call, job, attempt, service, method, body):
-                held = worker.held.get((job, attempt))
-                if held is not None and held in held.job.attempts:
-                    out.append(
-                        CallService(worker.incarnation, call, job, attempt, service, method, body)
-                    )
-                else:
-                    self.counters["stale"] += 1
-                    answer = ServiceReply(call, ok=False, body=NOT_CURRENT)
-                    self._mail.send(now, worker, answer, out)
+            case ServiceCall():
+                self._service_calls.asked(now, worker, message, out)
             case Goodbye(reason):
                 self._mail.say(worker, Ack(), out)
                 self._departures.leave(now, worker, reason, out)
@@ -307,14 +293,6 @@ class MasterMachine:
             if type(member) is Worker and member.state is not WorkerState.DRAINING:
                 member.step(Change.DRAIN)
             self._mail.send(now, member, Stop(drain), out)
-
-    def _service_replied(self, event: ServiceReplied, out: list[MasterCommand]) -> None:
-        worker = self.roster.by_incarnation.get(event.incarnation)
-        if worker is None:
-            self.counters["fenced"] += 1
-            return
-        reply = ServiceReply(event.call, event.ok, event.body)
-        self._mail.send(event.now, worker, reply, out)
 
     # --- time ------------------------------------------------------------------------------------
 

@@ -121,6 +121,7 @@ class Worker:
 
     __slots__ = (
         "agent",
+        "asking",
         "caches",
         "held",
         "host",
@@ -131,6 +132,7 @@ class Worker:
         "link",
         "member_id",
         "n_ended",
+        "n_unanswered",
         "peer",
         "pid",
         "session",
@@ -154,6 +156,10 @@ class Worker:
         self.joined_at = 0.0
         self.last_heard = 0.0
         self.n_ended = 0
+        self.asking: tuple[int, int] | None = None
+        """The attempt that has called a service lately."""
+        self.n_unanswered = 0
+        """Calls to services since it began to ask that have no answer yet."""
         self.pid = 0
         self.host = ""
         self.is_local = False

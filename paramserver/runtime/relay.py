@@ -7,7 +7,7 @@ Rule 1: only files directly in a folder that is shared at the moment are reached
         no links are followed, nothing is overwritten, nothing is removed.
 Rule 2: a file is written by one job from its start to its end, in order.
 Rule 3: disks are slow: reading and writing is done by a thread of the relay's own, so the master's
-        I/O thread never waits for one.
+        I/O thread never waits for one, nor for a queue of calls that is full (`call_thread`).
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class FileRelay:
         return ()
 
     def worker_gone(self, incarnation: int, now: float) -> Iterable[ServiceReplied]:
-        """Nothing is held for anybody: an answer to the dead is dropped by the master."""
+        """Forget what it has asked; an answer that is on its way is dropped by the master."""
+        self._calls.forget(incarnation)
         return ()
 
     # --- the relay's thread ----------------------------------------------------------------------

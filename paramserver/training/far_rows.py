@@ -83,6 +83,10 @@ class RowsDesk:
         """Take in a question; it is answered from the desk's thread. On the I/O thread."""
         self._calls.ask(command)
 
+    def forget(self, incarnation: int) -> None:
+        """Drop what a worker has asked whose life is over. On the I/O thread."""
+        self._calls.forget(incarnation)
+
     def close(self) -> None:
         """End the thread; who still waits is not answered any more. May be called twice."""
         self._calls.close()

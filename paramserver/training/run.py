@@ -338,6 +338,7 @@ class TrainingRun:
     def worker_gone(self, incarnation: int, now: float) -> Iterable[ServiceReplied]:
         """Forget a worker whose life is over."""
         self._agreement.trust.forget(incarnation)
+        self._rows_desk.forget(incarnation)
         self._guard(self._forget, incarnation)
         return ()
 

@@ -537,7 +537,7 @@ def test_a_worker_that_never_reads_its_weights_holds_nobody_up(
     training = Training(Ledger(n), (X, y), mode=mode, cluster=cluster, batch_size=4, lr=1.0)
     training.start()
     pusher = Pusher(puppet)
-    for _ in range(60):  # 72 MB of answers, none of which it takes
+    for _ in range(60):  # 72 MB of answers, none of which it would take
         asked = JOIN.pack(pusher.number, pusher.partition, True)
         pusher.say("join", Payload(PayloadKind.PLAIN, asked))
     with AgentProcess(cluster.address, keys, 1, program=("-c", FAR_AGENT)):
@@ -547,6 +547,7 @@ def test_a_worker_that_never_reads_its_weights_holds_nobody_up(
             return any(w.n_ended for w in workers if w.worker_id != puppet.name)
 
         wait_until(others_have_ended, "the other partition is trained meanwhile")
+        assert cluster.status().counters["flooded"] == 1, "and it is expelled, long before"
         puppet.close()
         result = training.result()
     assert result.weights[:40].tolist() == [1.0] * 40

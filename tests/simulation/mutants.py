@@ -95,6 +95,13 @@ MUTANTS = [
         "",
     ),
     Mutant(
+        "who asks and never takes an answer in is served for ever",
+        "memory without end",
+        "service_calls.py",
+        "        if self._n_open(worker) > OPEN_MAX:\n",
+        "        if worker.n_unanswered > OPEN_MAX:\n",
+    ),
+    Mutant(
         "a repeated message is taken in again",
         "doubled",
         "link.py",
@@ -105,7 +112,7 @@ MUTANTS = [
         "a message that comes too early is forgotten",
         "hung",
         "link.py",
-        "            self._early[seq] = message\n",
+        "            self._keep_for_its_turn(seq, message)\n",
         "            self.ack = seq\n            return (message,)\n",
     ),
     Mutant(

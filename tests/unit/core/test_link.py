@@ -6,10 +6,11 @@ from collections import deque
 
 import pytest
 
+from paramserver.core import link as link_module
 from paramserver.core.link import (
     ACK_DELAY_S,
     ACK_EVERY,
-    REORDER_LIMIT,
+    EARLY_MAX,
     RESEND_MAX,
     RETRANSMIT_MAX_S,
     RETRANSMIT_S,
@@ -89,11 +90,33 @@ def test_what_came_before_is_dropped_and_counted(link: Link, seq: int) -> None:
 
 
 def test_more_early_messages_than_the_limit_are_dropped_and_counted(link: Link) -> None:
-    for seq in range(2, REORDER_LIMIT + 5):
+    for seq in range(2, EARLY_MAX + 5):
         link.receive(0.0, seq, 0, word(seq))
-    assert link.n_early == REORDER_LIMIT
+    assert link.n_early == EARLY_MAX
     assert link.n_gaps == 3
-    assert len(link.receive(0.0, 1, 0, word(1))) == REORDER_LIMIT + 1
+    assert len(link.receive(0.0, 1, 0, word(1))) == EARLY_MAX + 1
+
+
+def data(n_bytes: int) -> WorkerMessage:
+    return ServiceCall(1, 1, 1, "desk", "put", Payload(PayloadKind.PLAIN, bytes(n_bytes)))
+
+
+def test_more_early_bytes_than_the_limit_are_dropped_and_counted(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "EARLY_BYTES", 100)
+    assert link.receive(0.0, 2, 0, data(50)) == ()
+    assert link.receive(0.0, 3, 0, data(51)) == ()
+    assert (link.n_early, link.n_gaps) == (1, 1)
+    assert link.receive(0.0, 4, 0, data(50)) == ()
+    assert link.receive(0.0, 5, 0, word("no data")) == ()
+    assert (link.n_early, link.n_gaps) == (3, 1)
+    # Whoever has sent it sends it again; and what is next is handed on, whatever its size.
+    assert link.receive(0.0, 1, 0, data(1000)) == (data(1000), data(50))
+    assert link.receive(0.0, 3, 0, data(51)) == (data(51), data(50), word("no data"))
+    assert (link.ack, link.n_early) == (5, 0)
+    assert link.receive(0.0, 7, 0, data(100)) == (), "nothing of the others counts any more"
+    assert (link.n_early, link.n_gaps) == (1, 1)
 
 
 def test_what_is_outside_of_the_order_is_never_handed_on(link: Link) -> None:

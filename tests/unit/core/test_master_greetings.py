@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from paramserver.core.commands import AnnounceWorker, CallService, Send
-from paramserver.core.events import CancelRequested, ServiceReplied, StopRequested
+from paramserver.core.commands import AnnounceWorker, Send
+from paramserver.core.events import CancelRequested, StopRequested
+from paramserver.core.link import EARLY_MAX
 from paramserver.core.roster import WorkerState
 from paramserver.protocol.messages import (
     Ack,
@@ -18,8 +19,6 @@ from paramserver.protocol.messages import (
     JobsReturned,
     ProcessExited,
     Refused,
-    ServiceCall,
-    ServiceReply,
     Stop,
     Welcome,
     WorkerJoined,
@@ -31,7 +30,6 @@ from tests.unit.core.board import (
     cancelled,
     grant,
     granted,
-    payload,
     result,
     succeeded,
     welcome,
@@ -306,7 +304,7 @@ def test_a_message_that_comes_too_early_waits(board: Board) -> None:
 
 def test_far_too_many_early_messages_are_dropped_and_counted(board: Board) -> None:
     board.join("w1", b"p1")
-    for seq in range(2, 1030):
+    for seq in range(2, EARLY_MAX + 6):
         board.says(b"p1", JobsEnded(()), seq=seq)
     assert board.counters["gap"] == 4
 
@@ -315,41 +313,6 @@ def test_a_message_that_only_a_master_says_is_counted(board: Board) -> None:
     board.join("w1", b"p1")
     assert board.says(b"p1", ProcessExited("w1", 1, 0, 0, 0, "")) == []
     assert board.counters["mismatched"] == 1
-
-
-# --- services
-
-
-def test_a_call_of_a_running_job_goes_to_its_service_and_the_answer_back(board: Board) -> None:
-    life = board.join("w1", b"p1")
-    board.open(1, 7)
-    board.tick()
-    call = ServiceCall(4, 7, 1, "weights", "pull", payload("which"))
-    assert board.says(b"p1", call) == [
-        CallService(life, 4, 7, 1, "weights", "pull", payload("which"))
-    ]
-    assert board.do(ServiceReplied(board.now, life, 4, True, payload("these"))) == [
-        board.sends(ServiceReply(4, True, payload("these")), seq=2, ack=1)
-    ]
-
-
-@pytest.mark.parametrize("job", [7, 8])
-def test_a_call_of_an_attempt_that_does_not_count_is_answered_so(board: Board, job: int) -> None:
-    """Job 7 was settled meanwhile; job 8 was never granted to this worker."""
-    board.join("w1", b"p1")
-    board.open(1, 7)
-    board.tick()
-    board.do(StopRequested(board.now, drain=True))
-    (answer,) = board.says(b"p1", ServiceCall(4, job, 1, "weights", "pull", payload()))
-    assert isinstance(answer, Send)
-    assert type(answer.message) is ServiceReply
-    assert not answer.message.ok
-    assert board.counters["stale"] == 1
-
-
-def test_an_answer_to_a_worker_that_is_gone_is_counted(board: Board) -> None:
-    assert board.do(ServiceReplied(board.now, 9, 4, True, payload())) == []
-    assert board.counters["fenced"] == 1
 
 
 # --- leaving
