@@ -22,8 +22,6 @@ REVIEW_FRACTION = 0.05
 """... and how late at most, as a fraction of how long the youngest has run."""
 STUCK_BEHIND_S = 0.01
 """Jobs held ahead are taken back when the job before them has run this long."""
-
-
 UNANSWERED_S = 0.25
 """A worker that has not given jobs back for so long is taken to be stopped, or to hold the lock of
 its interpreter; the others answer within milliseconds, even in the middle of a job."""

@@ -303,7 +303,7 @@ class MasterMachine:
         for attempt in scheduler.expired(now):
             late = self.roster.by_incarnation[attempt.incarnation]
             if attempt in attempt.job.attempts:
-                scheduler.charge_timeout(attempt, late, out)
+                scheduler.charges.timeout(late, attempt, out)
                 self._departures.kill(now, late, "its job passed the deadline", out)
             else:
                 self._departures.kill(now, late, "nobody needs what it runs any more", out)

@@ -3,7 +3,8 @@
 Rule 1: the master's machine calls it, with the time; it reads no clock and does nothing itself but
         append commands to the list it is given.
 Rule 2: it ties jobs to workers; which jobs there are, and which could run, is the backlog's.
-Rule 3: the first valid result of a job wins; every other one is counted and dropped.
+Rule 3: the first valid result of a job wins; every other one is counted and dropped. What a try
+        that went wrong costs is in `charges`.
 Rule 4: an attempt is in `Worker.held` and in `Job.attempts`, or (once its job is settled) only in
         `Worker.held`, until its worker gives it back or is gone.
 """
@@ -18,6 +19,7 @@ from typing import Final
 from paramserver.core import idle, placement
 from paramserver.core.attempt_news import AttemptNews
 from paramserver.core.backlog import Backlog
+from paramserver.core.charges import Charges
 from paramserver.core.commands import MasterCommand, SettleJob
 from paramserver.core.deadlines import Deadlines
 from paramserver.core.jobs import Attempt, Job, JobState, Step, Verdict
@@ -44,6 +46,7 @@ class Scheduler:
         self._roster = roster
         self._backlog = backlog
         self.counters = counters
+        self.charges = Charges(backlog, counters)
         self._deadlines = Deadlines(roster)
         self.is_short = False
         """When jobs were last granted, some were left that nobody could take."""
@@ -172,20 +175,14 @@ class Scheduler:
     def _fail(
         self, worker: Worker, attempt: Attempt, result: JobResult, out: list[MasterCommand]
     ) -> None:
-        job, outcome = attempt.job, result.outcome
-        where = f"try {attempt.number} on {worker.worker_id}"
-        if outcome is Outcome.LOST_INPUT and self._backlog.remake_input(attempt, result.detail):
+        job = attempt.job
+        if result.outcome is Outcome.LOST_INPUT and self._backlog.remake_input(
+            attempt, result.detail
+        ):
+            where = f"try {attempt.number} on {worker.worker_id}"
             job.suffer(f"{where}: input {result.detail} is lost")
-        else:
-            mishaps = job.suffer(f"{where}: {outcome.name}")
-            mishaps.n_errors += 1
-            mishaps.last_incarnation = worker.incarnation
-            if mishaps.n_errors >= job.phase.spec.options.max_failures:
-                command = SettleJob(
-                    job.number, Verdict.ERROR, result.payload, worker.worker_id, job.tries
-                )
-                self._backlog.settle(job, Step.FAIL, out, command)
-                return
+        elif self.charges.error(worker, attempt, result, out):
+            return
         if not job.attempts:
             self._backlog.requeue(job, out)
 
@@ -238,7 +235,7 @@ class Scheduler:
         worker.held.clear()
         for attempt in reversed(held):
             if loss.charge and attempt.key == running and attempt in attempt.job.attempts:
-                self._charge_loss(worker, attempt, loss, out)
+                self.charges.loss(worker, attempt, loss, out)
             self._release(attempt, out)
 
     def expired(self, now: float) -> list[Attempt]:
@@ -256,21 +253,6 @@ class Scheduler:
             else:
                 self._deadlines.put(attempt, now + USELESS_S)
         return late
-
-    def charge_timeout(self, attempt: Attempt, worker: Worker, out: list[MasterCommand]) -> None:
-        """Count a passed deadline against a job; its attempt is given up with its worker."""
-        job = attempt.job
-        options = job.phase.spec.options
-        mishaps = job.suffer(f"try {attempt.number} on {worker.worker_id}: deadline passed")
-        mishaps.n_timeouts += 1
-        mishaps.last_incarnation = worker.incarnation
-        self.counters["timeouts"] += 1
-        if mishaps.n_timeouts >= options.max_timeouts:
-            limit = options.timeout_s if options.timeout_s is not None else options.lease_s
-            command = SettleJob(
-                job.number, Verdict.TIMEOUT, None, worker.worker_id, job.tries, text=f"{limit}"
-            )
-            self._backlog.settle(job, Step.FAIL, out, command)
 
     def extend_deadlines(self, lateness: float, not_before: float) -> None:
         """Forgive the workers the master's own pause."""
@@ -321,26 +303,6 @@ class Scheduler:
         job.drop(attempt)
         if not job.attempts:
             self._backlog.requeue(job, out)
-
-    def _charge_loss(
-        self, worker: Worker, attempt: Attempt, loss: Loss, out: list[MasterCommand]
-    ) -> None:
-        job = attempt.job
-        where = f"try {attempt.number} on {worker.worker_id}"
-        mishaps = job.suffer(f"{where}: worker lost ({loss.reason})")
-        mishaps.n_lost += 1
-        mishaps.last_incarnation = worker.incarnation
-        if mishaps.n_lost >= job.phase.spec.options.max_lost:
-            command = SettleJob(
-                job.number,
-                Verdict.POISON,
-                None,
-                worker.worker_id,
-                job.tries,
-                loss.exit_code,
-                loss.text or loss.reason,
-            )
-            self._backlog.settle(job, Step.FAIL, out, command)
 
     def _start_head(self, now: float, worker: Worker) -> None:
         head = worker.head

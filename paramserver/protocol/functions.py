@@ -17,9 +17,7 @@ from typing import Any, Final
 from paramserver.errors import JobFailed, LocalProtocolError
 
 _OWN: Final = "paramserver"
-_CLOSED: Final = tuple(
-    f"{_OWN}.{name}" for name in ("protocol", "runtime", "transport", "launchers", "testing")
-)
+_CLOSED: Final = tuple(f"{_OWN}.{name}" for name in ("protocol", "runtime", "transport", "testing"))
 """Never callable from afar, whatever they may list."""
 
 

@@ -60,9 +60,9 @@ MUTANTS = [
         "the jobs of a dead worker are not queued again",
         "lost",
         "scheduler.py",
-        "                self._charge_loss(worker, attempt, loss, out)\n"
+        "                self.charges.loss(worker, attempt, loss, out)\n"
         "            self._release(attempt, out)\n",
-        "                self._charge_loss(worker, attempt, loss, out)\n",
+        "                self.charges.loss(worker, attempt, loss, out)\n",
     ),
     Mutant(
         "a late result of a former life is accepted",
@@ -192,14 +192,14 @@ MUTANTS = [
         "                self._release(attempt, out)\n"
         "        self._start_head(now, worker)\n",
         "            else:\n"
-        '                self._charge_loss(worker, attempt, Loss("given back"), out)\n'
+        '                self.charges.loss(worker, attempt, Loss("given back"), out)\n'
         "                self._release(attempt, out)\n"
         "        self._start_head(now, worker)\n",
     ),
     Mutant(
         "a lost worker is never charged to its job",
         "hung",
-        "scheduler.py",
+        "charges.py",
         "        mishaps.n_lost += 1\n",
         "",
     ),
@@ -248,11 +248,8 @@ MUTANTS = [
         "        if not job.attempts:\n"
         "            self._backlog.requeue(job, out)\n"
         "\n"
-        "    def _charge_loss",
-        "        job.drop(attempt)\n"
-        "        self._backlog.requeue(job, out)\n"
-        "\n"
-        "    def _charge_loss",
+        "    def _start_head",
+        "        job.drop(attempt)\n        self._backlog.requeue(job, out)\n\n    def _start_head",
     ),
     Mutant(
         "a granted job stays in the queue",
@@ -285,7 +282,7 @@ MUTANTS = [
     Mutant(
         "a job that passes its deadline is not charged",
         "hung",
-        "scheduler.py",
+        "charges.py",
         "        mishaps.n_timeouts += 1\n",
         "",
     ),
