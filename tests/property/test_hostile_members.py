@@ -175,7 +175,8 @@ class Intrigue:
         else:
             run, name = rng.choice(("r", "another")), rng.choice(NAMES)
             envelope = Envelope(run, self.number(), name, self.number(), self.number(), 0)
-        self.handle(Arrived(self.now, peer, "u", envelope, self.lie()))
+        address = rng.choice(("", "192.0.2.1", "192.0.2.2"))
+        self.handle(Arrived(self.now, peer, "u", envelope, self.lie(), address))
 
     def lie(self) -> WorkerMessage:
         rng, number, key = self.rng, self.number, self.key
