@@ -117,7 +117,7 @@ class ClusterPanel:
         about = "Always 1; the release of paramserver is in the label."
         yield Reading("build_info", about, 1, (("version", __version__),))
         status = self._ask()
-        states = dict.fromkeys(("ready", "suspect", "draining"), 0)
+        states = dict.fromkeys(("ready", "quarantined", "suspect", "draining"), 0)
         for worker in status.workers:
             states[worker.state] = states.get(worker.state, 0) + 1
         for state, n in states.items():

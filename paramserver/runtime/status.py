@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from paramserver.core.jobs import count_states
 from paramserver.core.master import MasterMachine
+from paramserver.core.roster import Worker, WorkerState
 from paramserver.runtime.status_html import status_html
 
 
@@ -18,7 +19,8 @@ class WorkerStatus:
     worker_id, host : str
     pid, incarnation : int
     state : str
-        ready, suspect or draining.
+        ready, suspect or draining; quarantined where its machine is left alone for a while, and
+        another one gets the jobs.
     job : int or None
         What it runs.
     n_held : int
@@ -88,13 +90,14 @@ class ClusterStatus:
 
 def take_status(machine: MasterMachine, now: float, address: str) -> ClusterStatus:
     """Read a status off the machine; on the I/O thread."""
+    takers = {worker.incarnation for worker in machine.roster.takers(now)}
     workers = tuple(
         WorkerStatus(
             worker.worker_id,
             worker.pid,
             worker.host,
             worker.incarnation,
-            worker.state.name.lower(),
+            _state_of(worker, is_taker=worker.incarnation in takers),
             None if worker.head is None else worker.head.job.number,
             len(worker.held),
             worker.n_ended,
@@ -112,3 +115,9 @@ def take_status(machine: MasterMachine, now: float, address: str) -> ClusterStat
             PhaseStatus(phase.spec.name, count_states([phase])) for phase in phases if phase.n_jobs
         ),
     )
+
+
+def _state_of(worker: Worker, *, is_taker: bool) -> str:
+    if worker.state is WorkerState.READY and not is_taker:
+        return "quarantined"
+    return worker.state.name.lower()

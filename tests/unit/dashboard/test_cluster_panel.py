@@ -66,6 +66,7 @@ def test_the_readings_have_few_labels_and_units_in_their_names() -> None:
     assert found == [
         Reading("build_info", build, 1, (("version", __version__),)),
         Reading("workers", by_state, 2, (("state", "ready"),)),
+        Reading("workers", by_state, 0, (("state", "quarantined"),)),
         Reading("workers", by_state, 0, (("state", "suspect"),)),
         Reading("workers", by_state, 1, (("state", "draining"),)),
         Reading("jobs", "Jobs of open phases by state.", 3, (("state", "ready"),)),
