@@ -15,6 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from paramserver.estimators.base import AT_LEAST_ONE, DistributedEstimator, check_same
 from paramserver.estimators.classes import classes_of, meet_classes, numbers_of, relabel
+from paramserver.estimators.fitting import Fitting, Steps
+from paramserver.estimators.keeping import Last
 from paramserver.estimators.sklearn_callbacks import Rounds, with_callbacks
 from paramserver.estimators.watching import Watching
 from paramserver.models.adapter import SklearnLearner
@@ -70,6 +72,8 @@ class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
     classes_: Any
     estimator_: Any
     _weights: Any
+    _counted: tuple[int, int]
+    """Rows that a partition has seen, and steps that it has taken."""
     _required_parameters = ("estimator",)
 
     def __init__(
@@ -181,35 +185,37 @@ class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
                 self.classes_ = found
             y = numbers_of(y, self.classes_)
         numbers = np.arange(len(self.classes_)) if has_classes else None
+        t_before, steps_before = self._counted if is_part and goes_on else (0, 0)
         learner = SklearnLearner(
-            self.estimator, X.shape[1], numbers, tuple(self.attributes or ()), X.dtype.name
+            self.estimator,
+            X.shape[1],
+            numbers,
+            tuple(self.attributes or ()),
+            X.dtype.name,
+            t_before=t_before,
+            steps_before=steps_before,
         )
         tol = None if is_part else self.tol
         watching = Watching(tol, self.n_iter_no_change, by_score=False, verbose=bool(self.verbose))
         if goes_on:
             check_same("number of weights", learner.size, self._weights.size)
         start = self._weights if goes_on else None
+        rows, place, shuffles = Batch(X, y, weight), self._place(X.shape[0]), learner.shuffles
+        fitting = Fitting(
+            rows, None, place, watching, self._seed(), rounds, shuffles is not False, told, Last()
+        )
 
         def fitted(w: FloatVector) -> dict[str, Any]:
-            model = learner.to_sklearn(w)
+            model = learner.to_sklearn(w, watching.n_rounds, fitting.rows_each)
             if has_classes:
                 relabel(model, self.classes_)
             return {"estimator_": model}
 
-        result = self._train(
-            learner,
-            Batch(X, y, weight),
-            self._place(X.shape[0]),
-            watching,
-            fitted,
-            told,
-            rounds=rounds,
-            seed=self._seed(),
-            start=start,
-            shuffles=learner.shuffles is not False,
+        losses_before = self.loss_curve_ if goes_on else []
+        self._weights = self._train(
+            fitting, [Steps(learner)], start, fitted, losses_before=losses_before
         )
-        self._note_losses(self.loss_curve_ if start is not None else [])
-        self._weights = result.weights
+        self._counted = learner.counted(watching.n_rounds, fitting.rows_each)
         return watching
 
     @property

@@ -8,6 +8,7 @@ Rule 2: what a fit ends with follows from data, parameters and `random_state` (f
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, Final
 
@@ -26,20 +27,13 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from paramserver.cluster import Cluster
 from paramserver.errors import ConfigError
+from paramserver.estimators.fitting import Fitting, Steps
 from paramserver.estimators.keeping import Last
 from paramserver.estimators.places import Place, choose_place
-from paramserver.estimators.sklearn_callbacks import (
-    N_WRAPPERS,
-    CallbackSupport,
-    Fitted,
-    Rounds,
-    Telling,
-)
+from paramserver.estimators.sklearn_callbacks import N_WRAPPERS, CallbackSupport, Fitted, Rounds
 from paramserver.estimators.watching import Watching
-from paramserver.training import session
-from paramserver.training.learner import Batch, Learner
-from paramserver.training.modes import AsyncSGD, Averaging, Mode
-from paramserver.training.result import History, TrainingResult
+from paramserver.training.learner import Batch
+from paramserver.training.result import History
 from paramserver.training.vector import FloatVector
 
 AT_LEAST_ONE: Final = Interval(Integral, 1, None, closed="left")
@@ -172,9 +166,17 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
         return self.n_workers
 
     def _set_out(
-        self, rows: Batch, patience: int, *, is_part: bool, labels: Any, least_held_out: int = 1
-    ) -> tuple[int, Batch, Batch | None, Place, Watching]:
-        """Return the seed, rows to train on and rows held out, the place, and what watches.
+        self,
+        rows: Batch,
+        told: Rounds | None,
+        rounds: int,
+        patience: int,
+        *,
+        is_part: bool,
+        labels: Any,
+        least_held_out: int = 1,
+    ) -> Fitting:
+        """Return a fit of rows, some of them held out where that is asked for.
 
         A part of the rows (`is_part`) is trained on for its rounds. Of each of the `labels`, unless
         they are None, the same share is held out.
@@ -191,13 +193,10 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
                     "The validation set is too small. Increase 'validation_fraction' or the size "
                     "of your dataset."
                 )
-        watching = Watching(
-            None if is_part else self.tol,
-            patience,
-            by_score=test is not None,
-            verbose=bool(self.verbose),
-        )
-        return seed, rows, test, self._place(rows.n), watching
+        tol, by_score = None if is_part else self.tol, test is not None
+        watching = Watching(tol, patience, by_score=by_score, verbose=bool(self.verbose))
+        place = self._place(rows.n)
+        return Fitting(rows, test, place, watching, seed, rounds, self.shuffle, told, Last())
 
     def _is_async(self) -> bool:
         """Return whether gradients are pushed; refuse what that cannot be."""
@@ -212,63 +211,23 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
 
     def _train(
         self,
-        learner: Learner,
-        rows: Batch,
-        place: Place,
-        watching: Watching,
-        fitted: Fitted,
-        told: Rounds | None,
-        *,
-        rounds: int,
-        seed: int,
+        fitting: Fitting,
+        ways: Sequence[Steps],
         start: FloatVector | None,
-        optimizer: str | None = None,
-        lr: float = 1.0,
-        batch_size: int = 32,
-        test: Batch | None = None,
-        kept: Last | None = None,
-        shuffles: bool = True,
-    ) -> TrainingResult:
-        """Train; leave on the estimator what all of them have, and what `fitted` says.
-
-        Callbacks of scikit-learn hear of each round where `told` is given; `kept` is shown the
-        weights before anyone asks `fitted`.
-        """
-        from threadpoolctl import threadpool_limits
-
-        p = place.n_partitions
-        mode: Mode
-        if optimizer is None:
-            mode = Averaging(rounds, n_partitions=p)
-        else:
-            mode = AsyncSGD(rounds, optimizer, n_partitions=p)
-        with threadpool_limits(1):  # as workers have: other numbers of threads give other bits
-            result = session.fit(
-                learner,
-                tuple(rows),
-                mode=mode,
-                cluster=place.cluster,
-                test=None if test is None else tuple(test),
-                batch_size=batch_size,
-                lr=lr,
-                seed=seed,
-                start=start,
-                callbacks=[
-                    *([] if kept is None else [kept]),
-                    watching if told is None else Telling(told, watching, fitted),
-                ],
-                partition="shuffled" if shuffles else "contiguous",
-                in_step=True,
-            )
-        self.history_ = result.history
+        fitted: Fitted,
+        *,
+        losses_before: list[float],
+    ) -> FloatVector:
+        """Train; leave on the estimator what all of them have, and what `fitted` says."""
+        weights, self.history_ = fitting.train(ways, start, fitted)
+        watching = fitting.watching
         self.n_iter_ = watching.n_rounds
-        for name, value in fitted(result.weights).items():
+        for name, value in fitted(weights).items():
             setattr(self, name, value)
-        return result
-
-    def _note_losses(self, before: list[float]) -> None:
-        """Append the losses of the rounds to those of the trainings before."""
-        self.loss_curve_ = [*before, *(told.train_loss for told in self.history_)]
+        # The last one is known of all rows; before, a sample was looked at.
+        losses = [*watching.losses[:-1], self.history_[-1].train_loss]
+        self.loss_curve_ = losses_before + losses
+        return weights
 
     def _warn_of_the_end(self, watching: Watching) -> None:
         was_cut_off = watching.n_rounds >= self.max_iter and not watching.has_converged

@@ -17,7 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from paramserver.errors import ConfigError
 from paramserver.estimators.base import DistributedEstimator, check_same
-from paramserver.estimators.keeping import Best, Last
+from paramserver.estimators.fitting import Steps, falling_rates
+from paramserver.estimators.keeping import Best
 from paramserver.estimators.learners import StockLayers
 from paramserver.estimators.places import Place
 from paramserver.estimators.sklearn_callbacks import N_WRAPPERS, Rounds
@@ -125,54 +126,47 @@ class Layers(DistributedEstimator):
                 field="solver",
                 value=self.solver,
             )
-        seed, rows, test, place, watching = self._set_out(
-            rows,
-            self.n_iter_no_change + 1,
-            is_part=counts_on,
-            labels=rows.y if n_classes == 2 else None,
-            least_held_out=2,
-        )
-        size = self._size_of_batches(rows.n, place)
-        rows_each = -(-rows.n // place.n_partitions)
+        labels = rows.y if n_classes == 2 else None  # as there: of more classes any rows will do
+        fitting = self._set_out(
+            rows, told, rounds, self.n_iter_no_change + 1,
+            is_part=counts_on, labels=labels, least_held_out=2,
+        )  # fmt: skip
+        rows, watching = fitting.rows, fitting.watching
+        size = self._size_of_batches(rows.n, fitting.place)
         t_before = self.t_ if goes_on else 0
         steps_before = self._n_steps if goes_on and counts_on else 0
-        learner: Any
-        how: dict[str, Any] = {}
-        start: FloatVector | None = None
+        rates = [self.learning_rate_init]
+        if self._schedule() == "adaptive":
+            rates = falling_rates(self.learning_rate_init)
         if is_async:
-            # As in the stock estimator: a batch's mean loss is by the sum of its weights.
-            mean_weight = 1.0 if rows.weight is None else float(rows.weight.mean())
-            if rows.weight is not None:
-                rows = rows._replace(weight=rows.weight / rows.weight.dtype.type(mean_weight))
-            learner = self._gradients(rows, n_classes, size * mean_weight)
-            how = {"optimizer": self._optimizer(), "lr": self.learning_rate_init}
-            how["batch_size"] = size
+            fitting.rows, ways = self._pushes(rows, n_classes, rates, size)
             start = self._pack_async(n_classes) if goes_on else None
         else:
-            learner = self._averages(rows, n_classes, size, t_before, steps_before)
-            start = self._pack(learner, keeps_moments=counts_on) if goes_on else None
+            counted = t_before, steps_before
+            ways = [self._passes(rows, n_classes, rate, size, *counted) for rate in rates]
+            start = self._pack(ways[0].learner, keeps_moments=counts_on) if goes_on else None
         losses_before = self.loss_curve_ if goes_on else []
-        kept = Last() if test is None else self._best_so_far(start)
+        if fitting.test is not None:
+            fitting.kept = self._best_so_far(start)
 
         def fitted(w: FloatVector) -> dict[str, Any]:
-            model = learner.to_sklearn(kept.of(w))
+            model = ways[0].learner.to_sklearn(fitting.kept.of(w))  # type: ignore[attr-defined]
             return {name: getattr(model, name) for name in _FITTED} | {
-                "t_": t_before + watching.n_rounds * rows_each,
-                "_n_steps": steps_before + watching.n_rounds * -(-rows_each // size),
+                "t_": t_before + watching.n_rounds * fitting.rows_each,
+                "_n_steps": steps_before + watching.n_rounds * -(-fitting.rows_each // size),
                 "loss_": watching.losses[-1],
                 "loss_curve_": losses_before + watching.losses,
             }
 
-        result = self._train(
-            learner, rows, place, watching, fitted, told,
-            rounds=rounds, seed=seed, start=start, test=test, kept=kept, shuffles=self.shuffle,
-            **how,
-        )  # fmt: skip
-        self._note_losses(losses_before)
+        weights = self._train(fitting, ways, start, fitted, losses_before=losses_before)
         self.loss_ = self.loss_curve_[-1]
         self._note_best(goes_on=goes_on)
-        self._weights = None if is_async else kept.of(result.weights)
+        self._weights = None if is_async else fitting.kept.of(weights)
         return watching
+
+    def _schedule(self) -> str:
+        """Return how the learning rate falls; of Adam, as there, it does not."""
+        return self.learning_rate if self.solver == "sgd" else "constant"
 
     def _best_so_far(self, start: FloatVector | None) -> Best:
         """Return what keeps the weights with the best score; those of a warm start have theirs."""
@@ -200,44 +194,61 @@ class Layers(DistributedEstimator):
             )
         return min(int(self.batch_size), smallest)
 
-    def _averages(
-        self, rows: Batch, n_classes: int, size: int, t_before: int, steps_before: int
-    ) -> StockLayers:
-        stock = self._stock_for_parts().set_params(batch_size=size)
+    def _passes(
+        self,
+        rows: Batch,
+        n_classes: int,
+        rate: float,
+        size: int,
+        t_before: int,
+        steps_before: int,
+    ) -> Steps:
+        """Return steps of the stock estimator, in passes over each partition."""
+        stock = self._stock_for_parts().set_params(batch_size=size, learning_rate_init=rate)
+        if self._schedule() in ("constant", "adaptive"):
+            stock.set_params(learning_rate="constant")
         weighs = "sample_weight" in inspect.signature(stock.partial_fit).parameters
         if rows.weight is not None and not weighs:
             raise ValueError("sample_weight of layers needs scikit-learn 1.7 or later.")
-        return StockLayers(
+        learner = StockLayers(
             stock,
             rows.X.shape[1],
             np.arange(n_classes) if n_classes else None,
-            (),
-            rows.X.dtype.name,
-            self.shuffle,
-            t_before,
-            steps_before,
+            dtype_name=rows.X.dtype.name,
+            shuffles=self.shuffle,
+            t_before=t_before,
+            steps_before=steps_before,
         )
+        return Steps(learner)
 
-    def _gradients(self, rows: Batch, n_classes: int, size: float) -> MLP:
-        hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)).tolist()
-        if min(hidden, default=1) < 1:
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
-        if self.learning_rate != "constant":
+    def _pushes(
+        self, rows: Batch, n_classes: int, rates: list[float], size: int
+    ) -> tuple[Batch, list[Steps]]:
+        """Return steps by gradients that are pushed, and the rows with weights that fit them."""
+        if self._schedule() == "invscaling":
             raise ConfigError(
-                "mode='async' takes steps of one size (learning_rate='constant'), not "
-                f"{self.learning_rate!r}.",
+                "mode='async' takes steps of one size (learning_rate='constant' or 'adaptive'), "
+                "not 'invscaling'.",
                 field="learning_rate",
                 value=self.learning_rate,
             )
-        return MLP(
+        hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)).tolist()
+        if min(hidden, default=1) < 1:
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        # As in the stock estimator: a batch's mean loss is by the sum of its weights.
+        mean_weight = 1.0 if rows.weight is None else float(rows.weight.mean())
+        if rows.weight is not None:
+            rows = rows._replace(weight=rows.weight / rows.weight.dtype.type(mean_weight))
+        learner = MLP(
             rows.X.shape[1],
             n_classes,
             tuple(hidden),
             self.activation,
-            self.alpha / size,  # the stock estimator divides it by the weights of a batch
+            self.alpha / (size * mean_weight),  # there it is divided by the weights of a batch
             rows.X.dtype.name,
             loss_name=getattr(self, "loss", "squared_error"),
         )
+        return rows, [Steps(learner, self._optimizer(), rate, size) for rate in rates]
 
     def _optimizer(self) -> str:
         """Return what the parameter server steps by."""
@@ -258,7 +269,7 @@ class Layers(DistributedEstimator):
             )
         return "nesterov" if self.nesterovs_momentum else "momentum"
 
-    def _pack(self, learner: StockLayers, *, keeps_moments: bool) -> FloatVector:
+    def _pack(self, learner: Any, *, keeps_moments: bool) -> FloatVector:
         """Return the weights there are, and the moments, as the learner has them."""
         if keeps_moments and self._weights is not None and self._weights.size == learner.size:
             return np.asarray(self._weights)

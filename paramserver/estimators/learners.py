@@ -48,15 +48,7 @@ LOSSES: Final[dict[str, Callable[[Array, Array, float], Array]]] = {
 
 @dataclass(frozen=True, eq=False)
 class StockLinear(SklearnLearner):
-    """`SGDClassifier` or `SGDRegressor`, which counts its steps on from `t_before`.
-
-    Parameters
-    ----------
-    t_before : float, default=0
-        Rows that it has seen before this training: learning rates fall with them.
-    """
-
-    t_before: float = 0.0
+    """`SGDClassifier` or `SGDRegressor`, by its own loss."""
 
     def loss(self, w: FloatVector, data: Batch) -> float:
         """Return the weighted mean loss, summed over outputs, and the penalty."""
@@ -70,24 +62,10 @@ class StockLinear(SklearnLearner):
             each = LOSSES[model.loss](z, targets, model.epsilon).sum(axis=1)
             return mean(each, data.weight) + penalty_of(model).value([model.coef_])
 
-    def _at(self, w: FloatVector, n_passes: int, n_rows: int) -> Any:
-        model = super()._at(w, n_passes, n_rows)
-        model.t_ += self.t_before
-        return model
-
 
 @dataclass(frozen=True, eq=False)
 class StockLayers(SklearnLearner):
-    """`MLPClassifier` or `MLPRegressor`, which counts its steps on.
-
-    Parameters
-    ----------
-    t_before, steps_before : int, default=0
-        Rows that it has seen, and steps that it has taken, before this training.
-    """
-
-    t_before: int = 0
-    steps_before: int = 0
+    """`MLPClassifier` or `MLPRegressor`, by its own loss."""
 
     def loss(self, w: FloatVector, data: Batch) -> float:
         """Return the weighted mean loss by its name, or the log loss, and the penalty."""
@@ -104,16 +82,6 @@ class StockLayers(SklearnLearner):
                 each = -np.log(np.maximum(p, np.finfo(p.dtype).tiny))
             n = min(200, data.n) if model.batch_size == "auto" else model.batch_size
             return mean(each, data.weight) + Penalty(0.0, model.alpha / n).value(model.coefs_)
-
-    def _at(self, w: FloatVector, n_passes: int, n_rows: int) -> Any:
-        model = super()._at(w, n_passes, n_rows)
-        model.t_ += self.t_before
-        optimizer = model._optimizer
-        if hasattr(optimizer, "t"):
-            optimizer.t += self.steps_before
-        if n_passes or self.steps_before:
-            optimizer.iteration_ends(model.t_)
-        return model
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from paramserver.errors import ConfigError
 from paramserver.estimators.base import AT_LEAST_ONE, DistributedEstimator, check_same
+from paramserver.estimators.fitting import Steps, falling_rates
 from paramserver.estimators.keeping import Last, Mean
 from paramserver.estimators.learners import StockLinear, ThroughOrigin, penalty_of, safe_rate
 from paramserver.estimators.sklearn_callbacks import Rounds
@@ -88,37 +89,21 @@ class LinearSGD(DistributedEstimator):
             It is the same training: the learning rate goes on falling, a mean goes on, too.
         """
         is_async = self._is_async()
-        if self.learning_rate == "adaptive":
-            raise ConfigError(
-                "learning_rate='adaptive' is not there; take 'optimal', 'constant', 'invscaling', "
-                "'pa1' or 'pa2'.",
-                field="learning_rate",
-                value=self.learning_rate,
-            )
-        seed, rows, test, place, watching = self._set_out(
-            rows,
-            self.n_iter_no_change,
-            is_part=counts_on,
-            labels=self.classes_[rows.y] if n_classes else None,
+        labels = self.classes_[rows.y] if n_classes else None
+        fitting = self._set_out(
+            rows, told, rounds, self.n_iter_no_change, is_part=counts_on, labels=labels
         )
-        t_before = self.t_ - 1.0 if counts_on and goes_on else 0.0
-        how: dict[str, Any] = {}
-        learner: Any
+        rows, watching = fitting.rows, fitting.watching
+        t_before = int(self.t_) - 1 if counts_on and goes_on else 0
+        rates = falling_rates(self.eta0) if self.learning_rate == "adaptive" else [self.eta0]
         if is_async:
-            learner = self._gradients(rows, n_classes)
-            sample = sample_rows(rows, seed)
-            chosen = self.learning_rate != "constant"
-            lr = safe_rate(learner, sample, self.batch_size) if chosen else self.eta0
-            how = {"optimizer": "sgd", "lr": lr, "batch_size": self.batch_size}
+            ways = self._pushes(rows, n_classes, rates, fitting.seed)
         else:
-            classes = np.arange(n_classes) if n_classes else None
-            stock = self._stock_for_parts()
-            dtype_name, shuffles = rows.X.dtype.name, self.shuffle
-            learner = StockLinear(
-                stock, rows.X.shape[1], classes, (), dtype_name, shuffles, t_before
-            )
-        seen = int(t_before) * place.n_partitions
+            ways = [self._passes(rows, n_classes, rate, t_before) for rate in rates]
+        learner: Any = ways[0].learner
+        seen = t_before * fitting.place.n_partitions
         kept = self._keeping(learner, rows.n, seen, counts_on=counts_on, is_async=is_async)
+        fitting.kept = kept
 
         def fitted(w: FloatVector) -> dict[str, Any]:
             coef, intercept = _unpack(kept.of(w), n_classes, is_async=is_async)
@@ -129,24 +114,30 @@ class LinearSGD(DistributedEstimator):
                 found["_n_averaged"] = kept.n
             return found
 
-        self._train(
-            learner,
-            rows,
-            place,
-            watching,
-            fitted,
-            told,
-            rounds=rounds,
-            seed=seed,
-            start=None if start is None else _pack(start, learner.dtype, is_async=is_async),
-            test=test,
-            kept=kept,
-            shuffles=self.shuffle,
-            **how,
-        )
-        self._note_losses(self.loss_curve_ if goes_on else [])
-        self.t_ = 1.0 + t_before + watching.n_rounds * -(-rows.n // place.n_partitions)
+        first = None if start is None else _pack(start, learner.dtype, is_async=is_async)
+        losses_before = self.loss_curve_ if goes_on else []
+        self._train(fitting, ways, first, fitted, losses_before=losses_before)
+        self.t_ = 1.0 + t_before + watching.n_rounds * fitting.rows_each
         return watching
+
+    def _passes(self, rows: Batch, n_classes: int, rate: float, t_before: int) -> Steps:
+        """Return steps of the stock estimator, in passes over each partition."""
+        learner = StockLinear(
+            self._stock_for_parts().set_params(eta0=rate),
+            rows.X.shape[1],
+            np.arange(n_classes) if n_classes else None,
+            dtype_name=rows.X.dtype.name,
+            shuffles=self.shuffle,
+            t_before=t_before,
+        )
+        return Steps(learner)
+
+    def _pushes(self, rows: Batch, n_classes: int, rates: list[float], seed: int) -> list[Steps]:
+        """Return steps by gradients that are pushed, of one size at a time."""
+        learner = self._gradients(rows, n_classes)
+        if self.learning_rate not in ("constant", "adaptive"):
+            rates = [safe_rate(learner, sample_rows(rows, seed), self.batch_size)]
+        return [Steps(learner, "sgd", rate, self.batch_size) for rate in rates]
 
     def _keeping(
         self, learner: Any, n_rows: int, seen: int, *, counts_on: bool, is_async: bool

@@ -39,9 +39,9 @@ class DistributedSGDClassifier(ClassifierMixin, LinearSGD):
         Print a line for each round.
     random_state : int, RandomState or None
         Of the partitions and the order of rows. Averaging then has the same bits each time.
-    learning_rate : {"optimal", "constant", "invscaling", "pa1", "pa2"}, default="optimal"
-        As there. ``mode="async"`` takes steps of one size: `eta0` for "constant", else what the
-        curvature of the loss allows.
+    learning_rate : {"optimal", "constant", "invscaling", "adaptive", "pa1", "pa2"}
+        As there, by default "optimal". ``mode="async"`` takes steps of one size: `eta0` for
+        "constant" and "adaptive", else what the curvature of the loss allows.
     eta0, power_t
         As there.
     early_stopping, validation_fraction

@@ -19,7 +19,8 @@ class DistributedSGDRegressor(RegressorMixin, LinearSGD):
     ----------
     loss : str, default="squared_error"
         As there; ``mode="async"`` has squared_error and huber.
-    learning_rate : {"invscaling", "optimal", "constant", "pa1", "pa2"}, default="invscaling"
+    learning_rate : {"invscaling", "optimal", "constant", "adaptive", "pa1", "pa2"}
+        By default "invscaling".
     penalty, alpha, l1_ratio, fit_intercept, max_iter, tol, shuffle, verbose, epsilon, \
 random_state, eta0, power_t, early_stopping, validation_fraction, n_iter_no_change, warm_start, \
 average, batch_size, mode, n_workers, n_partitions, cluster

@@ -47,6 +47,10 @@ class Watching:
         if self._verbose:
             print(words, flush=True)
 
+    def begin_anew(self) -> None:
+        """Watch another training of the same fit: it may take as long to get better."""
+        self._n_worse, self.has_converged = 0, False
+
     def __call__(self, progress: Progress) -> bool:
         """Take in a round; say whether it is enough."""
         self.n_rounds += 1

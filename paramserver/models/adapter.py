@@ -54,6 +54,9 @@ class SklearnLearner:
     shuffles : bool, optional
         Take the rows of a pass in the order that its seed gives, or as they lie in the partition;
         by default as `shuffle` of the estimator says, and by the seed if it has none.
+    t_before, steps_before : int, default=0
+        Rows that it has seen, and steps that its optimizer has taken, before this training: their
+        learning rates go on falling.
 
     Notes
     -----
@@ -84,6 +87,8 @@ class SklearnLearner:
     attributes: tuple[str, ...] = ()
     dtype_name: str = "float64"
     shuffles: bool | None = None
+    t_before: int = 0
+    steps_before: int = 0
 
     default_lr = 1.0
     """Unused, but asked for."""
@@ -106,7 +111,8 @@ class SklearnLearner:
             _refuse(f"{name}(average=...) averages its own steps; use Averaging(tail=...).", name)
         if settings.get("early_stopping"):
             _refuse(f"{name}(early_stopping=True) and partial_fit do not go together.", name)
-        if settings.get("learning_rate") == "adaptive" and hasattr(own, "hidden_layer_sizes"):
+        is_adaptive = settings.get("learning_rate") == "adaptive"
+        if is_adaptive and settings.get("solver") == "sgd":  # Adam does not look at it
             _refuse(f"{name}(learning_rate='adaptive') depends on what cannot be averaged.", name)
         if is_classifier(own) != (self.classes is not None):
             said = "a classifier: give classes" if self.classes is None else "no classifier"
@@ -198,9 +204,32 @@ class SklearnLearner:
                     path="y",
                 )
 
-    def to_sklearn(self, w: FloatVector) -> Any:
-        """Return the stock estimator, fitted with these weights; it is yours."""
-        return self._at(w, 0, 0)
+    def to_sklearn(self, w: FloatVector, n_passes: int = 0, n_rows: int = 0) -> Any:
+        """Return the stock estimator, fitted with these weights; it is yours.
+
+        Parameters
+        ----------
+        w : ndarray of shape (d,)
+            Copied.
+        n_passes, n_rows : int, default=0
+            It goes on as after so many passes over so many rows.
+        """
+        return self._at(w, n_passes, n_rows)
+
+    def counted(self, n_passes: int, n_rows: int) -> tuple[int, int]:
+        """Return how many rows it has seen, and steps its optimizer has taken, after some passes.
+
+        Parameters
+        ----------
+        n_passes : int
+            Of this training.
+        n_rows : int
+            Of a partition.
+        """
+        size = getattr(self.estimator, "batch_size", 1)
+        size = min(200, n_rows) if size == "auto" else size
+        steps = -(-n_rows // max(size, 1))
+        return self.t_before + n_passes * n_rows, self.steps_before + n_passes * steps
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -276,12 +305,12 @@ class SklearnLearner:
             start += array.size
         optimizer = getattr(model, "_optimizer", None)
         if hasattr(model, "t_"):  # rows seen; linear models count from 1
-            model.t_ = type(model.t_)(n_passes * n_rows + (optimizer is None))
+            t = self.counted(n_passes, n_rows)[0]
+            model.t_ = type(model.t_)(t + (optimizer is None))
         if optimizer is not None:
-            size = min(200, n_rows) if model.batch_size == "auto" else model.batch_size
-            optimizer.t = n_passes * -(-n_rows // max(size, 1))
+            optimizer.t = self.counted(n_passes, n_rows)[1]
             optimizer.learning_rate = optimizer.learning_rate_init
-            if n_passes:
+            if n_passes or self.steps_before:
                 optimizer.iteration_ends(model.t_)
         return model
 

@@ -55,6 +55,7 @@ def test_estimators_that_step_row_by_row_pass_each_check(
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:Got `batch_size` larger than sample size")  # as the stock ones
 @checks(LAYERS, {})
 def test_estimators_of_layers_pass_each_check(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)

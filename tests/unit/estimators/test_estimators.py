@@ -14,7 +14,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.neural_network import MLPClassifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -289,7 +289,6 @@ def test_without_intercept_there_is_none() -> None:
         ({"mode": "both"}, "mode"),
         ({"n_workers": 0}, "n_workers"),
         ({"n_partitions": 0}, "n_partitions"),
-        ({"learning_rate": "adaptive"}, "adaptive"),
         ({"mode": "async", "loss": "squared_hinge"}, "losses"),
         ({"alpha": -1.0}, "alpha"),
         ({"mode": "async", "alpha": -1.0}, "alpha"),
@@ -307,7 +306,7 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: 
         ({"batch_size": 0}, "batch_size"),
         ({"mode": "async", "beta_1": 0.5}, "Adam"),
         ({"mode": "async", "solver": "sgd", "momentum": 0.5}, "momentum"),
-        ({"mode": "async", "learning_rate": "adaptive"}, "one size"),
+        ({"mode": "async", "solver": "sgd", "learning_rate": "invscaling"}, "one size"),
     ],
 )
 def test_settings_of_layers_that_cannot_be_are_refused(
@@ -327,6 +326,22 @@ def test_layers_step_by_momentum(momentum: float) -> None:
             mode=mode, max_iter=20, random_state=0,
         )  # fmt: skip
         assert model.fit(X, y).score(X, y) > 0.85
+
+
+def test_parts_of_an_averaged_estimator_count_on_as_its_own() -> None:
+    """Learning rates fall with the rows seen, and with the steps taken."""
+    X, _ = blobs()
+    y = X[:, 0]
+    layers = MLPRegressor(hidden_layer_sizes=(3,), batch_size=7, shuffle=False, random_state=0)
+    for stock in (SGDRegressor(shuffle=False), layers):
+        ours = ps.AveragedEstimator(stock, random_state=0)
+        ours.partial_fit(X[:50], y[:50])
+        own = ours.to_sklearn()
+        for part in (slice(50, 90), slice(20, 120)):
+            ours.partial_fit(X[part], y[part])
+            own.partial_fit(X[part], y[part])
+        assert ours.estimator_.t_ == own.t_
+        np.testing.assert_allclose(ours.predict(X), own.predict(X), rtol=1e-9)
 
 
 def test_anything_with_partial_fit_is_averaged() -> None:

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 import paramserver as ps
+from paramserver.estimators.fitting import falling_rates
 from paramserver.estimators.places import workers_of
+from paramserver.estimators.watching import Watching
 from paramserver.runtime.cores import n_cores
+from paramserver.training.result import Progress
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 PAGE = Path(__file__).parents[3] / "docs" / "scikit-learn.md"
@@ -222,6 +226,61 @@ def test_a_fit_starts_from_the_weights_it_is_given(n_classes: int, mode: str) ->
         for each in (stock(), first):
             with pytest.raises(ValueError, match="does not match dataset"):
                 each.fit(X, y, **wrong)
+
+
+@pytest.mark.parametrize(("stock", "ours"), LINEAR)
+def test_an_adaptive_rate_falls_to_a_fifth_where_nothing_gets_better(stock: Any, ours: Any) -> None:
+    X, y = rows(300)
+    y = targets(stock, X, y)
+    how: dict[str, Any] = {"shuffle": False, "alpha": 0.01, "eta0": 0.05, "random_state": 0}
+    adaptive = {"learning_rate": "adaptive", "n_iter_no_change": 2, "tol": 1e-3}
+    model = ours(**adaptive, **how).fit(X, y)
+    loop = stock(learning_rate="constant", **how)
+    keywords = {"classes": np.unique(y)} if stock is SGDClassifier else {}
+    watching = Watching(1e-3, 2, by_score=False, verbose=False)
+    losses = iter(model.loss_curve_)
+    for rate in falling_rates(0.05):
+        watching.begin_anew()
+        while not watching.has_converged:
+            loop.set_params(eta0=rate).partial_fit(X, y, **keywords)
+            watching(Progress(0, 0, 0.0, next(losses), None))
+    assert list(losses) == []
+    np.testing.assert_array_equal(model.coef_, loop.coef_)
+    assert model.n_iter_ == len(model.history_) == watching.n_rounds < model.max_iter
+    assert [told.unit for told in model.history_] == list(range(1, model.n_iter_ + 1))
+    assert model.t_ == loop.t_
+    shorter = clone(model).set_params(max_iter=model.n_iter_ - 1)
+    with pytest.warns(ConvergenceWarning):
+        shorter.fit(X, y)
+    assert shorter.loss_curve_ == model.loss_curve_[:-1]
+
+
+def test_rates_fall_to_a_millionth_as_of_the_stock_estimator() -> None:
+    rates = falling_rates(0.05)
+    assert rates == pytest.approx([0.05 / 5**n for n in range(len(rates))], rel=1e-12)
+    assert rates[-2] > 1e-6 >= rates[-1]
+    assert falling_rates(1e-7) == [1e-7]
+
+
+@pytest.mark.parametrize("mode", ["avg", "async"])
+def test_layers_have_an_adaptive_rate_too_and_adam_does_not_look_at_it(mode: str) -> None:
+    X, y = rows(300)
+    how: dict[str, Any] = {
+        "hidden_layer_sizes": (4,), "learning_rate_init": 0.1, "n_iter_no_change": 2,
+        "tol": 1e-2, "max_iter": 300, "mode": mode, "random_state": 0,
+    }  # fmt: skip
+    kind = ps.DistributedMLPClassifier
+    models = {
+        name: kind(solver="sgd", learning_rate=name, **how).fit(X, y)
+        for name in ("constant", "adaptive")
+    }
+    first = models["constant"].n_iter_
+    curves = [model.loss_curve_[: first - 1] for model in models.values()]
+    assert curves[0] == curves[1]
+    assert models["adaptive"].n_iter_ >= first + 3 * (len(falling_rates(0.1)) - 1)
+    for name in ("adaptive", "invscaling"):
+        adam = [kind(learning_rate=each, **how).fit(X, y) for each in (name, "constant")]
+        assert adam[0].loss_curve_ == adam[1].loss_curve_
 
 
 # --- what is refused ------------------------------------------------------------------------------
