@@ -77,7 +77,7 @@ class JobFuture(Future[T]):
 
 
 class FutureOwner:
-    """The futures of the jobs that were handed in one by one. See `runtime.master.JobOwner`."""
+    """The futures of the jobs that were handed in one by one. See `runtime.owners.JobOwner`."""
 
     def __init__(
         self, *, trusted: bool, is_settling_thread: Callable[[], bool] = lambda: False

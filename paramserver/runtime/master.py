@@ -9,15 +9,13 @@ Rule 4: owners of jobs are called on the I/O thread, so they must not block.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from paramserver.core.commands import (
     AnnounceAttempt,
@@ -33,7 +31,6 @@ from paramserver.core.events import (
     Disconnected,
     JobsWithdrawn,
     MasterEvent,
-    ServiceReplied,
     StopRequested,
     Tick,
 )
@@ -47,48 +44,19 @@ from paramserver.errors import (
     VersionMismatch,
 )
 from paramserver.protocol import codec
-from paramserver.protocol.messages import (
-    Envelope,
-    GrantJobs,
-    JobGrant,
-    Payload,
-    PayloadKind,
-    Refused,
-)
+from paramserver.protocol.messages import Envelope, GrantJobs, Refused
 from paramserver.runtime.outboxes import Outboxes
+from paramserver.runtime.owners import JobOwner, Owners
+from paramserver.runtime.question import Question
+from paramserver.runtime.services import Services
 from paramserver.transport.base import MasterTransport, Received
 
 T = TypeVar("T")
-
-LOGGER = logging.getLogger("paramserver")
 
 MESSAGES_A_TURN = 256
 """Messages taken in before the machine is asked to decide again."""
 RETRY_S = 0.005
 """How soon a peer whose queue was full is tried again."""
-
-
-class JobOwner(Protocol):
-    """Who handed a job in, and is told what became of it. Called on the I/O thread."""
-
-    def claim(self, job: int) -> bool:
-        """Say whether the job is still wanted, just before its first grant is sent."""
-
-    def settle(self, ended: SettleJob) -> None:
-        """Take in how the job ended."""
-
-    def break_off(self, job: int, error: BaseException) -> None:
-        """Take in that the master itself is gone, and the job with it."""
-
-
-class Service(Protocol):
-    """Something of the master's that running jobs can call. All on the I/O thread."""
-
-    def call(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
-        """Take in a call; return the answers that are due now, to this call or to held ones."""
-
-    def worker_gone(self, incarnation: int, now: float) -> Iterable[ServiceReplied]:
-        """Note that this life of a worker is over; return the answers that this sets free."""
 
 
 class Master:
@@ -115,15 +83,15 @@ class Master:
     ) -> None:
         self.clock = clock
         self.counters: Counter[str] = machine.counters
-        self.services: dict[str, Service] = {}
+        self.services = Services()
         self.on_worker: list[Callable[[AnnounceWorker], None]] = []
         """Told of every change of a worker, on the I/O thread."""
         self._attempt_watchers: list[Callable[[AnnounceAttempt], None]] = []
         self._machine = machine
         self._transport = transport
         self._kill_worker = kill_worker
-        self._owners: dict[int, JobOwner] = {}
-        self._inbox: deque[MasterEvent | _Question[Any]] = deque()
+        self._owners = Owners(self.counters)
+        self._inbox: deque[MasterEvent | Question[Any]] = deque()
         self._outboxes = Outboxes(transport, self.counters)
         self._settled: deque[SettleJob] = deque()
         self._is_asleep = False
@@ -169,7 +137,7 @@ class Master:
             raise ClusterClosed("The cluster belongs to the process that this one was forked from.")
         if self.is_own_thread:
             return question(self._machine)
-        asked: _Question[T] = _Question(question)
+        asked: Question[T] = Question(question)
         self._inbox.append(asked)
         if self._is_asleep:
             self._transport.wake()
@@ -257,14 +225,14 @@ class Master:
             self._turn()
             self._see_off(self.clock() + self._leave_s)
             self._perform(self._machine.handle(StopRequested(self.clock(), drain=False)))
-            self._settle()
+            self._owners.settle(self._settled)
         except BaseException as error:  # noqa: BLE001 - the driver's loop: who waits must know
             self._failure = error
             self._fail_everything(error)
         finally:
             self._has_ended = True
             self._refuse_inbox()
-            self._break_off_owners(ClusterClosed("The cluster has been shut down."))
+            self._owners.break_off(ClusterClosed("The cluster has been shut down."))
 
     def _see_off(self, end_at: float) -> None:
         """Wait for the last goodbye of those who are within reach."""
@@ -287,7 +255,7 @@ class Master:
             self._take_in(received)
         for _ in range(len(inbox)):
             event = inbox.popleft()
-            if isinstance(event, _Question):
+            if isinstance(event, Question):
                 event.put_to(machine)
             elif commands := machine.handle(event):
                 self._perform(commands)
@@ -300,26 +268,8 @@ class Master:
         if self._outboxes:
             for peer in self._outboxes.flush():
                 self._inbox.append(Disconnected(self.clock(), peer))
-        if self._settled:
-            self._settle()
-
-    def _settle(self) -> None:
-        """Tell the owners, last of all: who waits for a future runs while this thread sleeps."""
-        owners, settled = self._owners, self._settled
-        while settled:
-            ended = settled.popleft()
-            owner = owners.pop(ended.job, None)
-            if owner is None:
-                continue
-            try:
-                owner.settle(ended)
-            except BaseException:  # noqa: BLE001 - a user's sys.exit() ends the callback, not us
-                self._owner_has_failed(ended.job)
-
-    def _owner_has_failed(self, job: int) -> None:
-        """Note what an owner raised; from within the handler of that exception."""
-        self.counters["owner_errors"] += 1
-        LOGGER.exception("What waited for job %d has failed.", job)
+        if self._settled:  # last of all: who waits for a future runs while this thread sleeps
+            self._owners.settle(self._settled)
 
     def _sleep(self) -> None:
         timeout = self._machine.next_deadline()
@@ -356,7 +306,8 @@ class Master:
                 case SettleJob():
                     self._settled.append(command)
                 case CallService():
-                    self._call_service(command)
+                    for reply in self.services.answer(command, self.clock()):
+                        self._perform(self._machine.handle(reply))
                 case AnnounceWorker():
                     self._announce(command)
                 case AnnounceAttempt():
@@ -368,50 +319,24 @@ class Master:
     def _send(self, command: Send) -> None:
         message = command.message
         if type(message) is GrantJobs:
-            wanted = self._claim(message.grants)
-            if len(wanted) < len(message.grants):
+            unwanted = self._owners.unwanted(message.grants)
+            if unwanted:
+                self._inbox.append(JobsWithdrawn(self.clock(), tuple(unwanted)))
+                wanted = tuple(grant for grant in message.grants if grant.job not in unwanted)
                 message = replace(message, grants=wanted)
         frames = codec.encode(command.envelope, message, self._transport.limits)
         if not self._outboxes.send(command.peer, frames):
             self._inbox.append(Disconnected(self.clock(), command.peer))
-
-    def _claim(self, grants: tuple[JobGrant, ...]) -> tuple[JobGrant, ...]:
-        """Leave out the jobs that their owners cancelled while they were queued."""
-        unwanted = []
-        owners = self._owners
-        for grant in grants:
-            job = grant.job
-            if grant.attempt == 1 and job in owners and not owners[job].claim(job):
-                unwanted.append(job)
-        if not unwanted:
-            return grants
-        self._inbox.append(JobsWithdrawn(self.clock(), tuple(unwanted)))
-        return tuple(grant for grant in grants if grant.job not in unwanted)
 
     def _probe_peers(self) -> None:
         for peer in list(self._machine.roster.by_peer):
             if not self._transport.is_connected(peer):
                 self._perform(self._machine.handle(Disconnected(self.clock(), peer)))
 
-    def _call_service(self, command: CallService) -> None:
-        service = self.services.get(command.service)
-        if service is None:
-            error = Payload(PayloadKind.ERROR, b"")
-            self._reply(
-                ServiceReplied(self.clock(), command.incarnation, command.call, False, error)
-            )
-            return
-        for reply in service.call(command, self.clock()):
-            self._reply(reply)
-
-    def _reply(self, reply: ServiceReplied) -> None:
-        self._perform(self._machine.handle(reply))
-
     def _announce(self, command: AnnounceWorker) -> None:
         if command.change in ("lost", "left"):
-            for service in self.services.values():
-                for reply in service.worker_gone(command.incarnation, self.clock()):
-                    self._reply(reply)
+            for reply in self.services.worker_gone(command.incarnation, self.clock()):
+                self._perform(self._machine.handle(reply))
         for listener in self.on_worker:
             listener(command)
 
@@ -423,16 +348,7 @@ class Master:
         problem = InternalError(f"{text}. This is a bug in paramserver; please report it.")
         problem.__cause__ = error
         self._settled.clear()
-        self._break_off_owners(problem)
-
-    def _break_off_owners(self, problem: BaseException) -> None:
-        """Tell those whose jobs nobody will settle any more. Who comes later sees `has_ended`."""
-        owners, self._owners = self._owners, {}
-        for job, owner in list(owners.items()):  # somebody may be about to name one more
-            try:
-                owner.break_off(job, problem)
-            except BaseException:  # noqa: BLE001 - as above
-                self._owner_has_failed(job)
+        self._owners.break_off(problem)
 
     def _refuse_inbox(self) -> None:
         """Answer questions that came too late; events that came too late change nothing."""
@@ -441,26 +357,5 @@ class Master:
                 event = self._inbox.popleft()
             except IndexError:  # another thread took it
                 return
-            if isinstance(event, _Question):
+            if isinstance(event, Question):
                 event.refuse(self._failure)
-
-
-class _Question(Generic[T]):
-    """Something another thread wants to know of the machine."""
-
-    def __init__(self, question: Callable[[MasterMachine], T]) -> None:
-        self.answer: Future[T] = Future()
-        self._question = question
-
-    def put_to(self, machine: MasterMachine) -> None:
-        """Answer it; on the I/O thread."""
-        try:
-            self.answer.set_result(self._question(machine))
-        except Exception as error:  # noqa: BLE001 - it belongs to who asked
-            self.answer.set_exception(error)
-
-    def refuse(self, failure: BaseException | None) -> None:
-        """Say that nobody will answer any more."""
-        problem = ClusterClosed("The cluster has been shut down.")
-        problem.__cause__ = failure
-        self.answer.set_exception(problem)

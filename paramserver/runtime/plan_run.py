@@ -26,7 +26,7 @@ OnProgress = Callable[[str, int, int], None]
 
 
 class PhaseRun:
-    """The jobs of one phase while they run. See `runtime.master.JobOwner`."""
+    """The jobs of one phase while they run. See `runtime.owners.JobOwner`."""
 
     def __init__(self, name: str, jobs: Sequence[int], changed: threading.Condition) -> None:
         self.name = name

@@ -42,7 +42,7 @@ from paramserver.training.work import make_ready
 
 
 class TrainingRun:
-    """One training on its way. See `runtime.master.JobOwner` and `Service`.
+    """One training on its way. See `runtime.owners.JobOwner` and `runtime.services.Service`.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from paramserver.core.events import JobsSubmitted, PhaseDropped, PhaseOpened
 from paramserver.core.jobs import JobOptions, JobSpec, PhaseSpec
 from paramserver.protocol import calls
 from paramserver.runtime.internals import Internals
-from paramserver.runtime.master import JobOwner
+from paramserver.runtime.owners import JobOwner
 from paramserver.runtime.troubles import Troubles
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.tally import Tally
