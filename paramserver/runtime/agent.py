@@ -3,17 +3,15 @@
 Rule 1: one long-lived thread spawns and reaps. The kernel ties the life of the children to the
         *thread* that made them, so this thread outlives them all.
 Rule 2: other threads only ask; what they ask for is done on the agent's thread, in their order.
-Rule 3: it never waits for one child, one pipe or one terminal: it waits for all of them at once.
-Rule 4: when to replace whom is decided in `core.restarts`; here it is done.
-Rule 5: a name is given to one process and never again.
-Rule 6: one that is stopped before it has come up is killed and replaced, and that is said.
+Rule 3: when to replace whom is decided in `core.restarts`; here it is done.
+Rule 4: a name is given to one process and never again.
+Rule 5: one that is stopped before it has come up is killed and replaced, and that is said.
 """
 
 from __future__ import annotations
 
 import errno
 import secrets
-import selectors
 import sys
 import threading
 import time
@@ -25,17 +23,14 @@ from paramserver.core.restarts import RestartPolicy
 from paramserver.core.starting import Starting
 from paramserver.errors import ClusterClosed, ClusterError, ConfigError, InternalError, LaunchFailed
 from paramserver.protocol.messages import ProcessExited
-from paramserver.runtime.stderr_relay import StderrRelay
+from paramserver.runtime.child_watch import ChildWatch
 from paramserver.runtime.worker_process import Death, WorkerProcess
 from paramserver.runtime.worker_spec import WorkerSpec
-from paramserver.transport.bell import Bell
 
 __all__ = ["Agent", "Death", "WorkerSpec"]
 
 OnExit: TypeAlias = Callable[[ProcessExited, bool], None]
 
-_POLL_S = 0.05
-"""Between two looks at what tells nothing by itself: a full terminal, a child without a pidfd."""
 _KILL_WAIT_S = 10.0
 """How long a killed process may take to be gone."""
 _LOOK_S = 0.1
@@ -87,8 +82,6 @@ class Agent:
         self._processes: dict[str, tuple[WorkerProcess, float]] = {}
         self._starting = Starting()
         self._n_named = 0
-        self._relay = StderrRelay()
-        self._is_paused = False
         self._deaths: deque[Death] = deque(maxlen=_N_DEATHS_KEPT)
         self._launch_failure: LaunchFailed | None = None
         self._start_error = ""
@@ -98,9 +91,7 @@ class Agent:
         self._is_closed = False
         self._kill_at: float | None = None
         self._thread: threading.Thread | None = None
-        self._selector = selectors.DefaultSelector()
-        self._bell = Bell()
-        self._selector.register(self._bell.fileno(), selectors.EVENT_READ, None)
+        self._watch = ChildWatch(self._take_orders, self._bury)
 
     # --- asked for by other threads --------------------------------------------------------------
 
@@ -165,7 +156,7 @@ class Agent:
             process, _ = self._processes.get(worker_id, (None, 0.0))
             if process is not None and not process.is_killed and self._is_halted(worker_id):
                 pid = process.pid
-                self._say(
+                self._watch.say(
                     f"worker {worker_id} (process {pid}) is stopped (SIGSTOP): what it held was "
                     f"given to others. To let it work on: kill -CONT {pid}; to have it replaced: "
                     f"kill -KILL {pid}"
@@ -228,7 +219,7 @@ class Agent:
             thread = self._thread
         if thread is None:
             if not was_closed:
-                self._release()
+                self._watch.close()
             return
         self._order(lambda: self._begin_close(grace_s, ask=False))
         thread.join(grace_s + _KILL_WAIT_S)
@@ -243,7 +234,7 @@ class Agent:
 
     def _order(self, act: Callable[[], None]) -> None:
         self._orders.append(act)
-        self._bell.ring()
+        self._watch.ring()
 
     def _run(self) -> None:
         try:
@@ -255,8 +246,8 @@ class Agent:
                 elif self._policy.due(now):
                     self._start_one()  # one a turn, so that a hundred starts hide no death
                 self._give_up_the_halted(now)
-                self._wait()
-            self._relay.finish(_LAST_WORDS_S)
+                self._watch.wait(self._next_deadline())
+            self._watch.finish(_LAST_WORDS_S)
         except BaseException as error:
             # Nobody watches the children without this thread, and the kernel ends them with it.
             self._failure = error
@@ -265,7 +256,7 @@ class Agent:
                 self._bury(process)
             raise
         finally:
-            self._release()
+            self._watch.close()
 
     def _kill_all(self, reason: str) -> None:
         for process, _ in self._processes.values():
@@ -283,33 +274,11 @@ class Agent:
                 process.ask_to_leave()
         self._kill_at = now + grace_s
 
-    def _wait(self) -> None:
-        for key, _ in self._selector.select(self._timeout_s()):
-            if key.data is None:
-                self._take_orders()
-            else:
-                key.data()
-        if not self._relay.is_idle:
-            self._relay.flush()
-        if self._is_paused and not self._relay.is_full:
-            self._resume_reading()
-        for process in self._silent():
-            if process.is_over():
-                self._bury(process)
-
-    def _timeout_s(self) -> float | None:
+    def _next_deadline(self) -> float | None:
         ends = (self._policy.next_deadline(), self._kill_at, self._starting.next_look())
-        deadlines = [end for end in ends if end is not None]
-        if not self._relay.is_idle or self._silent():
-            deadlines.append(time.monotonic() + _POLL_S)
-        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
-
-    def _silent(self) -> list[WorkerProcess]:
-        """Return the processes whose end the system does not tell by itself."""
-        return [process for process, _ in self._processes.values() if process.pidfd < 0]
+        return min((end for end in ends if end is not None), default=None)
 
     def _take_orders(self) -> None:
-        self._bell.clear()
         while self._orders:
             self._orders.popleft()()
 
@@ -327,69 +296,28 @@ class Agent:
         self._starting.begin(worker_id, now)
         with self._lock:
             self._processes[worker_id] = (process, now)
-        if process.pidfd >= 0:
-            self._watch(process.pidfd, lambda: self._bury(process))
-        if not self._is_paused:
-            self._watch(process.stderr_fd, lambda: self._read_stderr(process))
-        if process.has_unsent_config:
-            self._watch(
-                process.config_fd, lambda: self._send_config(process), selectors.EVENT_WRITE
-            )
+        self._watch.add(process)
 
     def _note_start_error(self, words: str) -> None:
         self._policy.start_failed(time.monotonic())
         self._note_launch_failure(None, words)
         if words != self._start_error:  # once, not with each try
             self._start_error = words
-            self._say(f"agent {self.agent_id} cannot start a worker: {words}")
-
-    def _say(self, words: str) -> None:
-        self._relay.put(f"paramserver: {words}\n".encode())
+            self._watch.say(f"agent {self.agent_id} cannot start a worker: {words}")
 
     def _give_up_the_halted(self, now: float) -> None:
         for worker_id in self._starting.look(now, self._is_halted):
             process, _ = self._processes[worker_id]
-            self._say(f"worker {worker_id} (process {process.pid}) is replaced: {_HALTED}")
+            self._watch.say(f"worker {worker_id} (process {process.pid}) is replaced: {_HALTED}")
             process.kill(_HALTED)
 
     def _is_halted(self, worker_id: str) -> bool:
         return self._processes[worker_id][0].is_stopped(by_debugger=False)
 
-    def _watch(self, fd: int, act: Callable[[], None], events: int = selectors.EVENT_READ) -> None:
-        self._selector.register(fd, events, act)
-
-    def _unwatch(self, fd: int) -> None:
-        if fd >= 0 and fd in self._selector.get_map():
-            self._selector.unregister(fd)
-
-    def _send_config(self, process: WorkerProcess) -> None:
-        if process.config_fd < 0:
-            return  # it ended earlier in this same turn
-        process.send_config()
-        if not process.has_unsent_config:
-            self._unwatch(process.config_fd)
-
-    def _read_stderr(self, process: WorkerProcess) -> None:
-        if process.stderr_fd < 0 or self._is_paused:
-            return  # it ended, or reading was paused, earlier in this same turn
-        if not process.read_stderr(self._relay):
-            self._unwatch(process.stderr_fd)
-        if self._relay.is_full:
-            self._is_paused = True
-            for other, _ in self._processes.values():
-                self._unwatch(other.stderr_fd)
-
-    def _resume_reading(self) -> None:
-        self._is_paused = False
-        for process, _ in self._processes.values():
-            self._watch(process.stderr_fd, lambda p=process: self._read_stderr(p))  # type: ignore[misc]
-
     def _bury(self, process: WorkerProcess) -> None:
-        for fd in (process.pidfd, process.stderr_fd, process.config_fd):
-            self._unwatch(fd)
         now = time.monotonic()
         started = self._processes[process.worker_id][1]
-        death = process.reap(self._relay, now - started)
+        death = self._watch.remove(process, now - started)
         self._starting.end(process.worker_id)
         was_halted = death.killed_for == _HALTED
         # Who else was killed on purpose had a useful life: that is no crash loop.
@@ -419,10 +347,6 @@ class Agent:
                 exit_code=exit_code,
                 stderr_tail=stderr_tail,
             )
-
-    def _release(self) -> None:
-        self._selector.close()
-        self._bell.close()
 
 
 def _remedy(error: Exception) -> str:

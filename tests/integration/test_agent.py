@@ -520,7 +520,7 @@ def test_thirty_restarts_leave_nothing_behind(crew: Callable[..., Crew], station
     assert set(psutil.Process().children()) <= others
     assert max(n_fds[15:]) <= max(n_fds[:15])
     assert len(set(n_threads)) == 1
-    assert len(it.agent._selector.get_map()) == 1
+    assert len(it.agent._watch._selector.get_map()) == 1
 
 
 def test_a_stopped_worker_is_seen_as_stopped(crew: Callable[..., Crew], station: Station) -> None:
@@ -718,9 +718,9 @@ def test_a_flood_waits_in_the_worker_while_the_terminal_is_full(
 ) -> None:
     reader, writer = os.pipe()
     it = crew("flood", options={"n_lines": 10_000})
-    it.agent._relay._fd = writer  # a terminal that nobody reads yet
+    it.agent._watch._relay._fd = writer  # a terminal that nobody reads yet
     it.agent.scale(2)
-    wait_until(lambda: it.agent._is_paused, "paused")
+    wait_until(lambda: it.agent._watch._is_paused, "paused")
     pids = it.agent.live()
     it.agent.kill("a-0", "deaths are noticed all the same")
     exited, _, _ = it.next_death()
