@@ -1,10 +1,9 @@
-"""The driver of a worker's machine: runs jobs, and speaks with the master.
+"""The driver of a worker's machine: speaks with the master, and has the jobs run in between.
 
 Rule 1: the main thread owns the socket, but for the time it runs a job; it runs the jobs itself.
 Rule 2: while a job runs long, the *attendant* thread takes the socket over, so that what was
         granted ahead can be taken back. It starts no job and decides nothing.
 Rule 3: who uses socket or machine holds the lock; a job that calls a service takes it, too.
-Rule 4: only the flight recorder says what runs: the parent reads it when this process is dead.
 """
 
 from __future__ import annotations
@@ -17,14 +16,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from paramserver.core.commands import DeliverReply, Exit, Say, StartJob, WorkerCommand
 from paramserver.core.events import (
     Connected,
     Heard,
-    JobEnded,
     LeaveRequested,
     ProgressMade,
     ServiceAsked,
@@ -34,17 +31,16 @@ from paramserver.core.worker_life import WorkerLife
 from paramserver.errors import ProtocolError, TransportError
 from paramserver.protocol import calls, codec
 from paramserver.protocol.functions import find_function
-from paramserver.protocol.limits import check_size
-from paramserver.protocol.messages import Buffer, Hello, JobGrant, Outcome, Payload
+from paramserver.protocol.messages import Buffer, Hello, JobGrant, Payload
 from paramserver.runtime import context as job_context
 from paramserver.runtime.flight_recorder import FlightRecorder
+from paramserver.runtime.job_runner import JobRunner
 from paramserver.runtime.lifeline import ChildConfig
 from paramserver.runtime.release import release
 from paramserver.runtime.scratch import read_nonce
 from paramserver.transport.base import Sent, WorkerTransport
 
 _TAKEN: Final = Sent.TAKEN
-_OK: Final = Outcome.OK
 
 ATTEND_S = 0.02
 """A job that runs longer than this gets the attendant's service."""
@@ -69,8 +65,7 @@ class Worker:
     ) -> None:
         self._config = config
         self._transport = transport
-        self._recorder = recorder
-        self._pid = os.getpid()
+        self._runner = JobRunner(config, recorder, trusted=transport.trusted)
         self._life = WorkerLife(config.worker_id, config.token, self._make_hello)
         self._lock = threading.Lock()
         self._job: JobGrant | None = None
@@ -127,7 +122,7 @@ class Worker:
         try:
             if self._attendant_rests:
                 self._attendant_call.set()
-            ended = self._execute(grant)
+            ended = self._runner.run(grant, _Context(self, grant))
         finally:
             self._take_lock_back()
         self._job = None
@@ -140,53 +135,6 @@ class Worker:
             self._transport.wake()
         self._lock.acquire()
         self._main_waits = False
-
-    def _execute(self, grant: JobGrant) -> JobEnded:
-        trusted = self._transport.trusted
-        clock = time.monotonic
-        detail = 0
-        started = clock()
-        self._recorder.started(grant.job, grant.attempt)
-        try:
-            fn, args, kwargs = calls.decode_call(
-                grant.payload,
-                trusted=trusted,
-                accept_code=self._config.accept_code,
-                allowed=self._config.allow,
-                with_inputs=job_context.call_with_inputs,
-            )
-        except Exception as error:  # noqa: BLE001 - whatever it is, the owner of the job must know
-            outcome, payload = Outcome.REFUSED, calls.encode_error(error, trusted=trusted)
-        else:
-            try:
-                context = _Context(self, grant)
-                value = job_context.run_in(context, fn, args, kwargs)
-                payload = self._encode_result(fn, value)
-                outcome = _OK
-                del value
-            except job_context.LostInput as lost:
-                outcome, detail = Outcome.LOST_INPUT, lost.index
-                payload = calls.encode_error(lost, trusted=trusted)
-            except BaseException as error:  # noqa: BLE001 - user code: also SystemExit is a result
-                outcome = Outcome.ERROR
-                payload = calls.encode_error(error, trusted=trusted)
-        if os.getpid() != self._pid:  # a child that the job has forked comes back here, too
-            _leave_forked()
-        self._recorder.ended()
-        ended = clock()
-        return JobEnded(ended, outcome, int((ended - started) * 1e6), payload, detail)
-
-    def _encode_result(self, fn: Callable[..., Any], value: Any) -> Payload:
-        trusted = self._transport.trusted
-        try:
-            payload = calls.encode_value(value, trusted=trusted)
-        except Exception:
-            if fn is not job_context.run_chunk_until_error:
-                raise
-            value = job_context.cut_chunk(value, self._config.worker_id)
-            payload = calls.encode_value(value, trusted=trusted)
-        check_size(payload, "result")
-        return payload.snapshot()  # the next job may change an array that this one has returned
 
     # --- with the lock held, by any thread --------------------------------------------------------
 
@@ -372,11 +320,3 @@ class _Context:
 
     def call(self, service: str, method: str, body: Payload) -> Payload:
         return self._worker.call_service(service, method, body)
-
-
-def _leave_forked() -> NoReturn:
-    """End a forked child as multiprocessing does: nothing of its parent's is closed by it."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(0)
