@@ -8,7 +8,6 @@ Rule 2: it owns all it has started, and leaves nothing behind: `shutdown`, the e
 from __future__ import annotations
 
 import os
-import secrets
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from paramserver.core.jobs import JobOptions
-from paramserver.core.master import MasterMachine
 from paramserver.dashboard.live_page import LivePage
 from paramserver.errors import ClusterClosed, ClusterError
 from paramserver.executor import JobCounter, JobExecutor
@@ -29,7 +27,6 @@ from paramserver.runtime.job_error import job_error
 from paramserver.runtime.parts import ClusterParts
 from paramserver.runtime.plan import PhaseCalls
 from paramserver.runtime.plan_run import OnProgress, PlanRun
-from paramserver.runtime.release import release
 from paramserver.runtime.scratch import Scratch
 from paramserver.runtime.status import ClusterStatus, take_status
 from paramserver.transport.base import MasterTransport
@@ -119,17 +116,13 @@ class Cluster(JobExecutor):
         grace_s: float = 5.0,
         max_members: int | None = None,
     ) -> None:
-        machine = MasterMachine(
-            run=scratch.run,
-            epoch=1,
-            release=release(),
-            make_token=lambda: secrets.token_hex(16),
-            machine=scratch.nonce(),
+        parts = self._parts = ClusterParts(
+            scratch,
+            transport,
             grace_s=grace_s,
             no_workers_timeout_s=no_workers_timeout_s,
             max_members=max_members,
         )
-        parts = self._parts = ClusterParts(scratch, transport, machine)
         self._page = LivePage(parts, f"{type(self).__name__} at {parts.address}")
         parts.master.start()
         membership = parts.membership

@@ -9,6 +9,7 @@ Rule 3: a process forked from the owner's has a copy of all this, and nothing to
 from __future__ import annotations
 
 import atexit
+import secrets
 import sys
 import threading
 import weakref
@@ -32,6 +33,7 @@ from paramserver.runtime.futures import FutureOwner
 from paramserver.runtime.master import Master
 from paramserver.runtime.membership import Membership
 from paramserver.runtime.relay import SERVICE, FileRelay
+from paramserver.runtime.release import release
 from paramserver.runtime.scratch import Scratch
 from paramserver.runtime.worker_spec import WorkerSpec
 from paramserver.transport.base import MasterTransport
@@ -49,12 +51,29 @@ class ClusterParts:
     ----------
     scratch : Scratch
     transport : MasterTransport
-    machine : MasterMachine
+    grace_s, no_workers_timeout_s, max_members
+        See `core.master.MasterMachine`.
     """
 
     def __init__(
-        self, scratch: Scratch, transport: MasterTransport, machine: MasterMachine
+        self,
+        scratch: Scratch,
+        transport: MasterTransport,
+        *,
+        grace_s: float,
+        no_workers_timeout_s: float,
+        max_members: int | None,
     ) -> None:
+        machine = MasterMachine(
+            run=scratch.run,
+            epoch=1,
+            release=release(),
+            make_token=lambda: secrets.token_hex(16),
+            machine=scratch.nonce(),
+            grace_s=grace_s,
+            no_workers_timeout_s=no_workers_timeout_s,
+            max_members=max_members,
+        )
         self.scratch = scratch
         self.agent: Agent | None = None
         self.membership = Membership()
