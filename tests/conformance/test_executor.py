@@ -422,7 +422,7 @@ def test_wait_and_as_completed_work(cluster: ps.LocalCluster, tmp_path: Path) ->
 
 
 def test_callbacks_may_raise_submit_and_look_around(
-    cluster: ps.LocalCluster, caplog: pytest.LogCaptureFixture
+    cluster: ps.LocalCluster, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     seen: list[Any] = []
     done = threading.Event()
@@ -440,31 +440,34 @@ def test_callbacks_may_raise_submit_and_look_around(
         seen.append(future.result())
         done.set()
 
-    future = cluster.submit(time.sleep, 0.05)
-    with caplog.at_level(logging.CRITICAL, "concurrent.futures"):
-        future.add_done_callback(bad)
-        future.add_done_callback(good)
+    with (
+        caplog.at_level(logging.CRITICAL, "concurrent.futures"),
+        held(cluster, tmp_path, n=1) as gate,
+    ):
+        gate.futures[0].add_done_callback(bad)
+        gate.futures[0].add_done_callback(good)
+        gate.open()
         assert done.wait(PATIENCE_S)
-    assert seen[:2] == [None, 2]
+    assert seen[:2] == ["waited", 2]
     assert seen[3:] == [7]
 
 
 def test_a_callback_that_exits_ends_neither_the_job_nor_the_cluster(
-    cluster: ps.LocalCluster, caplog: pytest.LogCaptureFixture
+    cluster: ps.LocalCluster, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     def leave(_: Future[Any]) -> None:
         raise SystemExit(3)
 
-    with caplog.at_level(logging.CRITICAL, "paramserver"):
-        future = cluster.submit(time.sleep, 0.05)
-        future.add_done_callback(leave)
-        assert future.exception(PATIENCE_S) is None
+    with caplog.at_level(logging.CRITICAL, "paramserver"), held(cluster, tmp_path, n=1) as gate:
+        gate.futures[0].add_done_callback(leave)
+        gate.open()
+        assert gate.futures[0].result(PATIENCE_S) == "waited"
         assert cluster.submit(abs, -1).result(PATIENCE_S) == 1
     assert cluster.status().counters["owner_errors"] == 1
 
 
 def test_waiting_in_a_callback_for_what_only_its_thread_can_do_is_refused(
-    cluster: ps.LocalCluster,
+    cluster: ps.LocalCluster, tmp_path: Path
 ) -> None:
     told: list[str] = []
     done = threading.Event()
@@ -477,7 +480,7 @@ def test_waiting_in_a_callback_for_what_only_its_thread_can_do_is_refused(
     ]
 
     def callback(ended: Future[Any]) -> None:
-        assert ended.result() is None  # what is there may be looked at
+        assert ended.result() == "waited"  # what is there may be looked at
         for wait_for_it in waits:
             try:
                 wait_for_it()
@@ -485,8 +488,10 @@ def test_waiting_in_a_callback_for_what_only_its_thread_can_do_is_refused(
                 told.append(str(error))
         done.set()
 
-    cluster.submit(time.sleep, 0.02).add_done_callback(callback)
-    assert done.wait(PATIENCE_S)
+    with held(cluster, tmp_path, n=1) as gate:
+        gate.futures[0].add_done_callback(callback)
+        gate.open()
+        assert done.wait(PATIENCE_S)
     assert len(told) == len(waits)
     assert all("thread" in words and "for ever" in words for words in told)
     assert cluster.submit(abs, -1).result(PATIENCE_S) == 1
