@@ -1,7 +1,8 @@
 """Large arrays among the arguments of joblib's calls: written once, mapped by the workers.
 
 As joblib's own processes have it: arrays of `max_nbytes` and more arrive mapped, read-only by
-default; a `numpy.memmap` of the caller's is mapped from its own file, and can be written to. Tables
+default; a `numpy.memmap` of the caller's is mapped from its own file, and can be written to (one of
+mode "c", whose changes are in no file, is an array like others). Tables
 and sparse matrices are mapped column by column, array by array.
 
 Rule 1: what a call sees is what the array held when it was handed in: an array that was changed
@@ -115,7 +116,7 @@ class SharedArrays:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _stand_in(self, value: Any) -> Any:
-        if type(value) is np.memmap and isinstance(value.base, mmap.mmap) and value.filename:
+        if _is_own_file(value):
             return _map_own(value)
         if self._is_off:
             return value
@@ -200,6 +201,16 @@ def is_same(one: Array, other: Array) -> bool:
 
 def _are_same(ones: list[Array], others: Pieces) -> bool:
     return len(ones) == len(others) and all(map(is_same, ones, others))
+
+
+def _is_own_file(value: object) -> bool:
+    """Say whether it is a whole file that the caller has mapped, and holds what the file holds."""
+    return (
+        type(value) is np.memmap
+        and isinstance(value.base, mmap.mmap)
+        and bool(value.filename)
+        and value.mode != "c"  # what was changed there is in no file
+    )
 
 
 def _map_own(array: np.memmap[Any, Any]) -> Mapped:

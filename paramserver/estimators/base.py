@@ -193,6 +193,11 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
                     "The validation set is too small. Increase 'validation_fraction' or the size "
                     "of your dataset."
                 )
+            if test.weight is not None and not test.weight.any():
+                raise ValueError(
+                    "The sample weights for validation set are all zero, consider using a "
+                    "different random state."
+                )
         tol, by_score = None if is_part else self.tol, test is not None
         watching = Watching(tol, patience, by_score=by_score, verbose=bool(self.verbose))
         place = self._place(rows.n)

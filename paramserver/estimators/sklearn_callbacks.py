@@ -114,6 +114,10 @@ class Telling:
         """Tell of the first round."""
         self._rounds.begin_round()
 
+    def hear(self, words: str) -> None:
+        """Pass on what the training waits for."""
+        self._watching.hear(words)
+
     def look(self, weights: FloatVector) -> None:
         """Take in the weights after a round."""
         self._weights = weights

@@ -240,6 +240,15 @@ def test_what_is_held_out_is_as_of_the_stock_estimator() -> None:
     rare[:] = "bee"
     rare[:40], rare[0] = "ant", "cat"
     clone(LAYERS).set_params(early_stopping=True).fit(X, rare)  # of three classes any rows will do
+    weight = np.zeros(90)
+    weight[0] = 1
+    for classifier in (
+        SGDClassifier(early_stopping=True, random_state=0),
+        clone(SGD),
+        clone(ASYNC),
+    ):
+        with pytest.raises(ValueError, match="weights for validation set are all zero"):
+            classifier.set_params(early_stopping=True).fit(X, y, sample_weight=weight)
     with pytest.raises(ValueError, match=r"only 1 member.*'cat'"):
         clone(SGD).set_params(early_stopping=True).fit(X, rare)
     for regressor in (

@@ -22,6 +22,7 @@ from sklearn.model_selection import GridSearchCV
 
 import paramserver as ps
 from paramserver.estimators import sklearn_callbacks
+from paramserver.estimators.watching import Watching
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 FEW: dict[str, Any] = {"max_iter": 3, "tol": None, "n_partitions": 2, "random_state": 0}
@@ -130,6 +131,15 @@ def test_rounds_on_a_cluster_are_told_as_those_in_this_process() -> None:
     clone(model).set_callbacks(here).fit(X[:300], y[:300])  # too few to be worth a process
     assert there.told == here.told
     assert [len(found) for found in there.predictions] == [1100] * 4
+
+
+def test_what_a_training_waits_for_is_printed_also_while_callbacks_listen(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    watching = Watching(None, 1, by_score=False, verbose=True)
+    rounds = sklearn_callbacks.Rounds(clone(MODELS[0]), [], [], None)
+    sklearn_callbacks.Telling(rounds, watching, lambda _: {}).hear("kernels are being compiled")
+    assert capsys.readouterr().out == "kernels are being compiled\n"
 
 
 OWN_CALLBACKS = """
