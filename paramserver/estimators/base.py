@@ -114,7 +114,14 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
     # --- data -------------------------------------------------------------------------------------
 
     def _rows(
-        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, is_numeric: bool
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        reset: bool,
+        is_numeric: bool,
+        may_have_columns: bool = False,
     ) -> tuple[Any, Any, npt.NDArray[Any] | None]:
         """Return checked X, y and weights; refuse settings first."""
         self._check_settings()
@@ -126,6 +133,7 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
             dtype=[np.float64, np.float32],
             order="C",
             y_numeric=is_numeric,
+            multi_output=may_have_columns,
             reset=reset,
         )
         if sample_weight is not None:

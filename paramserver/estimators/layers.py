@@ -218,6 +218,7 @@ class Layers(DistributedEstimator):
             shuffles=self.shuffle,
             t_before=t_before,
             steps_before=steps_before,
+            n_outputs=1 if rows.y.ndim == 1 else rows.y.shape[1],
         )
         return Steps(learner)
 
@@ -231,6 +232,11 @@ class Layers(DistributedEstimator):
                 "not 'invscaling'.",
                 field="learning_rate",
                 value=self.learning_rate,
+            )
+        if rows.y.ndim > 1:
+            raise ValueError(
+                f"mode='async' predicts one number a row, and y is of shape {rows.y.shape}; "
+                "mode='avg' has several."
             )
         hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)).tolist()
         if min(hidden, default=1) < 1:

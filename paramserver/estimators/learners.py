@@ -72,11 +72,12 @@ class StockLayers(SklearnLearner):
         model = self.to_sklearn(w)
         with np.errstate(over="ignore", invalid="ignore"):
             if self.classes is None:
-                found = model.predict(data.X)
+                # As there: of several numbers the mean square, but the sum of deviances.
+                found, y = (a.reshape(data.n, -1) for a in (model.predict(data.X), data.y))
                 if model.out_activation_ == "exp":
-                    each = xlogy(data.y, data.y / found) - data.y + found  # half the deviance
+                    each = (xlogy(y, y / found) - y + found).sum(axis=1)  # half the deviance
                 else:
-                    each = 0.5 * (found - data.y) ** 2
+                    each = 0.5 * ((found - y) ** 2).mean(axis=1)
             else:
                 p = model.predict_proba(data.X)[np.arange(data.n), data.y]
                 each = -np.log(np.maximum(p, np.finfo(p.dtype).tiny))

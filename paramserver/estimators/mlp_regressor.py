@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from sklearn.base import RegressorMixin
+from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 
 from paramserver.estimators.layers import Layers
@@ -109,9 +110,9 @@ n_iter_no_change, max_fun, mode, n_workers, n_partitions, cluster
         """Train; see `DistributedSGDClassifier.fit`."""
         told = Rounds(self, X, y, sample_weight)
         goes_on = self.warm_start and hasattr(self, "coefs_")
-        X, y, weight = self._rows(X, y, sample_weight, reset=True, is_numeric=True)
-        rows = Batch(X, self._targets(y, X), weight)
-        goes_on = goes_on and self._fits(X, 1)
+        rows = self._rows_of_numbers(X, y, sample_weight, reset=True)
+        n_outputs = 1 if rows.y.ndim == 1 else rows.y.shape[1]
+        goes_on = goes_on and self._fits(rows.X, n_outputs)
         watching = self._fit(rows, 0, told, rounds=self.max_iter, goes_on=goes_on, counts_on=False)
         self._warn_of_the_end(watching)
         told.end()
@@ -120,21 +121,39 @@ n_iter_no_change, max_fun, mode, n_workers, n_partitions, cluster
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one round, from the weights there are."""
         is_first = not hasattr(self, "coefs_")
-        X, y, weight = self._rows(X, y, sample_weight, reset=is_first, is_numeric=True)
-        rows = Batch(X, self._targets(y, X), weight)
+        rows = self._rows_of_numbers(X, y, sample_weight, reset=is_first)
+        if not is_first:
+            check_outputs(rows.y, self.n_outputs_)
         self._fit(rows, 0, rounds=1, goes_on=not is_first, counts_on=True)
         return self
 
-    def _targets(self, y: Any, X: Any) -> Any:
-        """Return the numbers to predict, as wide as the rows; refuse what the loss is not for."""
+    def _rows_of_numbers(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Batch:
+        """Return checked rows, y as wide as X; refuse what the loss is not for."""
+        X, y, weight = self._rows(
+            X, y, sample_weight, reset=reset, is_numeric=True, may_have_columns=True
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
         if self.loss == "poisson" and (y < 0).any():
             raise ValueError(
                 f"loss='poisson' is for counts and rates, and y has {int((y < 0).sum())} values "
                 "below 0."
             )
-        return y.astype(X.dtype, copy=False)
+        return Batch(X, y.astype(X.dtype, copy=False), weight)
 
     def _kind(self) -> Any:
         from sklearn.neural_network import MLPRegressor
 
         return MLPRegressor
+
+
+def check_outputs(y: Any, n_outputs: int) -> None:
+    """Refuse a part that has another number of columns to predict than the parts before.
+
+    Raises
+    ------
+    ValueError
+    """
+    n = 1 if y.ndim == 1 else y.shape[1]
+    if n != n_outputs:
+        raise ValueError(f"y has {n} numbers a row, and the parts before had {n_outputs}.")

@@ -57,6 +57,9 @@ class SklearnLearner:
     t_before, steps_before : int, default=0
         Rows that it has seen, and steps that its optimizer has taken, before this training: their
         learning rates go on falling.
+    n_outputs : int, default=1
+        Numbers to predict for each row, for regression: from 2 on, labels are of the shape
+        (n, n_outputs).
 
     Notes
     -----
@@ -89,6 +92,7 @@ class SklearnLearner:
     shuffles: bool | None = None
     t_before: int = 0
     steps_before: int = 0
+    n_outputs: int = 1
 
     default_lr = 1.0
     """Unused, but asked for."""
@@ -182,7 +186,8 @@ class SklearnLearner:
         """Return the weighted rate of errors, or half the weighted mean squared error."""
         found = self.to_sklearn(w).predict(data.X)
         wrong = (found != data.y) if self.classes is not None else 0.5 * (found - data.y) ** 2
-        return float(np.average(wrong, weights=data.weight))
+        each = wrong.reshape(data.n, -1).mean(axis=1)  # of several numbers, their mean
+        return float(np.average(each, weights=data.weight))
 
     def score(self, w: FloatVector, data: Batch) -> float:
         """Return the estimator's own score."""
@@ -254,7 +259,10 @@ class SklearnLearner:
             n = max(n, size)
         X = np.random.default_rng(0).standard_normal((n, self.n_features)).astype(dtype_name)
         if self.classes is None:
-            return model.partial_fit(X, np.linspace(0.0, 1.0, n, dtype=X.dtype))
+            y = np.linspace(0.0, 1.0, n, dtype=X.dtype)
+            return model.partial_fit(
+                X, y if self.n_outputs == 1 else np.tile(y[:, None], self.n_outputs)
+            )
         return model.partial_fit(X, np.resize(self.classes, n), classes=self.classes)
 
     @cached_property

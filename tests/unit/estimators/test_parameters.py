@@ -352,6 +352,35 @@ def test_layers_have_each_activation(mode: str, activation: str) -> None:
     np.testing.assert_array_equal(model.to_sklearn().predict(X), model.predict(X))
 
 
+@pytest.mark.parametrize("loss", ["squared_error", "poisson"] if HAS_POISSON else ["squared_error"])
+def test_layers_predict_several_numbers_a_row_as_the_stock_estimator(loss: str) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((120, 3))
+    y = np.exp(0.5 * X)
+    losses = {"loss": loss} if HAS_POISSON else {}
+    how: dict[str, Any] = {
+        "hidden_layer_sizes": (5,), "learning_rate_init": 0.01, "shuffle": False,
+        "random_state": 0, **losses,
+    }  # fmt: skip
+    ours = ps.DistributedMLPRegressor(**how).partial_fit(X, y)
+    stock = ours.to_sklearn()
+    assert (ours.n_outputs_, ours.predict(X).shape) == (3, (120, 3))
+    ours.set_params(solver="sgd", momentum=0).partial_fit(X, y)
+    stock.set_params(solver="sgd", momentum=0).partial_fit(X, y)
+    np.testing.assert_allclose(ours.predict(X), stock.predict(X), rtol=1e-12)
+    # A full batch is looked at before its step there, after it here.
+    assert stock.partial_fit(X, y).loss_ == pytest.approx(ours.loss_, rel=1e-6)
+    more = clone(ours).set_params(max_iter=200, early_stopping=True, solver="adam").fit(X, y)
+    assert more.score(X, y) > 0.3
+    assert len(more.validation_scores_) == more.n_iter_
+    whole = clone(ours).fit(X.astype(np.float32), y)
+    assert whole.coefs_[-1].dtype == np.float32
+    with pytest.raises(ValueError, match="2 numbers a row, and the parts before had 3"):
+        ours.partial_fit(X, y[:, :2])
+    with pytest.raises(ValueError, match=r"one number a row, and y is of shape \(120, 3\)"):
+        clone(ours).set_params(mode="async", shuffle=True).fit(X, y)
+
+
 @pytest.mark.parametrize("mode", ["avg", "async"])
 def test_layers_learn_counts_as_the_stock_estimator(mode: str) -> None:
     rng = np.random.default_rng(0)
