@@ -49,7 +49,8 @@ Each option can also be set in the file of --config (local_steps = 8) or in the 
 (PARAMSERVER_LOCAL_STEPS=8); a flag wins over the environment, that over the file.
 
 Exit codes: 0 done, 1 failed, 75 stopped and resumable, 77 a setting that cannot be, 130 stopped
-by Ctrl-C before there was anything to resume.
+by Ctrl-C before there was anything to resume. Ctrl-C writes a checkpoint and says how to go on; a
+second one ends the run at once.
 """,
 )
 

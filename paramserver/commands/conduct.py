@@ -2,7 +2,8 @@
 
 Rule 1: the first line is said before anything slow is imported.
 Rule 2: whatever was trained is on the disk before the comparison with scikit-learn begins.
-Rule 3: an end by Ctrl-C, SIGTERM or an error leaves a folder that can be resumed, and says how.
+Rule 3: a signal interrupts what takes long (reading, starting workers, training, comparing) and
+        nothing else; see `commands.interrupts`, and `commands.ending` for what is left then.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import paramserver
-from paramserver.commands.interrupts import STOPPED, Interrupts
+from paramserver.commands.ending import EXIT_DONE, EXIT_FAILED, Ending
+from paramserver.commands.interrupts import Interrupts
 from paramserver.commands.settings import TrainSettings
 from paramserver.errors import ConfigError, DataError, Diverged, NoWorkers
 from paramserver.observe.display import Display, Silence, choose_display
@@ -32,10 +34,6 @@ if TYPE_CHECKING:
     from paramserver.cluster import Cluster
     from paramserver.commands.prepare import Prepared
     from paramserver.training.result import TrainingResult
-
-EXIT_DONE: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_RESUMABLE: Final = 75
 
 
 def conduct(settings: TrainSettings, *, resumes: bool) -> int:
@@ -56,28 +54,29 @@ def conduct(settings: TrainSettings, *, resumes: bool) -> int:
     verb = "resuming" if resumes else "training on"
     what = settings.out if resumes else settings.data
     display.say(f"paramserver {paramserver.__version__}: {verb} '{what}', --mode {settings.mode}")
-    kept = None if settings.out is None or not resumes else Path(settings.out)
+    resumed = None if settings.out is None or not resumes else Path(settings.out)
     if settings.out is not None and not resumes:
         check_is_free(Path(settings.out))  # before much is read
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         stack.enter_context(_warnings_told(display))
+        ending = Ending(interrupts, resumed)
         try:
-            with _early_cluster(settings, display) as early:
-                prepared = _prepare(settings, display, early)
+            with _early_cluster(settings, display, interrupts) as early:
+                with interrupts.allowed():
+                    prepared = _prepare(settings, display, early)
                 folder = _open_folder(prepared, resumes=resumes)
                 if folder is not None:
-                    stack.enter_context(folder)
-                    kept = folder.path
-                return _run(prepared, folder, display, early, resumes=resumes)
+                    ending.has(stack.enter_context(folder))
+                return _run(prepared, ending, display, early, resumes=resumes)
         except KeyboardInterrupt:
-            return _tell_how_to_resume(kept, "stopped")
+            return ending.tell("stopped")
         except NoWorkers as error:
-            return _tell_how_to_resume(kept, str(error).rstrip("."), EXIT_FAILED)
+            return ending.tell(str(error).rstrip("."), EXIT_FAILED)
         except Exception:
             if not interrupts.n_received:
                 raise
-            return _tell_how_to_resume(kept, "stopped")  # what a library has made of it
+            return ending.tell("stopped")  # what a library has made of it
 
 
 @contextmanager
@@ -106,14 +105,18 @@ def _warnings_told(display: Display) -> Iterator[None]:
 
 
 @contextmanager
-def _early_cluster(settings: TrainSettings, display: Display) -> Iterator[Cluster | None]:
+def _early_cluster(
+    settings: TrainSettings, display: Display, interrupts: Interrupts
+) -> Iterator[Cluster | None]:
     """Open the cluster before the data are there, where its workers have to read them."""
     from paramserver.commands.prepare import is_large
 
     if not is_large(settings):
         yield None
         return
-    with _open_cluster(settings) as cluster:
+    with ExitStack() as stack:
+        with interrupts.allowed():
+            cluster = stack.enter_context(_open_cluster(settings))
         display.fact("reading", f"{settings.data}, by {cluster.n_workers} workers")
         yield cluster
 
@@ -172,57 +175,61 @@ def _write_config(folder: RunFolder, settings: TrainSettings) -> None:
 
 
 def _run(
-    prepared: Prepared,
-    folder: RunFolder | None,
-    display: Display,
-    early: Cluster | None,
-    *,
-    resumes: bool,
+    prepared: Prepared, ending: Ending, display: Display, early: Cluster | None, *, resumes: bool
 ) -> int:
+    try:
+        with ExitStack() as stack:
+            cluster = early
+            if cluster is None:
+                with ending.interrupts.allowed():
+                    cluster = stack.enter_context(_open_cluster(prepared.settings))
+            result = _train(prepared, ending, display, cluster, resumes=resumes)
+        _finish(prepared, result, ending, display)
+    except BaseException as error:
+        _break_off(prepared, error, ending)
+        raise
+    return EXIT_DONE
+
+
+def _break_off(prepared: Prepared, error: BaseException, ending: Ending) -> None:
+    """Keep what there is of a run that has ended before its time."""
     from paramserver.commands.report import write_report
 
-    try:
-        with (
-            nullcontext(early) if early is not None else _open_cluster(prepared.settings) as cluster
-        ):
-            result = _train(prepared, folder, display, cluster, resumes=resumes)
-    except BaseException as error:
-        if folder is not None:
-            outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            _note_end(folder, RunEnded(outcome=outcome, reason=str(error)))
-            if isinstance(error, Diverged):
-                _keep_last_finite(prepared, error, folder)
-            with suppress(DataError):  # such as: there is nothing to tell yet
-                write_report(folder.path)
-        raise
+    is_stop = isinstance(error, KeyboardInterrupt) or ending.interrupts.n_received
+    outcome = "interrupted" if is_stop else "failed"
+    ending.note(RunEnded(outcome=outcome, reason=str(error)))
+    if ending.folder is not None:
+        if isinstance(error, Diverged):
+            _keep_last_finite(prepared, error, ending.folder)
+        with suppress(DataError):  # such as: there is nothing to tell yet
+            write_report(ending.folder.path)
+
+
+def _finish(prepared: Prepared, result: TrainingResult, ending: Ending, display: Display) -> None:
+    """Show, keep and compare what a training has brought."""
     from paramserver.commands.summary import describe, summarise
 
+    folder = ending.folder
     summary = summarise(prepared, result)
     for label, text in describe(prepared, result):
         display.fact(label, text)
     if folder is not None:
         _keep(prepared, result, summary, folder)
     if prepared.settings.baseline:
-        summary |= _compare(prepared, result, display)
+        summary |= _compare(prepared, result, display, ending.interrupts)
     if folder is not None:
         folder.write_summary(summary)
-        _note_end(folder, RunEnded(outcome="done", summary=summary))
+        ending.note(RunEnded(outcome="done", summary=summary))
         display.fact("kept in", str(folder.path))
         report = _write_report(folder)
         if report is not None:
             display.fact("report", str(report))
     if prepared.settings.json:
         print(json.dumps(plain(summary), allow_nan=False), flush=True)
-    return EXIT_DONE
 
 
 def _train(
-    prepared: Prepared,
-    folder: RunFolder | None,
-    display: Display,
-    cluster: Cluster,
-    *,
-    resumes: bool,
+    prepared: Prepared, ending: Ending, display: Display, cluster: Cluster, *, resumes: bool
 ) -> TrainingResult:
     from paramserver.commands.prepare import class_weight
     from paramserver.commands.report import command_of
@@ -230,7 +237,7 @@ def _train(
     from paramserver.training.checkpoint import Checkpoints
     from paramserver.training.session import fit
 
-    settings, dataset = prepared.settings, prepared.dataset
+    settings, dataset, folder = prepared.settings, prepared.dataset, ending.folder
     checkpoints = None
     if folder is not None:
         checkpoints = Checkpoints(folder.checkpoints, every_s=settings.checkpoint_every)
@@ -243,7 +250,10 @@ def _train(
     started = _started(prepared, resumed=resumes)
     config = settings.to_keep()
     command = command_of(config)
-    with Watch(cluster, started, display, folder, config=config, command=command) as watch:
+    with (
+        Watch(cluster, started, display, folder, config=config, command=command) as watch,
+        ending.interrupts.allowed(),
+    ):
         return fit(
             prepared.learner,
             dataset,
@@ -256,7 +266,7 @@ def _train(
             lr=prepared.lr,
             seed=settings.seed,
             on_progress=watch,
-            callbacks=prepared.callbacks,
+            callbacks=(*prepared.callbacks, ending.interrupts.insist),
             checkpoints=checkpoints,
             resume=resumes,
         )
@@ -340,7 +350,9 @@ def _keep_last_finite(prepared: Prepared, error: Diverged, folder: RunFolder) ->
         )
 
 
-def _compare(prepared: Prepared, result: TrainingResult, display: Display) -> dict[str, Any]:
+def _compare(
+    prepared: Prepared, result: TrainingResult, display: Display, interrupts: Interrupts
+) -> dict[str, Any]:
     from paramserver.commands.baseline import compare
 
     if prepared.dataset.rows is not None:
@@ -350,8 +362,11 @@ def _compare(prepared: Prepared, result: TrainingResult, display: Display) -> di
         return {}
     display.fact("compared", "with one scikit-learn process on the same data, to the same score:")
     try:
-        comparison = compare(prepared, result)
-    except KeyboardInterrupt:
+        with interrupts.allowed():
+            comparison = compare(prepared, result)
+    except (KeyboardInterrupt, Exception):
+        if not interrupts.n_received:  # else a library may have made something else of it
+            raise
         display.fact("", "interrupted; the run itself is complete")
         return {}
     if comparison is None:
@@ -360,13 +375,6 @@ def _compare(prepared: Prepared, result: TrainingResult, display: Display) -> di
     for line in comparison.describe():
         display.fact("", line)
     return comparison.as_summary()
-
-
-def _note_end(folder: RunFolder, event: RunEnded) -> None:
-    try:
-        folder.note(event)
-    except OSError as error:
-        print(f"paramserver: {folder.path}: {error.strerror or error}", file=sys.stderr)
 
 
 def _write_report(folder: RunFolder) -> Path | None:
@@ -378,12 +386,3 @@ def _write_report(folder: RunFolder) -> Path | None:
     except DataError as error:
         print(f"paramserver: there is no report: {error}", file=sys.stderr)
         return None
-
-
-def _tell_how_to_resume(kept: Path | None, why: str, otherwise: int = STOPPED) -> int:
-    if kept is None:
-        print(f"\nparamserver: {why}; nothing was kept that could be resumed", file=sys.stderr)
-        return otherwise
-    command = f"python -m paramserver.train --resume {shlex.quote(str(kept))}"
-    print(f"\nparamserver: {why}; go on with:  {command}", file=sys.stderr, flush=True)
-    return EXIT_RESUMABLE

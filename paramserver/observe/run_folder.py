@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from paramserver.config import write_settings
 from paramserver.errors import ConfigError, DataError
-from paramserver.observe.events import Event, plain, to_line
+from paramserver.observe.events import Event, RunStarted, plain, to_line
 from paramserver.training.timeline import JobSpan
 
 if TYPE_CHECKING:
@@ -57,15 +57,17 @@ class RunFolder:
     Attributes
     ----------
     path : Path
+    has_begun : bool
+        Whether a `RunStarted` was noted by this object.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.has_begun = False
         self._lock = _lock(path)
         try:
-            self._events = (path / EVENTS).open("a", encoding="utf-8", buffering=1)
-            if self._events.tell() and not _ends_with_newline(path / EVENTS):
-                self._events.write("\n")  # a killed master left half a line
+            self._events = os.open(path / EVENTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            self._is_torn = _ends_torn(path / EVENTS)  # as a killed master leaves it
         except OSError as error:
             os.close(self._lock)
             raise _cannot_write(path, error) from error
@@ -125,8 +127,23 @@ class RunFolder:
         return self.path / CHECKPOINTS
 
     def note(self, event: Event) -> None:
-        """Append an event to ``events.jsonl``."""
-        self._events.write(to_line(event, time.time()))
+        """Append an event to ``events.jsonl``.
+
+        One write of the system, and no lock: the handler of a signal may do so amid another one.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written. What is noted next begins a line of its own.
+        """
+        line = to_line(event, time.time()).encode()
+        if self._is_torn:
+            line = b"\n" + line
+        self._is_torn = os.write(self._events, line) < len(line)
+        if self._is_torn:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if isinstance(event, RunStarted):
+            self.has_begun = True
 
     def write_config(self, settings: Mapping[str, Any], comments: tuple[str, ...]) -> None:
         """Write ``config.toml``."""
@@ -173,7 +190,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Give the folder back."""
-        self._events.close()
+        os.close(self._events)
         os.close(self._lock)
 
     def __enter__(self) -> Self:
@@ -267,10 +284,13 @@ def _lock(path: Path) -> int:
     return folder
 
 
-def _ends_with_newline(path: Path) -> bool:
+def _ends_torn(path: Path) -> bool:
+    """Say whether the last line of a file has no end."""
     with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
         file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+        return file.read(1) != b"\n"
 
 
 def _cannot_write(path: Path, error: OSError) -> ConfigError:
