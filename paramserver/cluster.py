@@ -421,7 +421,8 @@ class Cluster(JobExecutor):
 
     def __repr__(self) -> str:
         name = type(self).__name__
-        return f"<{name} at {self.address}: {self.n_workers} workers>"
+        n = self.n_workers
+        return f"<{name} at {self.address}: {n} {'worker' if n == 1 else 'workers'}>"
 
     def _repr_html_(self) -> str:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import code
 import doctest
 import importlib
 import importlib.util
@@ -134,6 +135,30 @@ def run(words: list[str], folder: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
+
+
+class Pasting(code.InteractiveConsole):
+    """An interpreter that reads what is pasted into it, and runs none of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: list[str] = []
+
+    def runcode(self, _: object) -> None:
+        """Run nothing."""
+
+    def showsyntaxerror(self, *_: object, **__: object) -> None:
+        """Note what is no Python."""
+        self.refused.append(str(sys.exc_info()[1]))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_in_a_document_can_be_pasted_into_an_interpreter(program: str) -> None:
+    """Which wants an empty line behind a block."""
+    console = Pasting()
+    for line in [*program.splitlines(), ""]:
+        console.push(line)
+    assert console.refused == []
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -28,6 +28,7 @@ from paramserver.errors import ConfigError, DataError, Diverged, NoWorkers
 from paramserver.observe.display import Display, Silence, choose_display
 from paramserver.observe.events import RunEnded, RunStarted, plain
 from paramserver.observe.run_folder import CONFIG, RunFolder, check_is_free
+from paramserver.observe.words import count
 from paramserver.runtime.cores import n_cores
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _early_cluster(
     with ExitStack() as stack:
         with interrupts.allowed():
             cluster = stack.enter_context(_open_cluster(settings))
-        display.fact("reading", f"{settings.data}, by {cluster.n_workers} workers")
+        display.fact("reading", f"{settings.data}, by {count(cluster.n_workers, 'worker')}")
         yield cluster
 
 
@@ -254,7 +255,7 @@ def _train(
         Watch(cluster, started, display, folder, config=config, command=command) as watch,
         ending.interrupts.allowed(),
     ):
-        return fit(
+        result = fit(
             prepared.learner,
             dataset,
             mode=prepared.mode,
@@ -270,6 +271,10 @@ def _train(
             checkpoints=checkpoints,
             resume=resumes,
         )
+    if resumes and not watch.has_shown:
+        longer = "--rounds" if result.mode == "avg" else "--epochs"
+        display.fact("", f"it was over before; {longer} N lets it go on")
+    return result
 
 
 def _open_cluster(settings: TrainSettings) -> Cluster:
@@ -299,10 +304,11 @@ def _open_dashboard(cluster: Cluster, display: Display) -> None:
 def _say_workers(prepared: Prepared, cluster: Cluster, display: Display) -> None:
     where = f"on {n_cores()} cores" if prepared.settings.address is None else "of other machines"
     n, p = cluster.n_workers, prepared.mode.n_partitions
-    display.fact("workers", f"{n} processes {where}, {p} partitions")
+    assert p is not None
+    display.fact("workers", f"{count(n, 'process', 'processes')} {where}, {count(p, 'partition')}")
     if prepared.settings.address is None and n > n_cores():
         display.fact("", "more workers than cores: they take turns, which is no faster")
-    if p is not None and n > p:
+    if n > p:
         display.fact("", f"more workers than partitions: {n - p} stand by for those that are lost")
 
 

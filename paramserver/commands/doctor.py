@@ -35,12 +35,8 @@ EXTRAS: Final = {
     "matplotlib": ("notebook", "plots"),
 }
 """Package -> (the extra it comes with, what for)."""
-ENGINES: Final = {
-    "distributed": ("dask", "Dask"),
-    "ray": ("ray", "Ray"),
-    "mpi4py": ("mpi", "MPI"),
-}
-"""Package of an engine that exists -> (the extra it comes with, its name)."""
+ENGINES: Final = {"Dask": "distributed", "Ray": "ray", "MPI": "mpi4py"}
+"""An engine on which the line for workers that a master prints can be run -> its package."""
 
 ROOMY_SHM_BYTES: Final = 256 << 20
 """Containers often have 64 MiB of /dev/shm, which a model of a few million weights fills."""
@@ -120,8 +116,14 @@ def _extras() -> Iterator[Finding]:
 
 
 def _engines() -> Iterator[Finding]:
-    for package, (extra, name) in ENGINES.items():
-        yield _package(name, package, extra, "an engine")
+    there = {name: package for name, package in ENGINES.items() if find_spec(package) is not None}
+    for name, package in there.items():
+        yield Finding(
+            name, f"{_version(package)} (an engine: the line for workers can be run there)"
+        )
+    if not there:
+        names = ", ".join(ENGINES)
+        yield Finding("engines", f"none of {names}: none is needed", is_absent=True)
 
 
 def _package(label: str, package: str, extra: str, purpose: str) -> Finding:

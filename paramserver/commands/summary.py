@@ -7,7 +7,7 @@ from typing import Any
 
 from paramserver.commands.prepare import Prepared
 from paramserver.observe.display import in_short
-from paramserver.observe.words import amount
+from paramserver.observe.words import amount, count
 from paramserver.training import staleness
 from paramserver.training.result import TrainingResult
 
@@ -74,8 +74,10 @@ def describe(prepared: Prepared, result: TrainingResult) -> Iterator[tuple[str, 
     if rejected:
         yield "refused", ", ".join(f"{n} {reason}" for reason, n in rejected.items())
     if result.workers_lost:
-        noun = "worker" if result.workers_lost == 1 else "workers"
-        yield "lost", f"{result.workers_lost} {noun}; what they held was done again by others"
+        yield (
+            "lost",
+            f"{count(result.workers_lost, 'worker')}; what they held was done again by others",
+        )
 
 
 def _where_the_time_went(prepared: Prepared, result: TrainingResult) -> str:
@@ -86,9 +88,10 @@ def _where_the_time_went(prepared: Prepared, result: TrainingResult) -> str:
     shares = {name: min(1.0, seconds / room_s) for name, seconds in parts.items()}
     shares["idle"] = max(0.0, 1.0 - sum(shares.values()))
     verb = "averaged" if result.mode == "avg" else "applied"
+    told = ", ".join(f"{share:.0%} {name}" for name, share in shares.items())
     return (
-        f"{n} workers: {', '.join(f'{share:.0%} {name}' for name, share in shares.items())}; the "
-        f"master {verb} for {min(1.0, result.apply_s / max(1e-9, result.wall_s)):.0%}; "
+        f"{count(n, 'worker')}: {told}; the master {verb}"
+        f" for {min(1.0, result.apply_s / max(1e-9, result.wall_s)):.0%}; "
         f"{result.setup_s:.2f} s before that to make the workers ready"
     )
 

@@ -26,6 +26,7 @@ from paramserver.errors import ConfigError, DataError, ParamServerError
 from paramserver.local_cluster import LocalCluster
 from paramserver.mapreduce.run import MapReduce
 from paramserver.mapreduce.tokens import count_letters, count_words
+from paramserver.observe.words import count
 
 BAD_INPUT: Final = 77
 BLOCK_BYTES: Final = 1 << 20
@@ -127,7 +128,8 @@ def report(args: argparse.Namespace, program: MapReduce) -> None:
     started = time.perf_counter()
     with LocalCluster(n_workers=args.workers) as cluster:
         ready = time.perf_counter()
-        say(f"{args.workers} workers are ready after {ready - started:.1f} s")
+        verb = "is" if args.workers == 1 else "are"
+        say(f"{count(args.workers, 'worker')} {verb} ready after {ready - started:.1f} s")
         killer = Killer(cluster) if args.kill_worker else None
         with progress() as show:
             result = program.run(

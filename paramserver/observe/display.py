@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final, Protocol, TextIO
 
 from paramserver.observe.events import Progressed, RunStarted
+from paramserver.observe.words import count
 
 LINE_GROWTH: Final = 1.25
 """Plain lines come at times that grow by this factor: a day's log is some fifty lines ..."""
@@ -114,6 +115,8 @@ class Lines:
 def figures_of(started: RunStarted, progress: Progressed) -> dict[str, str]:
     """Return the figures of a moment, in words and of steady width."""
     unit = "rounds" if started.mode == "avg" else "updates"
+    if progress.unit == 1:
+        unit = f"{unit[:-1]} "  # as wide
     optional = {}
     if progress.test_score is not None:
         optional["score"] = f"held-out {in_short(progress.test_score):>7}"
@@ -127,7 +130,7 @@ def figures_of(started: RunStarted, progress: Progressed) -> dict[str, str]:
         "loss": f"loss {in_short(progress.train_loss):>8}",
         **optional,
         "rate": f"{rate:>11,.0f} examples/s",
-        "workers": f"{progress.n_workers} workers",
+        "workers": count(progress.n_workers, "worker"),
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from paramserver.observe.display import in_short, part_done, rate_of
 from paramserver.observe.events import Progressed, RunStarted
+from paramserver.observe.words import count
 
 UPDATE_S: Final = 0.2
 """No more often than this: each update is a message to the browser."""
@@ -90,7 +91,7 @@ def render(
     words: list[str],
 ) -> str:
     """Return a run as HTML. Pure."""
-    title = f"{escape(started.model)} · {started.mode}, {started.n_partitions} partitions"
+    title = f"{escape(started.model)} · {started.mode}, {count(started.n_partitions, 'partition')}"
     lines = "".join(f"<div style='opacity:.7'>{escape(line)}</div>" for line in words)
     if progress is None:
         return f"<div><b>{title}</b> · begins ...{lines}</div>"

@@ -18,7 +18,7 @@ from paramserver.observe.events import Event, Progressed, RunStarted
 from paramserver.observe.record import RunRecord
 from paramserver.observe.report import convergence_charts
 from paramserver.observe.wire import wire_section
-from paramserver.observe.words import duration
+from paramserver.observe.words import count, duration
 
 MOMENTS_MAX: Final = 2_000
 
@@ -156,7 +156,7 @@ class ProgressPanel:
         mood, state = self._end or (
             ("ok", "making ready") if progress is None else ("ok", "training")
         )
-        n_workers = started.n_workers if progress is None else progress.n_workers
+        workers = count(started.n_workers if progress is None else progress.n_workers, "worker")
         mode = "iterative averaging" if started.mode == "avg" else "asynchronous SGD"
         run = f"<span>run {html(self._run)}</span>" if self._run else ""
         return (
@@ -164,7 +164,7 @@ class ProgressPanel:
             f'<span class="badge {mood}">{state}</span></div>'
             f"<h1>{html(started.model)} on {html(started.data)}</h1>"
             f'<p class="lede">{started.n_parameters:,} weights, {started.n_examples:,} '
-            f"examples in {started.n_partitions} partitions, {n_workers} workers</p>"
+            f"examples in {count(started.n_partitions, 'partition')}, {workers}</p>"
         )
 
     def _figures(self, progress: Progressed) -> Iterator[tuple[str, object, str]]:

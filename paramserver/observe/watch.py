@@ -82,6 +82,8 @@ class Watch:
         self._folder = folder
         self._news: deque[WorkerChanged] = deque(maxlen=NEWS_MAX)
         self._next_note_s = 0.0
+        self.has_shown = False
+        """Whether there was anything to show: not in a resumed run that was over before."""
         self._held: Progressed | None = None
         self.n_unwritten = 0
         """Events that could not be written to the folder."""
@@ -155,6 +157,7 @@ class Watch:
             **self._wire(),
         )
         self._display.show(event)
+        self.has_shown = True
         self._panel.take(event)
         self._held = event
         if event.wall_s >= self._next_note_s:

@@ -38,7 +38,8 @@ _STYLE = """\
 def status_html(status: ClusterStatus) -> str:
     """Return the status as an HTML fragment."""
     workers = status.workers
-    head = f"<b>{len(workers)} workers</b> at <code>{escape(status.address)}</code>"
+    noun = "worker" if len(workers) == 1 else "workers"
+    head = f"<b>{len(workers)} {noun}</b> at <code>{escape(status.address)}</code>"
     jobs = _sentence((n, state) for state, n in status.jobs.items() if n)
     counters = _sentence((n, name.replace("_", " ")) for name, n in status.counters.items() if n)
     parts = [

@@ -341,9 +341,12 @@ def test_async_stopped_by_the_system_applies_each_batch_once(
 def test_a_run_that_is_over_goes_on_for_longer(train: Command, tmp_path: Path) -> None:
     quick = ("--mode", "avg", "--data", "iris", "--partitions", "2")
     train.summary(*quick, "--rounds", "2", "--out", "run")
+    _, said, _ = train("--resume", "run", "--no-baseline")
+    assert "it was over before; --rounds N lets it go on" in said
     found = train.summary("--resume", "run", "--rounds", "5")
     assert found["weights_sha256"] == train.summary(*quick, "--rounds", "5")["weights_sha256"]
     assert "rounds = 5\n" in (tmp_path / "run/config.toml").read_text()
+    assert "1 process on" in train(*quick, "--workers", "1", "--rounds", "1", "--no-out")[1]
 
 
 # --- what it refuses ------------------------------------------------------------------------------

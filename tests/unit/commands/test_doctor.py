@@ -28,13 +28,24 @@ def test_what_is_not_installed_is_named_with_the_way_to_have_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(doctor, "find_spec", lambda _: None)
-    found = {finding.label: finding for finding in [*doctor._extras(), *doctor._engines()]}
+    found = {finding.label: finding for finding in doctor._extras()}
     assert found["skops"].text == (
         "not installed (scikit-learn models without pickle): pip install 'paramserver[export]'"
     )
-    assert found["Dask"].text == "not installed (an engine): pip install 'paramserver[dask]'"
     assert {finding.state for finding in found.values()} == {State.ABSENT}
-    assert len(found) == len(doctor.EXTRAS) + len(doctor.ENGINES)
+    assert list(found) == list(doctor.EXTRAS)
+
+
+def test_engines_are_named_where_they_are_and_not_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "find_spec", lambda package: package == "ray" or None)
+    monkeypatch.setattr(doctor, "_version", lambda _: "2.30")
+    ray = Finding("Ray", "2.30 (an engine: the line for workers can be run there)")
+    assert list(doctor._engines()) == [ray]
+    monkeypatch.setattr(doctor, "find_spec", lambda _: None)
+    (none,) = doctor._engines()
+    assert (none.text, none.state) == ("none of Dask, Ray, MPI: none is needed", State.ABSENT)
 
 
 def test_a_probe_that_breaks_does_not_end_the_examination(

@@ -52,10 +52,11 @@ def test_lines_come_more_and_more_seldom_and_the_last_one_always() -> None:
     said = file.getvalue().splitlines()
     assert 20 < len(said) < 60
     assert said[0].split() == [
-        *("1", "rounds", "1.0", "epochs", "0.01", "s", "loss", "1.0000", "held-out", "0.7500"),
+        *("1", "round", "1.0", "epochs", "0.01", "s", "loss", "1.0000", "held-out", "0.7500"),
         *("100,000", "examples/s", "2", "workers"),
     ]
-    assert said[-1].split()[0] == "100,000"
+    assert said[-1].split()[:2] == ["100,000", "rounds"]
+    assert len({line.index("epochs") for line in said}) == 1  # in columns
 
 
 def test_figures_of_a_run_that_diverges_can_be_read() -> None:
