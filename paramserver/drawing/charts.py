@@ -61,6 +61,7 @@ def line_chart(
     colour: str = "c1",
     is_log: bool = False,
     from_zero: bool = False,
+    whole: str = "",
     marks: Sequence[Mark] = (),
     label: str = "",
 ) -> str:
@@ -71,11 +72,13 @@ def line_chart(
     points : sequence of (x, y)
         In order of x; those that are not finite are left out.
     x_title, y_title : str
-        With units.
+        With units; an axis of seconds is told in minutes or hours where it is long.
     colour : str
         Class of `page.css`.
     is_log, from_zero : bool
         The axis of y.
+    whole : {"", "x", "y", "xy"}
+        Axes of whole numbers.
     marks : sequence of Mark
     label : str
         What the picture shows, for those who cannot see it.
@@ -86,6 +89,7 @@ def line_chart(
         y_title=y_title,
         is_log=is_log,
         from_zero=from_zero,
+        whole=whole,
         marks=marks,
         label=label,
     )
@@ -98,6 +102,7 @@ def line_charts(
     y_title: str,
     is_log: bool = False,
     from_zero: bool = False,
+    whole: str = "",
     marks: Sequence[Mark] = (),
     label: str = "",
 ) -> str:
@@ -113,13 +118,11 @@ def line_charts(
     ]
     xs = [x for line in drawn for x, _ in line.points] + [m.x for m in marks]
     ys = [y for line in drawn for _, y in line.points] + [m.y for m in marks]
-    x_scale = scale_for(xs, from_zero=True, room=0.02)
-    y_scale = scale_for(ys, is_log=is_log, from_zero=from_zero, room=0.06)
-    parts = [_axes(x_scale, y_scale, x_title, y_title)]
+    x_scale = scale_for(xs, from_zero=True, is_whole="x" in whole, room=0.02)
+    y_scale = scale_for(ys, is_log=is_log, from_zero=from_zero, is_whole="y" in whole, room=0.06)
+    parts = [_axes(x_scale, y_scale, x_title) if xs else _nothing(x_title)]
     parts += [_line(line, x_scale, y_scale) for line in drawn]
     parts += [_mark(mark, x_scale, y_scale) for mark in marks]
-    if not xs:
-        parts.append(_nothing())
     keys = [(line.name, line.colour) for line in lines] if len(lines) > 1 else []
     return _svg("".join(parts), label or f"{y_title} against {x_title}") + legend(keys)
 
@@ -160,9 +163,10 @@ def bar_chart(
     """Draw how often whole numbers from 0 on occur; many different ones in bins of equal width."""
     bins, width = binned(counts)
     n_bins = max(bins, default=0) + 1
-    x_scale = Scale(0.0, float(n_bins * width))
-    y_scale = scale_for(bins.values(), from_zero=True, room=0.04)
-    parts = [_axes(x_scale, y_scale, x_title, y_title, middle=width / 2 if width == 1 else 0.0)]
+    x_scale = Scale(0.0, float(n_bins * width), is_whole=True)
+    y_scale = scale_for(bins.values(), from_zero=True, is_whole=True, room=0.04)
+    middle = width / 2 if width == 1 else 0.0
+    parts = [_axes(x_scale, y_scale, x_title, middle=middle) if bins else _nothing(x_title)]
     gap = 1.0 if n_bins > 20 else 2.0
     for number, n in sorted(bins.items()):
         left, right = _x(x_scale, number * width), _x(x_scale, (number + 1) * width)
@@ -175,8 +179,6 @@ def bar_chart(
             f'width="{max(1.0, right - left - gap):.1f}" height="{bottom - top:.1f}">'
             f"<title>{values}: {n:,}</title></rect>"
         )
-    if not bins:
-        parts.append(_nothing())
     return _svg("".join(parts), label or f"{y_title} by {x_title}")
 
 
@@ -266,7 +268,7 @@ def small_shares(shares: Sequence[tuple[str, float, str]]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}"
+    return f"{share:.1%}" if 0 < share < 0.0995 else f"{share:.0%}"
 
 
 def _grouped(counts: Mapping[int, int], width: int) -> dict[int, int]:
@@ -291,11 +293,10 @@ def _y(scale: Scale, value: float) -> float:
     return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * scale.place(value)
 
 
-def _axes(
-    x_scale: Scale, y_scale: Scale, x_title: str, y_title: str, *, middle: float = 0.0
-) -> str:
+def _axes(x_scale: Scale, y_scale: Scale, x_title: str, *, middle: float = 0.0) -> str:
     """Draw both axes; `middle` moves the ticks of x into the middle of what they name."""
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    x_ticks, x_title = x_scale.timed(x_title)
     parts = []
     for value, text in y_scale.ticks():
         y = _y(y_scale, value)
@@ -303,20 +304,25 @@ def _axes(
             f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
         )
-    for value, text in x_scale.ticks():
+    for value, text in x_ticks:
         x = _x(x_scale, value + middle)
-        if x > right + 1 or (middle and value != int(value)):
-            continue
-        parts.append(
-            f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>'
-            f'<text class="tick" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{text}</text>'
-        )
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    parts.append(
+        if x <= right + 1:
+            parts.append(
+                f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>'
+                f'<text class="tick" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{text}'
+                "</text>"
+            )
+    return "".join(parts) + _base(x_title)
+
+
+def _base(x_title: str) -> str:
+    """Draw the line that a chart stands on, and what it counts."""
+    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    return (
+        f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>'
         f'<text class="title" x="{right}" y="{HEIGHT - 5}" text-anchor="end">{escape(x_title)}'
         "</text>"
     )
-    return "".join(parts)
 
 
 def _mark(mark: Mark, x_scale: Scale, y_scale: Scale) -> str:
@@ -331,8 +337,9 @@ def _mark(mark: Mark, x_scale: Scale, y_scale: Scale) -> str:
     )
 
 
-def _nothing() -> str:
-    return (
+def _nothing(x_title: str) -> str:
+    """Draw what there is of a chart before there is anything to measure it by."""
+    return _base(x_title) + (
         f'<text class="title" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT / 2 - 10}" '
         'text-anchor="middle">nothing yet</text>'
     )

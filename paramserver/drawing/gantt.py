@@ -7,15 +7,16 @@ Rule 2: what came to nothing, or was done twice, differs in shape as well as in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
+from math import ceil
 from typing import Final, NamedTuple
 
 from paramserver.drawing.charts import legend
 from paramserver.drawing.scales import Scale, by_number
 
 WIDTH: Final = 1100
-LEFT, RIGHT, BOTTOM, ROW = 110, 16, 36, 22
+RIGHT, BOTTOM, ROW = 16, 36, 22
 TURNS: Final = ("c1", "c6")
 """Colours that take turns: what follows each other differs, and what stands out is a failure."""
 KINDS_OF_JOBS: Final = ("c1", "c3", "c5", "c7", "c4", "c6")
@@ -25,8 +26,12 @@ ROWS_MAX: Final = 32
 APART: Final = 1 / 600
 """Bars of a row that are less than this part of the width apart are one bar of an overview."""
 MARKS_MAX: Final = 60
-NAME_MAX: Final = 15
+NAME_MAX: Final = 25
 """Characters of a row's name; the middle of a longer one is left out."""
+LEFT_MIN: Final = 64
+"""Pixels for the names of rows, at least ..."""
+CHARACTER: Final = 7.8
+"""... and for each character of the longest, in a wide font."""
 
 KINDS: Final = {
     "": "",
@@ -59,8 +64,42 @@ class Bar(NamedTuple):
     kind: str = ""
 
 
+class Rows(NamedTuple):
+    """What is drawn of all rows.
+
+    Attributes
+    ----------
+    places : dict of str to int
+        From above.
+    n_hidden : int
+        For which there is no room.
+    """
+
+    places: dict[str, int]
+    n_hidden: int
+
+
+class Frame(NamedTuple):
+    """Where on a picture a moment is.
+
+    Attributes
+    ----------
+    scale : Scale
+        Of seconds.
+    left : int
+        Pixels for the names of rows.
+    """
+
+    scale: Scale
+    left: int
+
+    def x(self, moment_s: float) -> float:
+        """Return the place of a moment, in pixels."""
+        return self.left + (WIDTH - self.left - RIGHT) * self.scale.place(moment_s)
+
+
 def gantt(bars: Sequence[Bar], *, x_title: str, label: str, colours: Sequence[str] = TURNS) -> str:
-    """Draw the latest bars.
+    """Draw the latest bars, of the first rows.
 
     Parameters
     ----------
@@ -70,9 +109,10 @@ def gantt(bars: Sequence[Bar], *, x_title: str, label: str, colours: Sequence[st
     colours : sequence of str
         Classes of `page.css`, to be taken in turns.
     """
-    shown = bars[-BARS_MAX:]
+    rows = _rows(bars[-BARS_MAX:])
+    shown = [bar for bar in bars if bar.row in rows.places][-BARS_MAX:]
     begin = min((bar.begun_s for bar in shown), default=0.0)
-    return _drawn(shown, shown, begin, x_title, label, colours)
+    return _drawn(shown, shown, rows, begin, x_title, label, colours)
 
 
 def overview(bars: Sequence[Bar], *, x_title: str, label: str) -> str:
@@ -97,29 +137,37 @@ def overview(bars: Sequence[Bar], *, x_title: str, label: str) -> str:
             mine.append(bar._replace(name=f"{bar.row}: at work", colour=0, kind=""))
     merged = [bar for mine in busy.values() for bar in mine]
     marked = [bar for bar in bars if bar.kind in ("failed", "lost")][-MARKS_MAX:]
-    return _drawn(merged, marked, begin, x_title, label, TURNS, is_overview=True)
+    return _drawn(merged, marked, _rows(bars), begin, x_title, label, TURNS)
+
+
+def _rows(bars: Sequence[Bar]) -> Rows:
+    names = sorted({bar.row for bar in bars}, key=by_number)
+    places = {name: i for i, name in enumerate(names[:ROWS_MAX])}
+    return Rows(places, len(names) - len(places))
 
 
 def _drawn(
     bars: Sequence[Bar],
     marked: Sequence[Bar],
+    rows: Rows,
     begin: float,
     x_title: str,
     label: str,
     colours: Sequence[str],
-    *,
-    is_overview: bool = False,
 ) -> str:
-    rows = sorted({bar.row for bar in bars}, key=by_number)[:ROWS_MAX]
-    places = {row: i for i, row in enumerate(rows)}
+    places, n_hidden = rows
+    bars, marked = ([bar for bar in each if bar.row in places] for each in (bars, marked))
     end = max((bar.ended_s for bar in bars), default=1.0)
-    scale = Scale(begin, end if end > begin else begin + 1.0)
-    height = ROW * max(1, len(rows)) + BOTTOM
-    parts = [_row_name(row, i) for row, i in places.items()]
-    parts += [_bar(bar, places[bar.row], scale, colours) for bar in bars if bar.row in places]
-    parts += [_cross(bar, places[bar.row], scale) for bar in marked if bar.row in places]
-    parts.append(_axis(scale, height, x_title))
-    kinds = {bar.kind for bar in marked} if is_overview else {bar.kind for bar in bars}
+    more = f"and {n_hidden:,} more" if n_hidden else ""
+    frame = Frame(Scale(begin, end if end > begin else begin + 1.0), _room_for((*places, more)))
+    height = ROW * max(1, len(places) + bool(n_hidden)) + BOTTOM
+    parts = [_row_name(row, i, frame) for row, i in places.items()]
+    parts += [_bar(bar, places[bar.row], frame, colours) for bar in bars]
+    parts += [_cross(bar, places[bar.row], frame) for bar in marked]
+    if more:
+        parts.append(_note(more, len(places), frame))
+    parts.append(_axis(frame, height, x_title))
+    kinds = {bar.kind for bar in (*bars, *marked)}
     keys = [(name, kind) for kind, name in KINDS.items() if kind and kind in kinds]
     return (
         f'<svg class="chart wide" viewBox="0 0 {WIDTH} {height}" role="img" '
@@ -127,35 +175,47 @@ def _drawn(
     )
 
 
-def _row_name(row: str, place: int) -> str:
+def _room_for(names: Iterable[str]) -> int:
+    """Return how far from the left the bars begin."""
+    longest = max((min(len(name), NAME_MAX) for name in names), default=0)
+    return max(LEFT_MIN, ceil(CHARACTER * longest) + 12)
+
+
+def _row_name(row: str, place: int, frame: Frame) -> str:
     half = (NAME_MAX - 1) // 2
     short = row if len(row) <= NAME_MAX else f"{row[:half]}…{row[-half:]}"
     title = "" if short == row else f"<title>{escape(row)}</title>"
+    return _note(escape(short), place, frame, title)
+
+
+def _note(text: str, place: int, frame: Frame, title: str = "") -> str:
+    """Write beside a row."""
     return (
-        f'<text class="note" x="{LEFT - 10}" y="{ROW * place + 15}" text-anchor="end">{title}'
-        f"{escape(short)}</text>"
+        f'<text class="note" x="{frame.left - 10}" y="{ROW * place + 15}" text-anchor="end">'
+        f"{title}{text}</text>"
     )
 
 
-def _axis(scale: Scale, height: int, x_title: str) -> str:
+def _axis(frame: Frame, height: int, x_title: str) -> str:
     base = height - BOTTOM + 2
+    ticks, x_title = frame.scale.timed(x_title)
     parts = []
-    for value, text in scale.ticks():
-        x = _x(scale, value)
+    for value, text in ticks:
+        x = frame.x(value)
         parts.append(
             f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{base}" y2="{base + 4}"/>'
             f'<text class="tick" x="{x:.1f}" y="{base + 16}" text-anchor="middle">{text}</text>'
         )
     parts.append(
-        f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>'
+        f'<line class="axis" x1="{frame.left}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>'
         f'<text class="title" x="{WIDTH - RIGHT}" y="{height - 3}" text-anchor="end">'
         f"{escape(x_title)}</text>"
     )
     return "".join(parts)
 
 
-def _bar(bar: Bar, place: int, scale: Scale, colours: Sequence[str]) -> str:
-    left, right = _x(scale, bar.begun_s), _x(scale, bar.ended_s)
+def _bar(bar: Bar, place: int, frame: Frame, colours: Sequence[str]) -> str:
+    left, right = frame.x(bar.begun_s), frame.x(bar.ended_s)
     colour = colours[bar.colour % len(colours)]
     classes = f"bar {colour} {bar.kind}".rstrip()
     said = f"{bar.name}, {bar.ended_s - bar.begun_s:.3f} s"
@@ -168,16 +228,12 @@ def _bar(bar: Bar, place: int, scale: Scale, colours: Sequence[str]) -> str:
     )
 
 
-def _cross(bar: Bar, place: int, scale: Scale) -> str:
+def _cross(bar: Bar, place: int, frame: Frame) -> str:
     """Mark the end of what came to nothing."""
     if bar.kind not in ("failed", "lost"):
         return ""
-    x, y = _x(scale, bar.ended_s), ROW * place + ROW / 2
+    x, y = frame.x(bar.ended_s), ROW * place + ROW / 2
     return (
         f'<path class="cross {bar.kind}" d="M{x - 5:.1f} {y - 5}l10 10m0 -10l-10 10">'
         f"<title>{escape(bar.name)}: {KINDS[bar.kind]}</title></path>"
     )
-
-
-def _x(scale: Scale, value: float) -> float:
-    return LEFT + (WIDTH - LEFT - RIGHT) * scale.place(value)

@@ -16,6 +16,8 @@ N_TICKS: Final = 5
 """About so many ticks on an axis."""
 LEAST_POSITIVE: Final = 1e-12
 """What a logarithmic axis takes zero for."""
+LONG: Final = {"minutes": 600.0, "hours": 10_800.0}
+"""From how many seconds on a time is told so."""
 DENSE: Final = 0.35
 """Within less than so many powers of ten, round numbers of a linear axis are the better ticks."""
 
@@ -29,11 +31,14 @@ class Scale:
     low, high : float
         `low` < `high`; both above 0 where `is_log`.
     is_log : bool
+    is_whole : bool
+        Of whole numbers: there is no tick between them.
     """
 
     low: float
     high: float
     is_log: bool = False
+    is_whole: bool = False
 
     def place(self, value: float) -> float:
         """Return where a value is: 0 at `low`, 1 at `high`."""
@@ -47,16 +52,44 @@ class Scale:
         if self.is_log and log10(self.high / self.low) >= DENSE:
             return [(value, short(value)) for value in _log_ticks(self.low, self.high)]
         step = _round_step((self.high - self.low) / N_TICKS)
+        if self.is_whole:
+            step = max(1.0, step)
         first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
         values = [round(i * step, 12) for i in range(first, last + 1)]
-        for sign, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-            if max(abs(self.low), abs(self.high)) >= 10 * size:  # there is not the room for more
+        for sign, size, least in (("G", 1e9, 1e9), ("M", 1e6, 1e6), ("k", 1e3, 1e4)):
+            if max(abs(self.low), abs(self.high)) >= least:  # there is not the room for more
                 return [(value, f"{value / size:g}{sign}" if value else "0") for value in values]
         return [(value, _written(value, step)) for value in values]
 
+    def timed(self, title: str) -> tuple[list[tuple[float, str]], str]:
+        """Return the ticks and the title of an axis; a long time is told in minutes or hours.
+
+        Parameters
+        ----------
+        title : str
+            With its unit; where that is "seconds" it may become another one.
+
+        Examples
+        --------
+        >>> Scale(0.0, 3700.0).timed("seconds of training")[1]
+        'minutes of training'
+        """
+        span = self.high - self.low
+        for name, size in (("hours", 3600.0), ("minutes", 60.0)):
+            # From ten minutes or three hours on; not where the ticks would be small parts of one.
+            if title.startswith("seconds") and self.high >= LONG[name] and span >= size / 10:
+                ticks = Scale(self.low / size, self.high / size).ticks()
+                return [(v * size, text) for v, text in ticks], title.replace("seconds", name, 1)
+        return self.ticks(), title
+
 
 def scale_for(
-    values: Iterable[float], *, from_zero: bool = False, is_log: bool = False, room: float = 0.0
+    values: Iterable[float],
+    *,
+    from_zero: bool = False,
+    is_log: bool = False,
+    is_whole: bool = False,
+    room: float = 0.0,
 ) -> Scale:
     """Return a scale that holds all values.
 
@@ -66,7 +99,7 @@ def scale_for(
         What is not finite is left out.
     from_zero : bool
         Begin at 0.
-    is_log : bool
+    is_log, is_whole : bool
     room : float
         Part of the span to leave free at both ends (at the upper one where `from_zero`).
 
@@ -88,7 +121,7 @@ def scale_for(
         low, high = low - (0.0 if from_zero and low == 0 else spread), high + spread
     span = high - low
     low, high = low - (0.0 if from_zero else room * span), high + room * span
-    return Scale(10**low, 10**high, True) if is_log else Scale(low, high)
+    return Scale(10**low, 10**high, True) if is_log else Scale(low, high, is_whole=is_whole)
 
 
 def by_number(name: str) -> list[tuple[bool, int, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple
 
 from paramserver.drawing.charts import (
     Mark,
@@ -37,8 +37,25 @@ REPORT: Final = "report.html"
 WORKERS_MAX: Final = 100
 """Lives of workers in the table; more are counted."""
 
-XOf: TypeAlias = Callable[[Moment], float]
-"""What of a moment stands on the axis of x."""
+
+class Against(NamedTuple):
+    """An axis of x.
+
+    Attributes
+    ----------
+    what, title : str
+        In words, and with its unit.
+    of : callable
+        What of a moment stands there.
+    whole : str
+        "x" where that is a whole number.
+    """
+
+    what: str
+    title: str
+    of: Callable[[Moment], float]
+    whole: str = ""
+
 
 MEASURED: Final = (
     "n_workers", "compute_s", "wire_s", "wait_s", "apply_s", "pushed_bytes", "pulled_bytes"
@@ -170,48 +187,57 @@ def convergence_charts(run: RunRecord) -> str:
     That is how far learners are from each other (averaging), or how stale gradients are (async).
     """
     unit = "rounds" if run.is_averaging else "updates"
-    against: tuple[tuple[str, str, XOf], ...] = (
-        ("against time", "seconds of training", lambda moment: moment.wall_s),
-        (f"against {unit}", unit, lambda moment: float(moment.unit)),
+    against = (
+        Against("against time", "seconds of training", lambda moment: moment.wall_s),
+        Against(f"against {unit}", unit, lambda moment: float(moment.unit), "x"),
     )
     drawn = []
-    for i, (what, x_title, x_of) in enumerate(against):
-        drawn.append(_losses(run, what, x_title, x_of))
-        drawn.append(_scores(run, what, x_title, x_of, _marks(run) if i == 0 else ()))
-        drawn.append(_drift(run, what, x_title, x_of))
+    for i, x in enumerate(against):
+        drawn.append(_losses(run, x))
+        drawn.append(_scores(run, x, _marks(run) if i == 0 else ()))
+        drawn.append(_drift(run, x))
     return f'<div class="charts">{"".join(drawn)}</div>\n'
 
 
-def _losses(run: RunRecord, what: str, x_title: str, x_of: XOf) -> str:
-    losses = [(x_of(m), m.train_loss) for m in run.moments if m.train_loss is not None]
+def _losses(run: RunRecord, x: Against) -> str:
+    losses = [(x.of(m), m.train_loss) for m in run.moments if m.train_loss is not None]
     is_log = bool(losses) and min(loss for _, loss in losses) > 0
     picture = line_chart(
-        losses, x_title=x_title, y_title="training loss", colour="c1", is_log=is_log
+        losses,
+        x_title=x.title,
+        y_title="training loss",
+        colour="c1",
+        is_log=is_log,
+        whole=x.whole,
     )
-    return figure("Training loss", f"{what}{', logarithmic' if is_log else ''}", picture)
+    return figure("Training loss", f"{x.what}{', logarithmic' if is_log else ''}", picture)
 
 
-def _scores(run: RunRecord, what: str, x_title: str, x_of: XOf, marks: Sequence[Mark]) -> str:
-    scores = [(x_of(m), m.test_score) for m in run.moments if m.test_score is not None]
+def _scores(run: RunRecord, x: Against, marks: Sequence[Mark]) -> str:
+    scores = [(x.of(m), m.test_score) for m in run.moments if m.test_score is not None]
     if not scores:
         return ""
     name = f"held-out {run.summary.get('metric') or 'score'}"
-    picture = line_chart(scores, x_title=x_title, y_title=name, colour="c3", marks=marks)
-    return figure(name.capitalize(), what, picture)
+    picture = line_chart(
+        scores, x_title=x.title, y_title=name, colour="c3", whole=x.whole, marks=marks
+    )
+    return figure(name.capitalize(), x.what, picture)
 
 
-def _drift(run: RunRecord, what: str, x_title: str, x_of: XOf) -> str:
+def _drift(run: RunRecord, x: Against) -> str:
     """Draw how far the learners of a round came from each other, or how stale gradients were."""
     if run.is_averaging:
         title, about = "Divergence of the learners", "distance from the mean of their weights"
-        points = [(x_of(m), m.divergence) for m in run.moments if m.divergence is not None]
+        points = [(x.of(m), m.divergence) for m in run.moments if m.divergence is not None]
     else:
         title, about = "Mean staleness", "mean staleness of all updates so far"
-        points = [(x_of(m), m.staleness) for m in run.moments if m.staleness is not None]
+        points = [(x.of(m), m.staleness) for m in run.moments if m.staleness is not None]
     if not points:
         return ""
-    picture = line_chart(points, x_title=x_title, y_title=about, colour="c7", from_zero=True)
-    return figure(title, what, picture)
+    picture = line_chart(
+        points, x_title=x.title, y_title=about, colour="c7", from_zero=True, whole=x.whole
+    )
+    return figure(title, x.what, picture)
 
 
 def _marks(run: RunRecord) -> Sequence[Mark]:

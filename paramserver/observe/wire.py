@@ -96,6 +96,7 @@ def wire_section(moments: Sequence[WireMoment], unit: str, n_examples: int) -> s
         y_title="jobs waiting for a worker",
         colour="c7",
         from_zero=True,
+        whole="y",
     )
     charts = (
         figure("Speed", "examples a second", speed)

@@ -19,7 +19,7 @@ from paramserver.drawing.charts import (
 )
 from paramserver.drawing.gantt import BARS_MAX, Bar, gantt, overview
 from paramserver.drawing.page import Html, figure, section, table
-from paramserver.drawing.scales import by_number
+from paramserver.drawing.scales import LONG, by_number
 from paramserver.training.rounds import round_times
 from paramserver.training.staleness import summarise
 from paramserver.training.tally import PartitionState, WorkerTime
@@ -44,10 +44,11 @@ def timeline_section(spans: Sequence[JobSpan], unit: str) -> str:
     """
     x_title, gaps = "seconds of training", "In a gap the worker had no job of this training."
     each = f"One bar is a job on its worker; with each {unit} the colour changes."
-    latest = gantt(_bars(spans[-BARS_MAX:], unit), x_title=x_title, label="jobs of each worker")
+    bars = _bars(spans, unit)
+    latest = gantt(bars, x_title=x_title, label="jobs of each worker")
     if len(spans) <= BARS_MAX:
         return section("Timeline", f"{each} {gaps}", figure("Jobs", "of each worker", latest))
-    whole = overview(_bars(spans, unit), x_title=x_title, label="when each worker had jobs")
+    whole = overview(bars, x_title=x_title, label="when each worker had jobs")
     merged = "Jobs that follow each other closely are one bar."
     drawn = figure("Workers at work", f"the latest {len(spans):,} jobs", whole, merged) + figure(
         "Jobs", f"of each worker, the latest {BARS_MAX}", latest, each
@@ -137,11 +138,16 @@ def time_table(workers: Mapping[str, WorkerTime]) -> str:
                 f"{time.n_jobs:,}",
                 time.n_failed or "",
                 time.n_unneeded or "",
-                *(f"{each:,.2f} s" if each else "" for each in seconds),
+                *(_for(each) if each else "" for each in seconds),
                 shares_cell(time),
             )
         )
     return table(names, rows, left=(0, 8)) if rows else ""
+
+
+def _for(seconds: float) -> str:
+    """Say how long, in a column of such times."""
+    return f"{seconds:,.2f} s" if seconds < LONG["minutes"] else f"{seconds / 60:,.1f} min"
 
 
 # --- the price of asynchrony, and of the barrier --------------------------------------------------
@@ -198,7 +204,9 @@ def barrier_figure(spans: Iterable[JobSpan]) -> str:
         Line("a job takes", [(t.number, 1e3 * t.job_s) for t in times], "c1"),
         Line("its result waits for the last", [(t.number, 1e3 * t.wait_s) for t in times], "c4"),
     ]
-    picture = line_charts(lines, x_title="rounds", y_title="milliseconds", from_zero=True)
+    picture = line_charts(
+        lines, x_title="rounds", y_title="milliseconds", from_zero=True, whole="x"
+    )
     share = sum(t.wait_s for t in times) / (sum(t.wait_s + t.job_s for t in times) or 1.0)
     caption = f"{share:.0%} of the time of a round is waiting at its barrier."
     return figure("The barrier", "milliseconds of each round", picture, caption)

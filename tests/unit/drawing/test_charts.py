@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -62,8 +63,15 @@ def test_a_long_line_is_thinned_out_and_keeps_its_end() -> None:
 
 
 def test_no_points_are_an_empty_picture_that_says_so() -> None:
-    assert "nothing yet" in texts(line([]))
-    assert "nothing yet" in texts(bar_chart({}, x_title="x", y_title="y"))
+    assert texts(line([])) == ["seconds", "nothing yet"]
+    assert texts(bar_chart({}, x_title="x", y_title="y")) == ["x", "nothing yet"]
+
+
+def test_what_is_counted_has_no_ticks_between_whole_numbers() -> None:
+    points = [(1.0, 0.0), (2.0, 1.0), (3.0, 2.0)]
+    assert texts(line(points, whole="xy", from_zero=True)) == [*"012", *"0123", "seconds"]
+    assert "0.5" in texts(line(points, from_zero=True))
+    assert texts(bar_chart({0: 1, 1: 2}, x_title="x", y_title="y")) == [*"012", *"01", "x"]
     assert of_class(line([(1.0, 1.0)]), "line") == []
     assert len(of_class(line([(1.0, 1.0)]), "dot")) == 1
 
@@ -118,3 +126,5 @@ def test_shares_follow_one_another_and_are_named() -> None:
     assert 'x="75.00%"' in svg
     assert "computing <b>75%</b>" in svg
     assert "idle <b>25%</b>" in svg
+    written = [shares_bar([("idle", share, "c8")], "time") for share in (0.0994, 0.0999, 0.2)]
+    assert [re.findall("<b>(.*)</b>", each) for each in written] == [["9.9%"], ["10%"], ["20%"]]

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from paramserver.drawing.gantt import BARS_MAX, MARKS_MAX, NAME_MAX, ROWS_MAX, Bar, gantt, overview
+from paramserver.drawing.gantt import (
+    BARS_MAX,
+    LEFT_MIN,
+    MARKS_MAX,
+    NAME_MAX,
+    ROWS_MAX,
+    Bar,
+    gantt,
+    overview,
+)
 
 
 def bars_of(svg: str) -> list[ElementTree.Element]:
@@ -69,7 +78,29 @@ def test_an_overview_shows_when_rows_were_busy_and_every_loss() -> None:
 
 
 def test_of_a_long_name_the_ends_are_written() -> None:
-    svg = draw([Bar("far-away.example.org-17", 0.0, 1.0, 0, "job")])
-    (shown,) = re.findall(r"<title>far-away.example.org-17</title>(.*?)</text>", svg)
-    assert shown == "far-awa….org-17"
+    name = "very.far-away.example.org-agent3-17"
+    svg = draw([Bar(name, 0.0, 1.0, 0, "job")])
+    (shown,) = re.findall(rf"<title>{name}</title>(.*?)</text>", svg)
+    assert shown == "very.far-awa…rg-agent3-17"
     assert len(shown) <= NAME_MAX
+
+
+def test_bars_begin_behind_the_longest_name() -> None:
+    lefts = []
+    for name in ("w1", "a-name-of-20-letters", "a-name-of-many-more-letters-than-there-is-room"):
+        (bar,) = bars_of(draw([Bar(name, 0.0, 1.0, 0, "job")]))
+        lefts.append(float(bar.attrib["x"]))
+    assert lefts == [LEFT_MIN, 168.0, 207.0]
+
+
+def test_rows_for_which_there_is_no_room_are_counted() -> None:
+    for draw_rows in (gantt, overview):
+        bars = [Bar(f"w{i}", i / 10, i / 10 + 1, 0, "job") for i in range(ROWS_MAX + 8)]
+        svg = draw_rows(bars, x_title="seconds", label="jobs")
+        assert "and 8 more" in svg
+        assert "and" not in draw_rows(bars[:ROWS_MAX], x_title="seconds", label="jobs")
+
+
+def test_a_long_time_is_told_in_minutes_and_a_glimpse_of_it_in_seconds() -> None:
+    assert "minutes" in draw([Bar("w", 0.0, 700.0, 0, "job")])
+    assert "minutes" not in draw([Bar("w", 700.0, 701.0, 0, "job")])
