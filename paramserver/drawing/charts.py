@@ -21,6 +21,8 @@ Point = tuple[float, float]
 WIDTH, HEIGHT = 360, 216
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 38
 """Pixels beside the plot, for what is written there."""
+CHARACTER: Final = 7.6
+"""Pixels of a digit in a wide font."""
 POINTS_MAX: Final = 400
 """Of a longer line every n-th point is drawn: a browser has not more pixels."""
 BINS_MAX: Final = 50
@@ -307,10 +309,11 @@ def _axes(x_scale: Scale, y_scale: Scale, x_title: str, *, middle: float = 0.0) 
     for value, text in x_ticks:
         x = _x(x_scale, value + middle)
         if x <= right + 1:
+            middle_x = min(x, WIDTH - CHARACTER / 2 * len(text))  # whole, also at the edge
             parts.append(
                 f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>'
-                f'<text class="tick" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{text}'
-                "</text>"
+                f'<text class="tick" x="{middle_x:.1f}" y="{bottom + 17}" text-anchor="middle">'
+                f"{text}</text>"
             )
     return "".join(parts) + _base(x_title)
 

@@ -16,8 +16,9 @@ N_TICKS: Final = 5
 """About so many ticks on an axis."""
 LEAST_POSITIVE: Final = 1e-12
 """What a logarithmic axis takes zero for."""
-LONG: Final = {"minutes": 600.0, "hours": 10_800.0}
-"""From how many seconds on a time is told so."""
+MINUTES_FROM_S: Final = 600.0
+HOURS_FROM_S: Final = 10_800.0
+"""From where on a time is told so."""
 DENSE: Final = 0.35
 """Within less than so many powers of ten, round numbers of a linear axis are the better ticks."""
 
@@ -74,13 +75,12 @@ class Scale:
         >>> Scale(0.0, 3700.0).timed("seconds of training")[1]
         'minutes of training'
         """
-        span = self.high - self.low
-        for name, size in (("hours", 3600.0), ("minutes", 60.0)):
-            # From ten minutes or three hours on; not where the ticks would be small parts of one.
-            if title.startswith("seconds") and self.high >= LONG[name] and span >= size / 10:
-                ticks = Scale(self.low / size, self.high / size).ticks()
-                return [(v * size, text) for v, text in ticks], title.replace("seconds", name, 1)
-        return self.ticks(), title
+        name, size = unit_of_time(self.high)
+        is_glimpse = self.high - self.low < size / 10  # whose ticks are small parts of a minute
+        if size == 1 or is_glimpse or not title.startswith("seconds"):
+            return self.ticks(), title
+        ticks = Scale(self.low / size, self.high / size).ticks()
+        return [(value * size, text) for value, text in ticks], title.replace("seconds", name, 1)
 
 
 def scale_for(
@@ -122,6 +122,19 @@ def scale_for(
     span = high - low
     low, high = low - (0.0 if from_zero else room * span), high + room * span
     return Scale(10**low, 10**high, True) if is_log else Scale(low, high, is_whole=is_whole)
+
+
+def unit_of_time(longest_s: float) -> tuple[str, float]:
+    """Return in what a time is told, and how many seconds that is.
+
+    Examples
+    --------
+    >>> [unit_of_time(longest_s) for longest_s in (90.0, 600.0, 86_400.0)]
+    [('seconds', 1.0), ('minutes', 60.0), ('hours', 3600.0)]
+    """
+    if longest_s < MINUTES_FROM_S:
+        return "seconds", 1.0
+    return ("minutes", 60.0) if longest_s < HOURS_FROM_S else ("hours", 3600.0)
 
 
 def by_number(name: str) -> list[tuple[bool, int, str]]:

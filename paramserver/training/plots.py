@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from paramserver.drawing.scales import by_number, unit_of_time
 from paramserver.errors import ConfigError
 from paramserver.training.timeline import JobSpan
 
@@ -22,6 +23,12 @@ HOW: Final = "python -m pip install 'paramserver[notebook]'"
 BLUE, GREEN = "#0072b2", "#009e73"
 COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a5cc4")
 """Okabe & Ito (2008), "Color universal design": told apart by the colour-blind, too."""
+ROW_INCHES: Final = 0.36
+ENDS: Final = {
+    "lost": ("lost with its worker", "#b3261e"),
+    "failed": ("raised an error", "#8a5800"),
+}
+"""How a job came to nothing -> words, and the colour of its cross."""
 WORKERS_MAX: Final = 12
 """Histograms of single workers that are drawn; those with most updates."""
 
@@ -30,10 +37,10 @@ def plot_convergence(history: Sequence[Progress], mode: str) -> Any:
     """Draw loss and held-out score against time and updates; see `TrainingResult.plot`."""
     if not history:
         raise _nothing("the training told nothing on its way")
-    unit = "rounds" if mode == "avg" else "updates"
+    time_unit, size = unit_of_time(history[-1].wall_s)
     against: tuple[tuple[str, Callable[[Progress], float]], ...] = (
-        ("seconds of training", lambda moment: moment.wall_s),
-        (unit, lambda moment: moment.unit),
+        (f"{time_unit} of training", lambda moment: moment.wall_s / size),
+        ("rounds" if mode == "avg" else "updates", lambda moment: moment.unit),
     )
     scored = [moment for moment in history if moment.test_score is not None]
     n_rows = 2 if scored else 1
@@ -50,6 +57,8 @@ def plot_convergence(history: Sequence[Progress], mode: str) -> Any:
             scores = [moment.test_score for moment in scored]
             axes[1, column].plot([x_of(m) for m in scored], scores, color=GREEN)
         axes[-1, column].set_xlabel(x_title)
+        if column:
+            axes[-1, column].xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set_ylabel("training loss")
     if scored:
         axes[1, 0].set_ylabel("held-out score")
@@ -71,14 +80,15 @@ def plot_staleness(staleness: Mapping[int, int], by_worker: Mapping[str, Mapping
     whole.set_title("all updates", loc="left", fontsize="medium")
     whole.set_ylabel("updates")
     drawn = [whole]
-    for i, name in enumerate(sorted(busiest)):
+    for i, name in enumerate(sorted(busiest, key=by_number)):
         one = figure.add_subplot(grid[1 + i // 3, i % 3], sharex=whole)
         mine = by_worker[name]
         mean = sum(value * n for value, n in mine.items()) / max(1, sum(mine.values()))
         one.bar(list(mine), list(mine.values()), color=COLOURS[i % len(COLOURS)], width=0.9)
         one.set_title(f"{name}: mean {mean:.2f}", loc="left", fontsize="small")
         drawn.append(one)
-    drawn[-1].set_xlabel("staleness: updates by others in between")
+    figure.supxlabel("staleness: updates by others in between", fontsize="medium")
+    whole.xaxis.get_major_locator().set_params(integer=True)  # of all, for they share it
     _tidy(drawn)
     return figure
 
@@ -87,23 +97,33 @@ def plot_timeline(spans: Sequence[JobSpan], mode: str) -> Any:
     """Draw the jobs of each worker on a line of time; see `TrainingResult.plot_timeline`."""
     if not spans:
         raise _nothing("no job of this training has ended on a worker")
-    names = sorted({span.worker_id for span in spans})
-    figure = _figure(9.0, 1.2 + 0.36 * len(names))
+    names = sorted({span.worker_id for span in spans}, key=by_number)
+    time_unit, size = unit_of_time(max(span.ended_s for span in spans))
+    figure = _figure(9.0, 1.2 + ROW_INCHES * len(names))
     axes = figure.subplots()
     for row, name in enumerate(names):
         mine = [span for span in spans if span.worker_id == name]
         axes.broken_barh(
-            [(span.begun_s, span.ended_s - span.begun_s) for span in mine],
+            [(span.begun_s / size, (span.ended_s - span.begun_s) / size) for span in mine],
             (row - 0.36, 0.72),
             facecolors=[COLOURS[span.number % len(COLOURS)] for span in mine],
-            edgecolor="white",
-            linewidth=0.3,
+            edgecolor=["black" if span.is_backup else "white" for span in mine],
+            linewidth=[1.2 if span.is_backup else 0.3 for span in mine],
         )
+    rows = {name: row for row, name in enumerate(names)}
+    for end, (words, colour) in ENDS.items():
+        ended = [span for span in spans if span.end == end]
+        if ended:
+            places = [span.ended_s / size for span in ended], [rows[s.worker_id] for s in ended]
+            axes.plot(*places, "x", color=colour, markeredgewidth=2, label=words)
+    if axes.lines:
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set_xlabel("seconds of training")
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel(f"{time_unit} of training")
     unit = "round" if mode == "avg" else "epoch"
-    axes.set_title(f"jobs: one colour for each {unit}", loc="left", fontsize="medium")
+    copies = ", backup copies framed" if any(span.is_backup for span in spans) else ""
+    axes.set_title(f"jobs: one colour for each {unit}{copies}", loc="left", fontsize="medium")
     _tidy([axes])
     axes.grid(visible=False, axis="y")
     return figure

@@ -19,7 +19,7 @@ from paramserver.drawing.charts import (
 )
 from paramserver.drawing.gantt import BARS_MAX, Bar, gantt, overview
 from paramserver.drawing.page import Html, figure, section, table
-from paramserver.drawing.scales import LONG, by_number
+from paramserver.drawing.scales import MINUTES_FROM_S, by_number
 from paramserver.training.rounds import round_times
 from paramserver.training.staleness import summarise
 from paramserver.training.tally import PartitionState, WorkerTime
@@ -147,7 +147,7 @@ def time_table(workers: Mapping[str, WorkerTime]) -> str:
 
 def _for(seconds: float) -> str:
     """Say how long, in a column of such times."""
-    return f"{seconds:,.2f} s" if seconds < LONG["minutes"] else f"{seconds / 60:,.1f} min"
+    return f"{seconds:,.2f} s" if seconds < MINUTES_FROM_S else f"{seconds / 60:,.1f} min"
 
 
 # --- the price of asynchrony, and of the barrier --------------------------------------------------

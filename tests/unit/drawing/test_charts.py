@@ -11,6 +11,7 @@ import pytest
 from paramserver.drawing.charts import (
     BINS_MAX,
     POINTS_MAX,
+    WIDTH,
     Mark,
     bar_chart,
     binned,
@@ -45,6 +46,13 @@ def test_a_line_goes_from_lower_left_to_upper_right_inside_of_its_axes() -> None
     assert [y for _, y in places] == sorted((y for _, y in places), reverse=True)
     assert "seconds" in texts(svg)
     assert parsed(svg).get("aria-label") == "loss against seconds"
+
+
+def test_a_long_figure_below_the_end_of_an_axis_is_within_the_picture() -> None:
+    points = [(0.0, 0.0), (2_000.0, 1.0)]
+    svg = parsed(line_chart(points, x_title="updates", y_title="loss", whole="x"))
+    (last,) = (each for each in svg.iter("text") if each.text == "2,000")
+    assert float(last.attrib["x"]) <= WIDTH - 19
 
 
 def test_what_is_not_finite_is_left_out() -> None:

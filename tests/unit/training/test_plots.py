@@ -63,6 +63,38 @@ def test_the_jobs_of_each_worker_are_a_row() -> None:
     assert axes.get_title("left") == "jobs: one colour for each round"
 
 
+def test_workers_are_in_the_order_of_their_numbers() -> None:
+    names = [f"local1-{i}" for i in (0, 2, 10)]
+    rows = plot_timeline([JobSpan(name, 0, 0, 0.0, 1.0) for name in reversed(names)], "avg").axes
+    assert [label.get_text() for label in rows[0].get_yticklabels()] == names
+    figure = plot_staleness({0: 3}, {name: Counter({0: 1}) for name in reversed(names)})
+    assert [axes.get_title("left") for axes in figure.axes[1:]] == [
+        f"{name}: mean 0.00" for name in names
+    ]
+
+
+def test_what_came_to_nothing_is_crossed_out_and_backup_copies_are_framed() -> None:
+    spans = [
+        JobSpan("a", 0, 0, 0.0, 1.0, "lost"), JobSpan("b", 0, 0, 0.5, 2.0, "done", True),
+        JobSpan("b", 0, 1, 0.0, 0.5, "failed"),
+    ]  # fmt: skip
+    (axes,) = plot_timeline(spans, "async").axes
+    crosses = [(line.get_label(), line.get_xydata().tolist()) for line in axes.lines]
+    assert crosses == [("lost with its worker", [[1.0, 0]]), ("raised an error", [[0.5, 1]])]
+    said = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert said == ["lost with its worker", "raised an error"]
+    assert axes.get_title("left") == "jobs: one colour for each epoch, backup copies framed"
+
+
+def test_a_long_training_is_told_in_minutes() -> None:
+    long = [Progress(1, 1.0, 60.0, 2.0, None), Progress(2, 2.0, 1200.0, 1.0, None)]
+    figure = plot_convergence(long, "avg")
+    assert titles(figure) == [("minutes of training", "training loss"), ("rounds", "")]
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [1.0, 20.0]
+    (axes,) = plot_timeline([JobSpan("a", 0, 0, 0.0, 14_400.0)], "avg").axes
+    assert axes.get_xlabel() == "hours of training"
+
+
 def test_what_there_is_no_data_for_is_refused_in_words() -> None:
     for draw, words in (
         (lambda: plot_convergence([], "avg"), "told nothing on its way"),
