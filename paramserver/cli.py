@@ -11,10 +11,11 @@ from typing import Annotated
 
 import typer
 
+from paramserver.commands.exits import EXIT_CONFIG
 from paramserver.commands.help import HELP_SETTINGS, HelpfulCommand, examples
 from paramserver.commands.interrupts import interrupt_again
-from paramserver.train import EXIT_CONFIG, add_train, run
-from paramserver.worker import add_worker
+from paramserver.commands.worker import add_worker
+from paramserver.train import add_train, run
 
 EPILOG = """\
 First steps:

@@ -23,16 +23,13 @@ if __name__ == "__main__":
 
 import typer
 
+from paramserver.commands.exits import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, code_of
 from paramserver.commands.help import HELP_SETTINGS, HelpfulCommand, examples
 from paramserver.commands.setting import About, abouts, flag
 from paramserver.commands.settings import TrainSettings, check_sources, kinds
 from paramserver.config import read_settings
 from paramserver.errors import ConfigError, ParamServerError
 from paramserver.observe.run_folder import CONFIG, check_is_run
-
-EXIT_FAILED = 1
-EXIT_CONFIG = 77
-EXIT_USAGE = 2
 
 EPILOG = examples(
     """
@@ -186,13 +183,13 @@ def run(app: typer.Typer, prog_name: str) -> int:
     """
     try:
         app(prog_name=prog_name)
-    except SystemExit as end:  # how the parser ends; it says 2 for what it does not understand
+    except SystemExit as end:  # how the parser ends
         all_is_done()
-        return EXIT_CONFIG if end.code == EXIT_USAGE else int(end.code or 0)
+        return code_of(end)
     except ParamServerError as error:
         print(f"paramserver: {error}", file=sys.stderr)
         return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_FAILED
-    return 0
+    return EXIT_DONE
 
 
 def main() -> int:

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import paramserver
-from paramserver.commands.ending import EXIT_DONE, EXIT_FAILED, Ending
+from paramserver.commands.ending import Ending
+from paramserver.commands.exits import EXIT_DONE, EXIT_FAILED
 from paramserver.commands.interrupts import Interrupts
 from paramserver.commands.settings import TrainSettings
 from paramserver.errors import ConfigError, DataError, Diverged, NoWorkers

@@ -12,15 +12,11 @@ import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
-from paramserver.commands.interrupts import STOPPED, Interrupts
+from paramserver.commands.exits import EXIT_DONE, EXIT_RESUMABLE, EXIT_STOPPED
+from paramserver.commands.interrupts import Interrupts
 from paramserver.observe.events import RunEnded
 from paramserver.observe.run_folder import RunFolder
-
-EXIT_DONE: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_RESUMABLE: Final = 75
 
 
 class Ending:
@@ -56,7 +52,7 @@ class Ending:
         with self.interrupts.undisturbed():
             self._note(event)
 
-    def tell(self, why: str, otherwise: int = STOPPED) -> int:
+    def tell(self, why: str, otherwise: int = EXIT_STOPPED) -> int:
         """Say why a run has ended before its time, and how to go on; return the exit code.
 
         Parameters
@@ -91,6 +87,6 @@ class Ending:
     def _end_at_once(self) -> int:
         """Note and tell that a second Ctrl-C ends it, by what a handler of signals may call."""
         self._note(RunEnded(outcome="interrupted", reason="ended at once by a second Ctrl-C"))
-        words, code = self._words("stopped at once", STOPPED)
+        words, code = self._words("stopped at once", EXIT_STOPPED)
         os.write(2, words.encode())
         return code

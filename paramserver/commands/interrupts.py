@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn, Self
 
+from paramserver.commands.exits import EXIT_STOPPED
+
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-STOPPED: Final = 128 + signal.SIGINT
-"""Exit code of what was stopped by Ctrl-C and cannot be gone on with, as shells have it."""
 SHOW_CURSOR: Final = b"\x1b[?25h"
 """For terminals: a live table hides the cursor."""
 
@@ -51,7 +51,7 @@ def all_is_done() -> None:
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     os.write(2, b"\nparamserver: stopped before anything was begun\n")
-    os._exit(STOPPED)
+    os._exit(EXIT_STOPPED)
 
 
 class Interrupts:
@@ -68,7 +68,7 @@ class Interrupts:
     def __init__(self) -> None:
         self._before: dict[int, Any] = {}
         self.n_received = 0
-        self.last_words: Callable[[], int] = lambda: STOPPED
+        self.last_words: Callable[[], int] = lambda: EXIT_STOPPED
         self._n_ctrl_c = 0
         self._is_allowed = False
         self._has_raised = False
@@ -139,7 +139,7 @@ class Interrupts:
     def _leave_if_asked(self) -> None:
         if self._n_ctrl_c < 2 or self._leaves_later:
             return
-        code = STOPPED
+        code = EXIT_STOPPED
         try:
             code = self.last_words()
         finally:

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from paramserver.cluster import Cluster
+from paramserver.commands.exits import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 from paramserver.errors import ConfigError, DataError, ParamServerError
 from paramserver.local_cluster import LocalCluster
 from paramserver.mapreduce.run import MapReduce
 from paramserver.mapreduce.tokens import count_letters, count_words
 from paramserver.observe.words import count
 
-BAD_INPUT: Final = 77
 BLOCK_BYTES: Final = 1 << 20
 """Long blocks have fewer pairs in all: a word that comes again in its block is one pair."""
 
@@ -55,14 +55,14 @@ def main(
         report(args, make_program(args.letters))
     except (ConfigError, DataError) as error:
         print(f"wordcount: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return EXIT_CONFIG
     except ParamServerError as error:
         print(f"wordcount: {error}", file=sys.stderr)
-        return 1
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print("wordcount: stopped; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+        return EXIT_STOPPED
+    return EXIT_DONE
 
 
 class Parser(argparse.ArgumentParser):
@@ -70,7 +70,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(BAD_INPUT, f"wordcount: {message}\n")
+        self.exit(EXIT_CONFIG, f"wordcount: {message}\n")
 
 
 EXAMPLES: Final = """\

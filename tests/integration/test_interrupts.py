@@ -19,6 +19,8 @@ STOPPED, STOPPED_AT_ONCE = (
     for how in ("stopped", "stopped at once")
 )
 NOTHING = "\nparamserver: stopped; nothing was kept that could be resumed\n"
+INTERRUPTED, DONE = [("interrupted", "")], [("done", "")]
+AT_ONCE = [("interrupted", "ended at once by a second Ctrl-C")]
 IN_TRAINING = "paramserver.training.session:_watch"
 
 
@@ -36,8 +38,8 @@ def train(folder: Path, *moments: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def ends(folder: Path) -> list[str]:
-    """Return how the run in the folder ended, once for each line that says so after a beginning."""
+def ends(folder: Path) -> list[tuple[str, str]]:
+    """Return how the run in the folder ended and why, once for each line that says so."""
     path = folder / "run/events.jsonl"
     if not path.exists():
         return []
@@ -45,53 +47,44 @@ def ends(folder: Path) -> list[str]:
     assert all(json.loads(line) for line in lines)
     events = [event for _, event in from_lines(lines)]
     assert not events or isinstance(events[0], RunStarted)
-    return [event.outcome for event in events if isinstance(event, RunEnded)]
+    return [(event.outcome, event.reason) for event in events if isinstance(event, RunEnded)]
 
 
 @pytest.mark.parametrize(
-    ("moment", "code", "said", "outcomes"),
+    ("moment", "code", "said", "outcome"),
     [
         ("paramserver.commands.prepare:load_data", 130, NOTHING, []),
         ("paramserver.observe.run_folder:RunFolder.make", 75, STOPPED, []),
         ("paramserver.local_cluster:LocalCluster.wait_for_workers", 75, STOPPED, []),
-        ("paramserver.observe.watch:Watch.__enter__", 75, STOPPED, ["interrupted"]),
-        (IN_TRAINING, 75, STOPPED, ["interrupted"]),
-        ("paramserver.training.keeper:Keeper.save", 75, STOPPED, ["interrupted"]),
-        ("paramserver.observe.watch:Watch.__exit__", 0, "", ["done"]),
-        ("paramserver.cluster:Cluster.__exit__", 0, "", ["done"]),
-        ("paramserver.commands.baseline:compare", 0, "", ["done"]),
-        ("paramserver.observe.run_folder:RunFolder.write_summary", 0, "", ["done"]),
-        ("paramserver.commands.report:write_report", 0, "", ["done"]),
+        ("paramserver.observe.watch:Watch.__enter__", 75, STOPPED, INTERRUPTED),
+        (IN_TRAINING, 75, STOPPED, INTERRUPTED),
+        ("paramserver.training.keeper:Keeper.save", 75, STOPPED, INTERRUPTED),
+        ("paramserver.observe.watch:Watch.__exit__", 0, "", DONE),
+        ("paramserver.cluster:Cluster.__exit__", 0, "", DONE),
+        ("paramserver.commands.baseline:compare", 0, "", DONE),
+        ("paramserver.observe.run_folder:RunFolder.write_summary", 0, "", DONE),
+        ("paramserver.commands.report:write_report", 0, "", DONE),
     ],
 )
-@pytest.mark.parametrize("signals", ["SIGTERM+SIGINT+SIGHUP"])
 def test_signals_that_come_together_end_a_run_well_whenever_they_come(
-    tmp_path: Path, moment: str, signals: str, code: int, said: str, outcomes: list[str]
+    tmp_path: Path, moment: str, code: int, said: str, outcome: list[tuple[str, str]]
 ) -> None:
-    assert train(tmp_path, f"{moment}={signals}") == (code, said)
-    assert ends(tmp_path) == outcomes
+    assert train(tmp_path, f"{moment}=SIGTERM+SIGINT+SIGHUP") == (code, said)
+    assert ends(tmp_path) == outcome
 
 
 @pytest.mark.parametrize(
-    "moment",
+    ("moment", "outcome"),
     [
-        "paramserver.observe.watch:Watch.__exit__",
-        "paramserver.cluster:Cluster.__exit__",
-        "paramserver.commands.ending:Ending.note",
-        "paramserver.commands.report:write_report",
+        ("paramserver.observe.watch:Watch.__exit__", AT_ONCE),
+        ("paramserver.cluster:Cluster.__exit__", AT_ONCE),
+        ("paramserver.commands.ending:Ending._note", INTERRUPTED),  # that line is waited for
+        ("paramserver.commands.report:write_report", INTERRUPTED),
     ],
 )
 def test_a_second_ctrl_c_ends_it_at_once_and_leaves_whole_files(
-    tmp_path: Path, moment: str
+    tmp_path: Path, moment: str, outcome: list[tuple[str, str]]
 ) -> None:
     said = train(tmp_path, f"{IN_TRAINING}=SIGINT", f"{moment}=SIGINT")
     assert said == (75, STOPPED_AT_ONCE)
-    assert ends(tmp_path) == ["interrupted"]
-
-
-def test_a_second_ctrl_c_amid_the_last_line_waits_for_it(tmp_path: Path) -> None:
-    """The line is on its way: there is one, and it says what was so."""
-    moment = "paramserver.observe.run_folder:to_line"
-    said = train(tmp_path, f"{IN_TRAINING}=SIGINT", f"{moment}=SIGINT")
-    assert said == (75, STOPPED_AT_ONCE)
-    assert ends(tmp_path) == ["interrupted"]
+    assert ends(tmp_path) == outcome

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from paramserver.commands.interrupts import SIGNALS, STOPPED, Interrupts, end_at_once
+from paramserver.commands.exits import EXIT_STOPPED
+from paramserver.commands.interrupts import SIGNALS, Interrupts, end_at_once
 
 INT, TERM, HUP = SIGNALS
 
@@ -93,7 +94,7 @@ def test_last_words_that_fail_keep_nobody_from_leaving() -> None:
     with Interrupts() as interrupts:
         interrupts.last_words = last_words
         signal.raise_signal(INT)
-        with pytest.raises(Left, match=str(STOPPED)):
+        with pytest.raises(Left, match=str(EXIT_STOPPED)):
             signal.raise_signal(INT)
 
 
@@ -107,7 +108,7 @@ def test_a_second_ctrl_c_waits_for_what_must_not_be_disturbed() -> None:
 
     with Interrupts() as interrupts:
         signal.raise_signal(INT)
-        with pytest.raises(Left, match=str(STOPPED)):
+        with pytest.raises(Left, match=str(EXIT_STOPPED)):
             write_whole_line(interrupts)
     assert done == ["the line"]
 
