@@ -4,6 +4,7 @@ const panels = document.getElementById("panels");
 const state = document.getElementById("live");
 const source = new EventSource("events" + location.search);
 const SCROLLED = ".scroll, .short, .trace, figure";
+const late = new Map(); // what is new, by panel: it waits while somebody marks words to copy them
 function panelOf(name) {
   let panel = document.getElementById("panel-" + name);
   if (panel === null) {
@@ -19,6 +20,10 @@ function fill(panel, html) {
     [each.scrollLeft, each.scrollTop] = at[i] || [0, 0];
   });
 }
+function isMarked(panel) {
+  const marked = getSelection();
+  return !marked.isCollapsed && panel.contains(marked.anchorNode);
+}
 source.onmessage = (message) => {
   const { order, changed } = JSON.parse(message.data);
   state.textContent = "live";
@@ -26,7 +31,11 @@ source.onmessage = (message) => {
   order.forEach((name, i) => {
     const panel = panelOf(name);
     if (panels.children[i] !== panel) panels.insertBefore(panel, panels.children[i] || null);
-    if (name in changed) fill(panel, changed[name]);
+    if (name in changed) late.set(name, changed[name]);
+    if (late.has(name) && !isMarked(panel)) {
+      fill(panel, late.get(name));
+      late.delete(name);
+    }
   });
   while (panels.children.length > order.length) panels.lastElementChild.remove();
 };

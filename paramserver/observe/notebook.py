@@ -8,6 +8,7 @@ Rule 2: it takes the notebook's own text colour, so it is readable on dark and o
 from __future__ import annotations
 
 import sys
+from collections import deque
 from html import escape
 from importlib import import_module
 from math import log
@@ -22,6 +23,8 @@ UPDATE_S: Final = 0.2
 """No more often than this: each update is a message to the browser."""
 KEPT: Final = 400
 """Points of the curve; more are thinned out."""
+WORDS_MAX: Final = 20
+"""Lines of words that are shown; all are sent with each update, and a crash loop says many."""
 WIDTH, HEIGHT = 420, 90
 
 
@@ -40,12 +43,14 @@ class NotebookView:
         self._started: RunStarted | None = None
         self._progress: Progressed | None = None
         self._points: list[Progressed] = []
-        self._words: list[str] = []
+        self._words: deque[str] = deque(maxlen=WORDS_MAX)
+        self._n_words = 0
         self._next_at = 0.0
 
     def say(self, line: str) -> None:
         """Show a line of words below the figures."""
         self._words.append(line)
+        self._n_words += 1
         self._update()
 
     def fact(self, label: str, text: str) -> None:
@@ -55,7 +60,9 @@ class NotebookView:
     def begin(self, started: RunStarted) -> None:
         """Show that a run begins."""
         self._started, self._progress = started, None
-        self._points, self._words = [], []
+        self._points = []
+        self._words.clear()
+        self._n_words = 0
         self._handle = None
         self._update()
 
@@ -76,7 +83,10 @@ class NotebookView:
         if self._started is None:
             return
         ipython = import_module("IPython.display")
-        page = ipython.HTML(render(self._started, self._progress, self._points, self._words))
+        words = list(self._words)
+        if self._n_words > len(words):
+            words.insert(0, f"{self._n_words - len(words):,} lines before these")
+        page = ipython.HTML(render(self._started, self._progress, self._points, words))
         if self._handle is None:
             self._handle = ipython.display(page, display_id=True)
         else:

@@ -299,3 +299,25 @@ def test_a_real_browser_shows_what_happens_while_it_happens(
         ]  # fmt: skip
         assert browser.evaluate("document.querySelectorAll('svg').length") > 6
         assert browser.complaints == []
+
+
+@pytest.mark.full
+def test_what_a_reader_has_marked_stays_until_it_is_copied(
+    cluster: ps.LocalCluster, tmp_path: Path
+) -> None:
+    with Browser(tmp_path) as browser:
+        browser.open(cluster.dashboard_link)
+        browser.wait_for("document.getElementById('live').textContent === 'live'")
+        browser.evaluate(
+            "getSelection().selectAllChildren(document.querySelector('#panel-cluster h2'))"
+        )
+        counter = "document.querySelector('#panel-cluster tbody').textContent"
+        before = browser.evaluate(counter)
+        for _ in range(3):
+            cluster.submit(pow, 2, 2).result()
+        browser.wait_for("late.has('cluster')")
+        assert browser.evaluate("String(getSelection())") == "Workers"
+        assert browser.evaluate(counter) == before
+        browser.evaluate("getSelection().removeAllRanges()")
+        browser.wait_for(f"{counter} !== {json.dumps(before)}")
+        assert browser.complaints == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from paramserver.observe.events import Progressed, RunStarted
-from paramserver.observe.notebook import KEPT, NotebookView, is_notebook, render
+from paramserver.observe.notebook import KEPT, WORDS_MAX, NotebookView, is_notebook, render
 
 
 def started(mode: str = "avg") -> RunStarted:
@@ -74,6 +74,19 @@ def test_without_a_score_there_is_one_curve_and_before_the_first_look_none() -> 
     points = [progressed(i, None) for i in (1, 2)]
     assert render(started("async"), points[-1], points, []).count("<polyline") == 1
     assert "begins" in render(started(), None, [], [])
+
+
+def test_of_many_words_the_latest_are_shown(ipython: FakeIPython) -> None:
+    view = NotebookView()
+    view.begin(started())
+    for number in range(WORDS_MAX + 5):
+        view.say(f"worker {number} is lost")
+    page = ipython.shown[-1]
+    assert page.count("is lost") == WORDS_MAX
+    assert ("5 lines before these" in page, "worker 4 is" in page) == (True, False)
+    view.begin(started())
+    assert "lost" not in ipython.shown[-1]
+    assert "lines before" not in ipython.shown[-1]
 
 
 def test_one_place_is_updated_and_its_last_state_is_the_last_figures(ipython: FakeIPython) -> None:
