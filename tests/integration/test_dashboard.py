@@ -315,7 +315,8 @@ def test_what_a_reader_has_marked_stays_until_it_is_copied(
         before = browser.evaluate(counter)
         for _ in range(3):
             cluster.submit(pow, 2, 2).result()
-        browser.wait_for("late.has('cluster')")
+        is_told = "document.getElementById('panel-jobs')?.textContent.includes('submit')"
+        browser.wait_for(f"{is_told} && late.has('cluster')")
         assert browser.evaluate("String(getSelection())") == "Workers"
         assert browser.evaluate(counter) == before
         browser.evaluate("getSelection().removeAllRanges()")
