@@ -212,7 +212,7 @@ def test_the_example_says_in_a_paragraph_what_is_wrong(
     assert done.returncode == 77
     assert words in done.stderr
     assert b"Traceback" not in done.stderr
-    has_started = b"workers are ready" in done.stderr
+    has_started = b"1 worker is ready" in done.stderr
     assert has_started is (b"/proc/nothing" in done.stderr)  # that one is known when it is tried
 
 
