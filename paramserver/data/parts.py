@@ -12,7 +12,6 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from paramserver.data.arrays import ArrayFile
 from paramserver.data.blocks import FileRange
 from paramserver.data.csv_table import CsvForm
 from paramserver.data.labels import Column
@@ -20,6 +19,7 @@ from paramserver.data.lines import line_number, read_rows
 from paramserver.data.svmlight import SvmlightForm
 from paramserver.data.tables import BadCell, Table
 from paramserver.errors import DataError
+from paramserver.training.array_file import ArrayFile
 from paramserver.training.checked import first_unfit
 
 TextForm: TypeAlias = CsvForm | SvmlightForm

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from paramserver.data.arrays import ArrayFile
 from paramserver.data.tables import Sparse, Treated
 from paramserver.errors import DataError
+from paramserver.training.array_file import ArrayFile
 from paramserver.training.csr import index_dtype
 from paramserver.training.partitions import WEIGHTS, SharedRows
 

@@ -7,12 +7,12 @@ Rule 3: which rows make a partition, and in which order an epoch takes them, fol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,8 @@ from paramserver.errors import DataError
 from paramserver.training.batching import n_batches
 from paramserver.training.csr import as_csr, index_dtype
 from paramserver.training.learner import Batch, Matrix
+from paramserver.training.row_files import write_rows, write_sparse
 
-ROWS_AT_A_TIME = 4096
-"""Rows gathered and written in one go."""
 WEIGHTS: Final = "weight"
 """Name of the file with the weights that rows were written with, without ``.npy``."""
 
@@ -90,18 +89,18 @@ class SharedRows:
             If the rows do not fit into the folder; nothing is left there.
         """
         order = np.concatenate(parts)
-        starts = _starts(len(part) for part in parts)
+        starts = tuple(accumulate(map(len, parts), initial=0))
         n_columns: int | None = None
         entries: tuple[int, ...] = ()
         try:
             if isinstance(rows.X, np.ndarray):
-                _write_rows(folder / "X.npy", rows.X, order)
+                write_rows(folder / "X.npy", rows.X, order)
             else:
                 n_columns = int(rows.X.shape[1])
-                entries = _write_sparse(folder, rows.X, order, starts)
-            _write_rows(folder / "y.npy", rows.y, order)
+                entries = write_sparse(folder, rows.X, order, starts)
+            write_rows(folder / "y.npy", rows.y, order)
             if rows.weight is not None:
-                _write_rows(folder / f"{WEIGHTS}.npy", rows.weight, order)
+                write_rows(folder / f"{WEIGHTS}.npy", rows.weight, order)
         except OSError as error:
             for path in folder.glob("*.npy"):  # it may be memory that they take
                 path.unlink()
@@ -153,48 +152,6 @@ class SharedRows:
         first = rows.start + partition  # each partition before has one number more than rows
         indptr = self._map("X.indptr")[first : first + n + 1]
         return as_csr(data, indices, indptr, (n, self.n_columns))
-
-
-def _starts(lengths: Iterable[int]) -> tuple[int, ...]:
-    return tuple(accumulate(map(int, lengths), initial=0))
-
-
-def new_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> IO[bytes]:
-    """Begin a .npy file that is filled by `write`: a full disk is an error, never a SIGBUS."""
-    file = path.open("xb")
-    descr = np.lib.format.dtype_to_descr(dtype)
-    header = {"descr": descr, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_2_0(file, header)
-    return file
-
-
-def _write_rows(path: Path, rows: npt.NDArray[Any], order: npt.NDArray[np.intp]) -> None:
-    with new_array(path, rows.dtype, (len(order), *rows.shape[1:])) as file:
-        for start in range(0, len(order), ROWS_AT_A_TIME):
-            file.write(rows.take(order[start : start + ROWS_AT_A_TIME], axis=0).data)
-
-
-def _write_sparse(
-    folder: Path, X: Matrix, order: npt.NDArray[np.intp], starts: tuple[int, ...]
-) -> tuple[int, ...]:
-    """Write the three arrays of chosen rows; return where the entries of each partition start."""
-    lengths = np.diff(X.indptr).take(order)
-    ends = [np.cumsum(lengths[a:b], dtype=np.int64) for a, b in pairwise(starts)]
-    sizes = [int(end[-1]) if len(end) else 0 for end in ends]
-    entries = _starts(sizes)
-    dtype = index_dtype(X.shape[1], max(sizes))
-    with new_array(folder / "X.indptr.npy", dtype, (len(order) + len(ends),)) as file:
-        for end in ends:
-            file.write(np.concatenate([[0], end]).astype(dtype).data)
-    with (
-        new_array(folder / "X.data.npy", X.dtype, entries[-1:]) as data,
-        new_array(folder / "X.indices.npy", dtype, entries[-1:]) as indices,
-    ):
-        for start in range(0, len(order), ROWS_AT_A_TIME):
-            block = X[order[start : start + ROWS_AT_A_TIME]]
-            data.write(block.data.data)
-            indices.write(block.indices.astype(dtype, copy=False).data)
-    return entries
 
 
 def generator(seed: int, epoch: int, partition: int) -> np.random.Generator:

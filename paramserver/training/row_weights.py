@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import ConfigError, DataError, ShapeMismatch
+from paramserver.training.array_file import ArrayFile
 from paramserver.training.checked import as_numbers, first_unfit
-from paramserver.training.partitions import SharedRows, new_array
+from paramserver.training.partitions import SharedRows
 
 BLOCK_ROWS: Final = 1 << 20
 """Rows whose weights are computed in one go."""
@@ -91,15 +92,15 @@ def weigh_stored(
     is_any = False
     unfinished = path.with_name(f".{weights}.{secrets.token_hex(4)}")
     try:
-        with new_array(unfinished, dtype, (len(y),)) as file:
-            for start in range(0, len(y), BLOCK_ROWS):
-                block = slice(start, start + BLOCK_ROWS)
-                some = None if given is None else given[block]
-                if before is not None:
-                    some = before[block] if some is None else some * before[block]
-                weight = _multiply(y[block], some, factors, dtype, name, start)
-                is_any = is_any or bool(weight.any())
-                file.write(weight.data)
+        file = ArrayFile.new(unfinished, dtype, (len(y),))
+        for start in range(0, len(y), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            some = None if given is None else given[block]
+            if before is not None:
+                some = before[block] if some is None else some * before[block]
+            weight = _multiply(y[block], some, factors, dtype, name, start)
+            is_any = is_any or bool(weight.any())
+            file.write(start, weight)
         _refuse_nothing(is_any, name)
         unfinished.replace(path)
     except OSError as error:

@@ -53,7 +53,7 @@ class SharedVector:
         n_bytes = max(1, d * np.dtype(dtype).itemsize)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            _reserve(fd, n_bytes)
+            reserve(fd, n_bytes)
             memory = mmap.mmap(fd, n_bytes)
         except OSError as error:
             path.unlink(missing_ok=True)
@@ -94,11 +94,18 @@ class SharedVector:
         self.path.unlink(missing_ok=True)
 
 
-def _reserve(fd: int, n_bytes: int) -> None:
+def reserve(fd: int, n_bytes: int) -> None:
+    """Make a file that large, with memory or blocks of the disk for all of it; it keeps its bytes.
+
+    Raises
+    ------
+    OSError
+        If there is no room.
+    """
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(fd, 0, n_bytes)
     else:  # macOS: no such call, and no tmpfs either; the file's blocks are written instead
-        for start in range(0, n_bytes, 1 << 20):
+        for start in range(os.fstat(fd).st_size, n_bytes, 1 << 20):
             os.pwrite(fd, bytes(min(1 << 20, n_bytes - start)), start)
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paramserver.data.arrays import ArrayFile, Arrays, find_arrays
+from paramserver.data.arrays import Arrays, find_arrays
 from paramserver.data.readers import read_files
 from paramserver.data.roles import Roles
 from paramserver.errors import DataError
+from paramserver.training.array_file import ArrayFile
 
 X = np.arange(24.0, dtype=np.float32).reshape(8, 3)
 Y = np.array([0, 1] * 4)
@@ -49,17 +50,6 @@ def test_a_pair_of_files_in_a_folder_is_found(tmp_path: Path) -> None:
     np.save(tmp_path / "y.npy", Y)
     found = pair(find_arrays(tmp_path, tmp_path))
     assert [array.open().tolist() for array in found] == [X.tolist(), Y.tolist()]
-
-
-def test_rows_are_written_in_their_place_of_a_file_with_all_its_room(tmp_path: Path) -> None:
-    made = ArrayFile.new(tmp_path / "a.npy", "float32", (8, 3))
-    assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 8 * 3 * 4
-    made.write(2, X[2:5].astype(np.float64))
-    made.write(8, X[:0])
-    expected = np.zeros_like(X)
-    expected[2:5] = X[2:5]
-    assert np.load(tmp_path / "a.npy").tolist() == expected.tolist()
-    assert ArrayFile.new(tmp_path / "none.npy", "int64", (0,)).open().tolist() == []
 
 
 def test_a_file_that_was_cut_short_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import paramserver.local_cluster
-from paramserver.data import arrays, large, readers, sources
+from paramserver.data import large, readers, sources
 from paramserver.data.dataset import Dataset
 from paramserver.data.readers import read_files
 from paramserver.errors import ConfigError, DataError
@@ -305,7 +305,7 @@ def test_a_full_disk_is_said_before_a_row_is_placed(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(arrays.os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     monkeypatch.setattr(large, "place_part", pytest.fail)
     with pytest.raises(DataError, match="No space left on device"):
         read_files(csv(tmp_path / "a.csv"), cluster=cluster)

@@ -86,7 +86,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     rows = stored(tmp_path / "rows")
-    monkeypatch.setattr(module, "new_array", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(DataError, match=r"cannot be written to .*: No space left on device"):
         weigh_stored(rows, None, "balanced", FLOAT32, "data")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,8 @@ import pytest
 from scipy.sparse import csr_array, random_array
 
 from paramserver.errors import DataError
-from paramserver.training import csr, partitions
+from paramserver.training import csr, row_files
+from paramserver.training.array_file import ArrayFile
 from paramserver.training.learner import Batch
 from paramserver.training.partitions import SharedRows
 
@@ -48,7 +51,7 @@ def test_a_partition_is_opened_as_it_was_written(
     tmp_path: Path, dtype: str, kind: str, form: str, is_weighted: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(partitions, "ROWS_AT_A_TIME", 4)
+    monkeypatch.setattr(row_files, "ROWS_AT_A_TIME", 4)
     rng = np.random.default_rng(0)
     X = sparse(19, 7, dtype)
     if kind != "sparse":
@@ -111,6 +114,20 @@ except DataError as error:
     )
     assert "The data set (216,000 bytes) cannot be written" in done.stdout
     assert "File too large. Free or enlarge that folder." in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_one_block_cannot_write_is_said_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(file: ArrayFile, start: int, rows: Any) -> None:
+        if start == 8:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(row_files, "ROWS_AT_A_TIME", 4)
+    monkeypatch.setattr(ArrayFile, "write", write)
+    with pytest.raises(DataError, match=r"cannot be written to .*: Input/output error"):
+        SharedRows.write(tmp_path, Batch(np.zeros((19, 2)), np.zeros(19)), [np.arange(19)])
     assert list(tmp_path.iterdir()) == []
 
 

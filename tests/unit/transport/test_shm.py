@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from paramserver.errors import TransportError
-from paramserver.transport.shm import SharedVector
+from paramserver.transport.shm import SharedVector, reserve
 
 
 def test_what_one_writes_the_other_reads(tmp_path: Path) -> None:
@@ -61,3 +61,16 @@ def test_memory_that_is_not_there_is_an_error_at_once_and_leaves_nothing(tmp_pat
 def test_an_empty_vector_is_no_special_case(tmp_path: Path) -> None:
     SharedVector.create(tmp_path / "w", 0, np.float64)
     assert SharedVector.open(tmp_path / "w", 0, np.float64).array.size == 0
+
+
+@pytest.mark.parametrize("has_call", [True, False])
+def test_what_is_reserved_has_its_room_and_keeps_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_call: bool
+) -> None:
+    if not has_call:  # as on macOS
+        monkeypatch.delattr(os, "posix_fallocate")
+    with (tmp_path / "file").open("xb", buffering=0) as file:
+        file.write(b"head")
+        reserve(file.fileno(), 5000)
+        assert os.fstat(file.fileno()).st_blocks * 512 >= 5000
+    assert (tmp_path / "file").read_bytes() == b"head" + bytes(4996)
