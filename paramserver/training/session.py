@@ -182,26 +182,32 @@ def fit(
                 describe_run(learner, mode, rows, parts, batch_size=batch_size, lr=step, seed=seed)
             )
         task = Task(learner, rows, parts, stored, mode, batch_size, step, seed, start, in_step)
-        run = task.open_run(internals)
-        lost_before = _workers_lost(cluster)
-        history = keeper.history()
         told = [*callbacks, *([] if on_progress is None else [on_progress])]
+        lost_before = _workers_lost(cluster)
+        result = _train(task, internals, held_out, told, keeper)
+    result.workers_lost = _workers_lost(cluster) - lost_before
+    return result
+
+
+def _train(
+    task: Task, internals: Internals | None, held_out: Batch | None, told: Callbacks, keeper: Keeper
+) -> TrainingResult:
+    """Run a task to its end; whatever that is, everything is given back."""
+    run = task.open_run(internals)
+    history = keeper.history()
+    try:
+        if keeper.recorded is not None:
+            run.restore(keeper.recorded)
+        _watch(run, task, held_out, told, keeper, history)
+    except BaseException:
+        keeper.rescue(run, history)
+        raise
+    finally:
         try:
-            if keeper.recorded is not None:
-                run.restore(keeper.recorded)
-            _watch(run, learner, rows, held_out, told, keeper, history, in_step=in_step)
-            final = run.final
-            assert final is not None
-        except BaseException:
-            keeper.rescue(run, history)
-            raise
+            run.break_away(BREAK_AWAY_S)
         finally:
-            try:
-                run.break_away(BREAK_AWAY_S)
-            finally:
-                run.close()
-    lost = _workers_lost(cluster) - lost_before
-    result = _result(run, final, history, task, lost)
+            run.close()
+    result = _result(run, history, task)
     result.counters = keeper.counters()
     return result
 
@@ -243,28 +249,20 @@ def _workers_lost(cluster: Cluster | None) -> int:
 
 def _watch(
     run: Run,
-    learner: Learner,
-    rows: Batch,
+    task: Task,
     held_out: Batch | None,
     told: Callbacks,
     keeper: Keeper,
     history: History,
-    *,
-    in_step: bool,
 ) -> None:
     """Wait for the end; evaluate what comes by (the loss on a sample) and what is left."""
-    sample = sample_rows(rows, run.plan.seed)
+    learner, in_step = task.learner, task.in_step
+    sample = sample_rows(task.rows, task.seed)
 
     def score(w: FloatVector) -> float:
         return -learner.loss(w, sample) if held_out is None else learner.score(w, held_out)
 
-    for callback in told:
-        attach = getattr(callback, "attach", None)
-        if attach is not None:
-            attach(run)
-        begin = getattr(callback, "begin", None)
-        if begin is not None:
-            begin(history)
+    _introduce(told, run, history)
     look_at = heard_at = monotonic()
     run.start(lambda words: _say(told, words))
     while run.final is None:
@@ -285,7 +283,7 @@ def _watch(
             heard_at = monotonic()
         if keeper.due_in_s == 0 and run.final is None:
             keeper.save(run, history, score)
-    last = _evaluate(run, run.final, learner, rows, held_out)
+    last = _evaluate(run, run.final, learner, task.rows, held_out)
     if history and history[-1].unit == last.unit:
         history[-1] = last
     else:
@@ -303,8 +301,19 @@ def _warn_of_differences(run: Run) -> None:
             f"Worker {worker} computes otherwise than the first one of this training: {what}. The "
             "result is as good, but its last bits depend on who has computed what.",
             MachineWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
+
+
+def _introduce(told: Callbacks, run: Run, history: History) -> None:
+    """Show the run, and what was told of it before, to those who want to know."""
+    for callback in told:
+        attach = getattr(callback, "attach", None)
+        if attach is not None:
+            attach(run)
+        begin = getattr(callback, "begin", None)
+        if begin is not None:
+            begin(history)
 
 
 def _say(told: Callbacks, words: str) -> None:
@@ -347,10 +356,9 @@ def _mean_staleness(run: Run) -> float | None:
     return None if run.staleness is None else float(summarise(dict(run.staleness))["mean"])
 
 
-def _result(
-    run: Run, final: Snapshot, history: History, task: Task, workers_lost: int
-) -> TrainingResult:
-    measures = run.measures()
+def _result(run: Run, history: History, task: Task) -> TrainingResult:
+    final, measures = run.final, run.measures()
+    assert final is not None
     return TrainingResult(
         weights=final.w,
         learner=task.learner,
@@ -366,7 +374,6 @@ def _result(
         n_examples=task.rows.n,
         staleness=Counter() if run.staleness is None else run.staleness,
         rejected=run.refused(),
-        workers_lost=workers_lost,
         wait_s=measures.wait_s,
         wire_s=measures.wire_s,
         pushed_bytes=measures.pushed_bytes,
