@@ -28,7 +28,8 @@ class FunctionLearner:
     start : array-like of shape (d,), or callable
         The weights to start from, float32 or float64; or ``start(rng)`` that returns them.
     score : callable, optional
-        ``score(w, X, y) -> float``, larger is better; by default minus the loss.
+        ``score(w, X, y) -> float``, larger is better, with ``weight`` as the function; by default
+        minus the loss.
     default_lr : float, optional
         The learning rate that ``lr="auto"`` takes.
 
@@ -96,20 +97,31 @@ class FunctionLearner:
         """Return what `score` says, or minus the loss."""
         if self._score is None:
             return -self.loss(w, data)
-        return float(self._score(w, data.X, data.y))
+        return float(_call(self._score, _heeds_weights(self._score), w, data))
 
     @cached_property
     def _heeds_weights(self) -> bool:
-        return "weight" in inspect.signature(self.function).parameters
+        return _heeds_weights(self.function)
 
-    def _call(self, w: FloatVector, batch: Batch) -> tuple[Any, npt.NDArray[Any]]:
-        if self._heeds_weights:
-            return self.function(w, batch.X, batch.y, weight=batch.weight)
-        if batch.weight is not None:
-            raise ConfigError(
-                "The rows have weights, and the function of this learner takes none: give it a "
-                "fourth argument named weight.",
-                field="sample_weight",
-                value=None,
-            )
-        return self.function(w, batch.X, batch.y)
+    def _call(self, w: FloatVector, rows: Batch) -> tuple[Any, npt.NDArray[Any]]:
+        found: tuple[Any, npt.NDArray[Any]] = _call(self.function, self._heeds_weights, w, rows)
+        return found
+
+
+def _heeds_weights(function: Callable[..., Any]) -> bool:
+    return "weight" in inspect.signature(function).parameters
+
+
+def _call(function: Callable[..., Any], heeds_weights: bool, w: FloatVector, rows: Batch) -> Any:
+    """Call a function of the user's; weights that it would ignore are refused."""
+    if heeds_weights:
+        return function(w, rows.X, rows.y, weight=rows.weight)
+    if rows.weight is not None:
+        name = getattr(function, "__name__", "function")
+        raise ConfigError(
+            f"The rows have weights, and {name} of this learner takes none: give it a fourth "
+            "argument named weight.",
+            field="sample_weight",
+            value=None,
+        )
+    return function(w, rows.X, rows.y)

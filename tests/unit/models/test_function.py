@@ -45,6 +45,9 @@ def test_a_function_with_weights_heeds_them() -> None:
 def test_weights_that_would_be_ignored_are_refused() -> None:
     with pytest.raises(ConfigError, match="argument named weight"):
         FunctionLearner(squared, np.zeros(3)).loss(np.zeros(3), rows(np.ones(20)))
+    learner = FunctionLearner(weighted, np.zeros(3), score=lambda w, X, y: 1.0)
+    with pytest.raises(ConfigError, match="<lambda> of this learner takes none"):
+        learner.score(np.zeros(3), rows(np.ones(20)))
 
 
 def test_scores_are_the_users_own_or_minus_the_loss() -> None:
@@ -52,6 +55,8 @@ def test_scores_are_the_users_own_or_minus_the_loss() -> None:
     learner = FunctionLearner(squared, np.zeros(3), score=lambda w, X, y: len(y))
     assert learner.score(w, rows()) == 20.0
     assert FunctionLearner(squared, np.zeros(3)).score(w, rows()) == -learner.loss(w, rows())
+    heeding = FunctionLearner(weighted, np.zeros(3), score=lambda w, X, y, weight: weight.sum())
+    assert heeding.score(w, rows(np.full(20, 2.0))) == 40.0
 
 
 @pytest.mark.parametrize("start", [np.zeros((2, 2)), np.zeros(3, int), 1.0])
