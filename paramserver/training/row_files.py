@@ -3,7 +3,7 @@
 Rule 1: what a file holds follows from the rows and their order, not from who writes which block.
 
 To gather shuffled rows is to wait for memory, and to write them to wait for pages of the kernel;
-both let go of the interpreter, so two threads take half the time of one (measured).
+both let go of the interpreter, so that threads share the work.
 """
 
 from __future__ import annotations

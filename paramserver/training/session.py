@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import cache
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -257,21 +258,26 @@ def _watch(
 ) -> None:
     """Wait for the end; evaluate what comes by (the loss on a sample) and what is left."""
     learner, in_step = task.learner, task.in_step
-    sample = sample_rows(task.rows, task.seed)
+
+    @cache
+    def sample() -> Batch:
+        return sample_rows(task.rows, task.seed)
 
     def score(w: FloatVector) -> float:
-        return -learner.loss(w, sample) if held_out is None else learner.score(w, held_out)
+        return -learner.loss(w, sample()) if held_out is None else learner.score(w, held_out)
 
     _introduce(told, run, history)
     look_at = heard_at = monotonic()
     run.start(lambda words: _say(told, words))
+    if told or in_step:
+        sample()  # while the workers make themselves ready; where nobody looks there is none
     while run.final is None:
         wait_s = min(NUDGE_S, keeper.due_in_s)
         snapshot = run.wait(wait_s, look=bool(told) or in_step, not_before_s=look_at - monotonic())
         _warn_of_differences(run)
         if snapshot is not None:
             heard_at, began = monotonic(), perf_counter()
-            history.add(_evaluate(run, snapshot, learner, sample, held_out))
+            history.add(_evaluate(run, snapshot, learner, sample(), held_out))
             if _tell(told, history[-1], snapshot.w):
                 run.stop()
             # The cores are for the learners: no more than a twentieth of the time of one is ours.
