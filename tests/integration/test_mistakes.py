@@ -275,10 +275,10 @@ def test_there_are_more_workers_than_open_files(says: Says, tmp_path: Path) -> N
 def test_shared_memory_is_too_small(
     says: Says, cluster: ps.LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(fd: int, n_bytes: int) -> None:
+    def full(fd: int, start: int, n_bytes: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("paramserver.transport.shm.reserve", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     says(error_of(lambda: fit(cluster)))
 
 
