@@ -152,7 +152,7 @@ class Admission:
         self._welcome(worker, out, resumed=False)
         out.append(AnnounceWorker(worker.incarnation, worker.worker_id, "joined"))
         if agent.is_remote:
-            self._mail.send(event.now, agent, WorkerJoined(worker.worker_id), out)
+            self._departures.tell(event.now, agent, WorkerJoined(worker.worker_id), out)
         return worker
 
     def _resume(

@@ -8,13 +8,17 @@ Rule 2: a connection that is gone makes a member suspect, no more: it may come b
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 from paramserver.core.commands import AnnounceWorker, KillWorker, MasterCommand
 from paramserver.core.loss import Loss, describe_exit
 from paramserver.core.mail import Mail
-from paramserver.core.roster import Change, Member, Roster, Worker, WorkerState
+from paramserver.core.roster import Agent, Change, Member, Roster, Worker, WorkerState
 from paramserver.core.scheduler import Scheduler
-from paramserver.protocol.messages import KillProcess, ProcessExited
+from paramserver.protocol.messages import KillProcess, MasterMessage, ProcessExited
+
+UNREAD_MAX: Final = 1024
+"""Messages kept for an agent that does not confirm them: far more than it has workers."""
 
 
 class Departures:
@@ -71,8 +75,7 @@ class Departures:
             if isinstance(suspect, Worker):
                 self.lose(now, suspect, Loss(f"silent for {self._grace_s:g} s"), out)
             else:
-                self._roster.part(suspect)
-                self._counters["agents_lost"] += 1
+                self._part(suspect)
 
     def extend_grace(self, lateness: float, not_before: float) -> None:
         """Forgive the suspects the master's own pause."""
@@ -82,6 +85,23 @@ class Departures:
     def grace_ends(self) -> list[float]:
         """When which grace period is over."""
         return [_due(member) for member in self._roster.suspects]
+
+    # --- agents ----------------------------------------------------------------------------------
+
+    def tell(
+        self, now: float, agent: Agent, message: MasterMessage, out: list[MasterCommand]
+    ) -> None:
+        """Tell a remote agent something; part with one that takes nothing in any more."""
+        if agent.peer is None:
+            return  # it has parted, and what was kept for it is gone, too
+        if agent.link.n_unacked < UNREAD_MAX:
+            self._mail.send(now, agent, message, out)
+        else:
+            self._part(agent)
+
+    def _part(self, agent: Agent) -> None:
+        self._roster.part(agent)
+        self._counters["agents_lost"] += 1
 
     # --- the end of a life -----------------------------------------------------------------------
 
@@ -143,7 +163,7 @@ class Departures:
         if agent.is_local:
             out.append(KillWorker(agent.agent_id, worker.worker_id, reason))
         elif agent.is_remote:
-            self._mail.send(now, agent, KillProcess(worker.worker_id, worker.pid, reason), out)
+            self.tell(now, agent, KillProcess(worker.worker_id, worker.pid, reason), out)
         else:
             self._counters["unkillable"] += 1  # nobody is its parent here: it will be fenced
         self.lose(now, worker, Loss(reason, charge=False), out)

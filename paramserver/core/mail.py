@@ -42,11 +42,11 @@ class Mail:
         self, now: float, member: Member, message: MasterMessage, out: list[MasterCommand]
     ) -> None:
         """Send what must arrive: it is repeated until it has."""
+        assert member.peer is not None
         seq = member.link.send(now, message)
         if self.due_at is None or now + LINKS_S < self.due_at:
             self.due_at = now + LINKS_S
-        if member.peer is not None:
-            out.append(Send(member.peer, self._envelope(member, seq), message))
+        out.append(Send(member.peer, self._envelope(member, seq), message))
 
     def say(self, member: Member, message: MasterMessage, out: list[MasterCommand]) -> None:
         """Send something outside of the order, once."""

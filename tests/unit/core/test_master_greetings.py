@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from paramserver.core.commands import AnnounceWorker, Send
+from paramserver.core.departures import UNREAD_MAX
 from paramserver.core.events import CancelRequested, StopRequested
 from paramserver.core.link import EARLY_MAX
 from paramserver.core.roster import WorkerState
@@ -357,6 +358,21 @@ def test_an_agent_over_another_connection_or_done_with_its_life_begins_anew(boar
     board.agent_hello("far", b"a1")
     assert board.agent_hello("far", b"a2") == [welcome("far", b"a2", 2)]
     assert board.agent_hello("far", b"a2", given_up=2) == [welcome("far", b"a2", 3)]
+
+
+def test_an_agent_that_takes_nothing_in_is_parted_with(board: Board) -> None:
+    board.agent_hello("far", b"a1")
+    agent = board.machine.roster.agents["far"]
+    for n in range(UNREAD_MAX):  # lives that one worker begins and gives up, again and again
+        board.hello("w1", b"p1", agent="far", given_up=n and n + 1)
+    assert (agent.peer, agent.link.n_unacked) == (b"a1", UNREAD_MAX)
+    board.hello("w1", b"p2", agent="far")
+    assert (agent.peer, agent.link.n_unacked) == (None, 0)
+    assert board.counters["agents_lost"] == 1
+    board.hello("w1", b"p3", agent="far")
+    assert agent.link.n_unacked == 0, "nothing is kept for who has parted"
+    board.agent_hello("far", b"a1")
+    assert agent.peer == b"a1", "it may come back"
 
 
 def test_an_agents_life_is_resumed(board: Board) -> None:
