@@ -69,6 +69,11 @@ def succeeded(job: int, attempt: int = 1, worker_id: str = "w1", attempts: int =
     return SettleJob(job, Verdict.SUCCEEDED, body, worker_id, attempts)
 
 
+def error(job: int, worker_id: str = "w1", attempt: int = 1, attempts: int = 1) -> SettleJob:
+    body = payload(f"result {job}.{attempt}")
+    return SettleJob(job, Verdict.ERROR, body, worker_id, attempts)
+
+
 def cancelled(job: int, text: str = "") -> SettleJob:
     return SettleJob(job, Verdict.CANCELLED, text=text)
 
