@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from paramserver.core.commands import AnnounceWorker, MasterCommand, Send, SettleJob
+from paramserver.core.commands import AnnounceWorker, KillWorker, MasterCommand, Send, SettleJob
 from paramserver.core.events import (
     AgentRegistered,
     Arrived,
@@ -23,6 +23,7 @@ from paramserver.core.jobs import JobOptions, JobSpec, PhaseSpec, Verdict
 from paramserver.core.master import MasterMachine
 from paramserver.core.roster import Worker
 from paramserver.protocol.messages import (
+    Ack,
     AgentHello,
     Envelope,
     GrantJobs,
@@ -262,3 +263,15 @@ def granted(commands: list[MasterCommand]) -> dict[bytes, list[tuple[int, int]]]
         if type(command) is Send and type(command.message) is GrantJobs:
             found.setdefault(command.peer, []).extend(g[:2] for g in command.message.grants)
     return found
+
+
+def killed(name: str, life: int, reason: str) -> list[MasterCommand]:
+    return [KillWorker("local", name, reason), AnnounceWorker(life, name, "lost", reason)]
+
+
+def calm(board: Board, seconds: float) -> list[MasterCommand]:
+    """Let time pass while every member acknowledges what it was sent."""
+    for peer in list(board.machine.roster.by_peer):
+        board.says(peer, Ack(), seq=0)
+    commands = board.tick(seconds)
+    return [c for c in commands if not (type(c) is Send and type(c.message) is Ack)]
