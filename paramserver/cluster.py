@@ -173,6 +173,14 @@ class Cluster(JobExecutor):
         """How many workers are there now."""
         return len(self._parts.membership)
 
+    @property
+    def n_wanted(self) -> int:
+        """How many workers it is to have: who is being replaced counts, where it does that itself.
+
+        What a result depends on goes by this, so that no loss changes it.
+        """
+        return self.n_workers
+
     def wait_for_workers(self, n: int, timeout_s: float = START_S) -> None:
         """Wait until `n` workers are there.
 

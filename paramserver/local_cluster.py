@@ -115,7 +115,13 @@ class LocalCluster(Cluster):
         """
         n_workers = whole_number(n_workers, "n_workers", 0)
         self._check_open()
+        self._n_wanted = n_workers
         self._parts.scale(n_workers)
+
+    @property
+    def n_wanted(self) -> int:
+        """How many workers it keeps, also while some of them are being replaced."""
+        return self._n_wanted
 
     def _tell_wait(self, n_there: int, n: int) -> None:
         words = f"{n_there} of {n} workers are there. {self._parts.missing()}"

@@ -149,7 +149,7 @@ def _find_both(
 
 
 def _cutting(cluster: Cluster, n_partitions: int | None, scheme: str, seed: int) -> Cutting:
-    return Cutting(scheme, cluster.n_workers if n_partitions is None else n_partitions, seed)
+    return Cutting(scheme, cluster.n_wanted if n_partitions is None else n_partitions, seed)
 
 
 def _read_by(

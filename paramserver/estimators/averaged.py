@@ -5,6 +5,7 @@ Rule 1: the estimator that was given is cloned, never changed; `estimator_` is t
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -228,12 +229,8 @@ class AveragedEstimator(MetaEstimatorMixin, DistributedEstimator):
         """Those of the fitted estimator, if it has any."""
         return self.estimator_.intercept_
 
-    def to_sklearn(self) -> Any:
-        """Return the stock estimator, fitted with these weights; it is yours."""
-        from copy import deepcopy
-
-        check_is_fitted(self)
-        model = deepcopy(self.estimator_)
+    def _as_stock(self) -> Any:
+        model = copy(self.estimator_)
         if hasattr(self, "feature_names_in_"):
             model.feature_names_in_ = self.feature_names_in_
         return model

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from copy import deepcopy
 from numbers import Integral, Real
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from paramserver.cluster import Cluster
 from paramserver.errors import ConfigError
@@ -153,11 +154,16 @@ class DistributedEstimator(CallbackSupport, BaseEstimator):
 
     def to_sklearn(self) -> Any:
         """Return the stock estimator, fitted with these weights; it is yours."""
+        check_is_fitted(self)
+        return deepcopy(self._as_stock())
+
+    def _as_stock(self) -> Any:
+        """Return the stock estimator with these very weights: to be asked, not to be changed."""
         raise NotImplementedError
 
     def _without_names(self) -> Any:
         """Return it as it is asked with arrays: that rows have their columns was checked before."""
-        model = self.to_sklearn()
+        model = self._as_stock()
         vars(model).pop("feature_names_in_", None)
         return model
 

@@ -311,14 +311,10 @@ class Layers(DistributedEstimator):
         there = [self.coefs_[0].shape[0], *(coef.shape[1] for coef in self.coefs_)]
         return there == widths
 
-    def to_sklearn(self) -> Any:
-        """Return the stock estimator, fitted with these weights; it is yours."""
-        check_is_fitted(self)
+    def _as_stock(self) -> Any:
         model = self._stock()
         for name in (*_FITTED, "n_iter_", "t_", "loss_", "loss_curve_"):
-            value = getattr(self, name)
-            copied = [np.array(v) for v in value] if name in _FITTED[:2] else value
-            setattr(model, name, copied)
+            setattr(model, name, getattr(self, name))
         model.best_loss_, model._no_improvement_count = min(self.loss_curve_), 0
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self, name):

@@ -241,20 +241,17 @@ class LinearSGD(DistributedEstimator):
             self.coef_ = coef if hasattr(self, "classes_") else coef[0]
         return self
 
-    def to_sklearn(self) -> Any:
-        """Return the stock estimator, fitted with these weights; it is yours."""
-        check_is_fitted(self)
+    def _as_stock(self) -> Any:
         model = self._stock()
         names = ("coef_", "intercept_", "classes_", "n_features_in_", "feature_names_in_", "t_")
         for name in (*names, "n_iter_"):
             if hasattr(self, name):
-                value = getattr(self, name)
-                setattr(model, name, value.copy() if hasattr(value, "copy") else value)
+                setattr(model, name, getattr(self, name))
         if self.average:  # what its own partial_fit goes on from
             coef, intercept = self._running or (_dense(model.coef_), model.intercept_)
             shape = model.coef_.shape if len(model.intercept_) > 1 else (-1,)
-            model._standard_coef = coef.reshape(shape).copy()
-            model._standard_intercept = intercept.copy()
+            model._standard_coef = coef.reshape(shape)
+            model._standard_intercept = intercept
             share = min(1, self._n_averaged)
             model._average_coef = share * _dense(model.coef_).reshape(shape)
             model._average_intercept = share * model.intercept_

@@ -94,11 +94,10 @@ feature_names_in_
         """Return the logarithm of `predict_proba`."""
         return np.log(self.predict_proba(X))
 
-    def to_sklearn(self) -> Any:
-        """Return an `MLPClassifier`, fitted with these weights; it is yours."""
+    def _as_stock(self) -> Any:
         from sklearn.preprocessing import LabelBinarizer
 
-        model = super().to_sklearn()
+        model = super()._as_stock()
         model._label_binarizer = LabelBinarizer()
         relabel(model, self.classes_)
         return model

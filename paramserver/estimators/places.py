@@ -50,13 +50,12 @@ def choose_place(
             raise ConfigError(f"{name} must be 1 or more, not {value}.", field=name, value=value)
     worth = n_rows // ROWS_WORTH_A_PROCESS
     stays = worth < 2 or is_in_worker()
-    if cluster is None or is_in_worker():
-        there = n_cores()
-    else:
-        if not stays:
-            cluster.wait_for_workers(1)
-        there = cluster.n_workers
-    n_workers = there if n_workers is None else n_workers
+    if stays and (n_partitions or worth < 2):
+        return Place(None, n_partitions or 1)
+    if cluster is not None and not stays:
+        cluster.wait_for_workers(1)
+    if n_workers is None:
+        n_workers = n_cores() if cluster is None or stays else cluster.n_wanted
     p = n_partitions or max(1, min(n_workers, worth))
     if stays or p == 1:
         return Place(None, p)
@@ -80,7 +79,7 @@ def workers_of(n_jobs: int, cluster: Cluster | None) -> int | None:
         raise ValueError("n_jobs == 0 has no meaning: 1 is one worker, -1 are all.")
     if n_jobs == -1:
         return None
-    there = n_cores() if cluster is None or is_in_worker() else cluster.n_workers
+    there = n_cores() if cluster is None or is_in_worker() else cluster.n_wanted
     return n_jobs if n_jobs > 0 else max(1, there + 1 + n_jobs)
 
 

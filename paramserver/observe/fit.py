@@ -107,7 +107,7 @@ def _started(
     learner: Learner, data: Any, mode: Mode, cluster: Cluster | None, *, resumed: bool
 ) -> RunStarted:
     n_rows, n_features = _shape(data)
-    n_workers = 1 if cluster is None else cluster.n_workers
+    n_workers = 1 if cluster is None else cluster.n_wanted
     return RunStarted(
         version=paramserver.__version__,
         mode="avg" if isinstance(mode, Averaging) else "async",

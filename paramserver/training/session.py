@@ -176,7 +176,7 @@ def fit(
         keeper = Keeper(checkpoints, resume=resume)
         step = _choose_step(learner, rows, mode, lr, seed, keeper)
         p = mode.n_partitions or keeper.recorded_constant("n_partitions")
-        n_workers = 1 if cluster is None else cluster.n_workers
+        n_workers = 1 if cluster is None else cluster.n_wanted
         parts = deal_out(data, rows, stored, p, n_workers, partition, seed)
         if checkpoints is not None:
             keeper.settle(

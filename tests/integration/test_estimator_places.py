@@ -120,7 +120,7 @@ def test_all_that_were_given_no_cluster_share_one_that_grows() -> None:
         first = shared.get(1)
         assert shared.get(1) is first
         assert shared.get(2) is first
-        assert first.n_workers == 2
+        assert first.n_workers == first.n_wanted == 2
     finally:
         shared.close()
     shared.close()  # there is none any more

@@ -29,7 +29,7 @@ read_small = partial(read_files, large_bytes=1 << 40)
 class OneProcess:
     """As much of a cluster as is asked: jobs are run here, and each of them twice."""
 
-    n_workers = 3
+    n_wanted = 3
     trusted = True
 
     def __init__(self, folder: Path) -> None:
