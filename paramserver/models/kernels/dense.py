@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from paramserver.models.kernels.jit import compiled
-from paramserver.models.kernels.slopes import slope, slopes
+from paramserver.models.kernels.slopes import slope, slopes, target
 
 
 @compiled
@@ -52,10 +52,7 @@ def steps(
             if width > 1:
                 slopes(code, zi, int(y[rows[i]]))
             else:
-                t = float(y[rows[i]])
-                if is_sign:
-                    t = 1.0 if t == 1.0 else -1.0
-                zi[0] = slope(code, zi[0], t)
+                zi[0] = slope(code, zi[0], target(y[rows[i]], is_sign))
             change = lr / rows.size
             if weight.size:
                 change *= weight[rows[i]]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from paramserver.models.kernels.jit import compiled
-from paramserver.models.kernels.slopes import slope, slopes
+from paramserver.models.kernels.slopes import slope, slopes, target
 
 
 @compiled
@@ -52,6 +52,17 @@ def _place(rows: Any, n: int, feature: int) -> int:
 
 
 @compiled
+def _write_penalties(w_rows: Any, out: Any, n: int, l1: float, l2: float) -> None:
+    """Write the derivatives of the penalties of the first n rows."""
+    for p in range(n):
+        for c in range(w_rows.shape[1]):
+            v = w_rows[p, c]
+            out[p, c] = l2 * v
+            if l1 > 0.0 and v != 0.0:
+                out[p, c] += l1 if v > 0.0 else -l1
+
+
+@compiled
 def gradient(
     indptr: Any,
     indices: Any,
@@ -71,12 +82,7 @@ def gradient(
     n_features, width = rows.size - 1, w_rows.shape[1]
     intercept, total = w_rows[n_features], out[n_features]
     total[:] = 0.0
-    for p in range(n_features):
-        for c in range(width):
-            v = w_rows[p, c]
-            out[p, c] = l2 * v
-            if l1 > 0.0 and v != 0.0:
-                out[p, c] += l1 if v > 0.0 else -l1
+    _write_penalties(w_rows, out, n_features, l1, l2)
     z = np.empty(width, w_rows.dtype)
     longest = 0
     for row in chosen:
@@ -93,10 +99,7 @@ def gradient(
         for c in range(width):
             z[c] += intercept[c]
         if width == 1:
-            t = float(y[row])
-            if is_sign:
-                t = 1.0 if t == 1.0 else -1.0
-            z[0] = slope(code, float(z[0]), t)
+            z[0] = slope(code, float(z[0]), target(y[row], is_sign))
         else:
             slopes(code, z, int(y[row]))
         share = 1.0 / chosen.size

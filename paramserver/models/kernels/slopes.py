@@ -18,6 +18,15 @@ from paramserver.models.outputs import MULTINOMIAL
 
 
 @compiled
+def target(label: Any, is_sign: bool) -> Any:
+    """Return what a single output is compared with: the label, or +1 for class 1 and -1 for 0."""
+    t = float(label)
+    if is_sign:
+        return 1.0 if t == 1.0 else -1.0
+    return t
+
+
+@compiled
 def slope(code: int, z: Any, t: Any) -> Any:
     """Return the derivative of a loss by its output z, for the target t."""
     if code == SQUARED:

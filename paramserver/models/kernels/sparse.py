@@ -11,7 +11,7 @@ import numpy as np
 
 from paramserver.models.kernels.jit import compiled
 from paramserver.models.kernels.prefetch import AHEAD, LINE_BYTES, hint
-from paramserver.models.kernels.slopes import slope, slopes
+from paramserver.models.kernels.slopes import slope, slopes, target
 from paramserver.models.lazy import LEAST_SCALE
 
 
@@ -95,10 +95,7 @@ def one_output(
             _multiply_out(table, s, owed, paid)
             s, owed = 1.0, 0.0
         for i in range(rows.size):
-            t = float(y[rows[i]])
-            if is_sign:
-                t = 1.0 if t == 1.0 else -1.0
-            change = lr * slope(code, z[i], t) / rows.size
+            change = lr * slope(code, z[i], target(y[rows[i]], is_sign)) / rows.size
             if weight.size:
                 change *= weight[rows[i]]
             intercept -= change
