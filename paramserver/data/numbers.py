@@ -84,20 +84,7 @@ def parse_cells(text: bytes, separators: bytes, no_numbers: slice = slice(0)) ->
     starts = np.empty_like(ends)
     starts[:1] = 0
     np.add(ends[:-1], 1, out=starts[1:])
-    n_other = np.diff(last, prepend=-1) - 1  # signs, points and what else is in each cell
-    point, is_plain, minus = ends, n_other == 0, None
-    digits_from = starts
-    if n_other.any():
-        first = last - n_other
-        first_kind = kinds[first]
-        is_minus = first_kind == _MINUS
-        has_sign = (n_other > 0) & (is_minus | (first_kind == _PLUS)) & (places[first] == starts)
-        before = np.maximum(last - 1, 0)
-        has_point = (n_other > 0) & (kinds[before] == _POINT)
-        is_plain = n_other == has_sign.view(np.uint8) + has_point.view(np.uint8)
-        minus = has_sign & is_minus
-        digits_from = starts + has_sign
-        point = np.where(has_point, places[before], ends)
+    digits_from, point, is_plain, minus = _find_digits(places, kinds, last, starts, ends)
     n_whole = point - digits_from
     n_part = np.maximum(ends - point - 1, 0)
     n_digits = n_whole + n_part
@@ -119,6 +106,48 @@ def parse_cells(text: bytes, separators: bytes, no_numbers: slice = slice(0)) ->
     _parse_rest(text, separators, cells, np.flatnonzero(~is_plain))
     values[no_numbers] = np.nan
     return cells
+
+
+def _find_digits(
+    places: npt.NDArray[np.intp],
+    kinds: npt.NDArray[np.uint8],
+    last: npt.NDArray[np.intp],
+    starts: npt.NDArray[np.intp],
+    ends: npt.NDArray[np.intp],
+) -> tuple[
+    npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.bool_], npt.NDArray[np.bool_] | None
+]:
+    """Return where in each cell its digits begin, and its point or its end.
+
+    Parameters
+    ----------
+    places, kinds : ndarray
+        Of all characters but digits: where, and which.
+    last : ndarray of shape (n,)
+        Which of these ends each cell.
+    starts, ends : ndarray of shape (n,)
+        Where each cell begins, and that character.
+
+    Returns
+    -------
+    digits_from, point : ndarray of shape (n,)
+    is_plain : ndarray of shape (n,), bool
+        Whether there is nothing else but a sign at the beginning.
+    minus : ndarray of shape (n,), bool, or None
+        Whether that is a minus; None if there is none anywhere.
+    """
+    n_other = np.diff(last, prepend=-1) - 1  # signs, points and what else is in each cell
+    if not n_other.any():
+        return starts, ends, n_other == 0, None
+    first = last - n_other
+    first_kind = kinds[first]
+    is_minus = first_kind == _MINUS
+    has_sign = (n_other > 0) & (is_minus | (first_kind == _PLUS)) & (places[first] == starts)
+    before = np.maximum(last - 1, 0)
+    has_point = (n_other > 0) & (kinds[before] == _POINT)
+    is_plain = n_other == has_sign.view(np.uint8) + has_point.view(np.uint8)
+    point = np.where(has_point, places[before], ends)
+    return starts + has_sign, point, is_plain, has_sign & is_minus
 
 
 def _digits(
