@@ -30,7 +30,6 @@ from paramserver.runtime.memory import memory_bytes
 
 EXTRAS: Final = {
     "numba": ("fast", "long passes over sparse rows, compiled"),
-    "pyarrow": ("data", "Parquet"),
     "skops": ("export", "scikit-learn models without pickle"),
     "matplotlib": ("notebook", "plots"),
 }

@@ -38,9 +38,9 @@ def detect(line: str, roles: Roles = NO_ROLES, path: str = "", second: str = "")
     cells = split_line(line, separator)
     n = len(cells)
     if n < 2:
+        found = "line 1 has 1 column" if line else "line 1 is empty"
         raise DataError(
-            f"{path}: line 1 has {n} column; a label and at least one feature, separated by "
-            "commas, are needed.",
+            f"{path}: {found}; a label and at least one feature, separated by commas, are needed.",
             path=path,
         )
     has_header, places = _place(roles, cells, split_line(second, separator), path)

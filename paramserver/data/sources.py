@@ -203,5 +203,6 @@ def check_count(n: int, source: Source, test: Source | None) -> None:
         raise DataError(f"{source.name} holds no rows.", path=source.name)
     if test is None and n < MIN_ROWS:
         raise DataError(
-            f"{source.name} has {n} rows; at least {MIN_ROWS} are needed.", path=source.name
+            f"{source.name} has {n} {'row' if n == 1 else 'rows'}; at least {MIN_ROWS} are needed.",
+            path=source.name,
         )
