@@ -17,6 +17,7 @@ from paramserver.data.dataset import Dataset
 from paramserver.data.datasets import LOADERS, load
 from paramserver.data.readers import LARGE_BYTES, read_files
 from paramserver.errors import ConfigError
+from paramserver.models.kernels.choice import settle
 from paramserver.models.named import make_model
 from paramserver.runtime.cores import n_cores
 from paramserver.training.callbacks import TargetScore, TimeLimit
@@ -188,6 +189,7 @@ def prepare(settings: TrainSettings, dataset: Dataset) -> Prepared:
         test=None if settings.test is None else str(Path(settings.test).absolute()),
         keys=None if settings.keys is None else str(Path(settings.keys).absolute()),
         model=model,
+        kernel=settle(settings.kernel),  # numba may have come when the run is repeated or resumed
         lr=lr,
         workers=n_workers,
         partitions=partitions,

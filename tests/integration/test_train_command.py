@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from paramserver import train as command
 from paramserver.commands import prepare
 from paramserver.data import readers
+from paramserver.models.kernels import choice
 from paramserver.runtime.cores import n_cores
 from paramserver.transport.security import make_keys
 from tests.integration.scripts import until
@@ -336,6 +337,17 @@ def test_async_stopped_by_the_system_applies_each_batch_once(
     found = train.summary("--resume", "run")
     assert found["epochs"] == 120
     assert sum(found["staleness"]["histogram"].values()) == found["updates"]
+
+
+def test_a_run_that_was_begun_without_numba_goes_on_where_it_is(
+    train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = ("--mode", "avg", "--data", "iris", "--partitions", "2")
+    with monkeypatch.context() as machine:
+        machine.setattr(choice, "find_spec", lambda _: None)
+        train.summary(*quick, "--rounds", "2", "--out", "run")
+    assert 'kernel = "numpy"\n' in (tmp_path / "run/config.toml").read_text()
+    assert train.summary("--resume", "run", "--rounds", "3")["rounds"] == 3
 
 
 def test_a_run_that_is_over_goes_on_for_longer(train: Command, tmp_path: Path) -> None:
