@@ -1,7 +1,7 @@
 """Pictures of a training with matplotlib, which is imported when the first one is drawn.
 
 Rule 1: a picture is a `Figure` of its own: no global state of matplotlib is touched, no window
-        opens, and there is nothing to close.
+        opens, and there is nothing to close. A notebook shows it, with ``pyplot`` or without.
 Rule 2: what there is no data for is refused in words, not drawn empty.
 """
 
@@ -131,14 +131,16 @@ def plot_timeline(spans: Sequence[JobSpan], mode: str) -> Any:
 
 def _figure(width: float, height: float) -> Any:
     try:
-        module = import_module("matplotlib.figure")
+        import_module("matplotlib.figure")
     except ImportError as error:
         raise ConfigError(
             f"matplotlib draws the pictures, and is not installed:  {HOW}",
             field="plot",
             value="matplotlib",
         ) from error
-    return module.Figure(figsize=(width, height), layout="constrained")
+    from paramserver.training.picture import Picture
+
+    return Picture(figsize=(width, height), layout="constrained")
 
 
 def _two_or_five(value: float, _: object) -> str:

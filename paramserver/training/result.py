@@ -94,9 +94,9 @@ class History(list[Progress]):
             writer.writerows(self.to_rows())
 
 
-@dataclass
+@dataclass(repr=False)
 class TrainingResult:
-    """What `fit` returns.
+    """What `fit` returns. Its `repr` is a line, whatever it holds.
 
     Attributes
     ----------
@@ -170,6 +170,15 @@ class TrainingResult:
     timeline: list[JobSpan] = field(default_factory=list)
     setup_s: float = 0.0
     kernel: str = ""
+
+    def __repr__(self) -> str:
+        said = [f"{self.units:,} {'rounds' if self.mode == 'avg' else 'updates'}"]
+        if self.history:
+            said.append(f"loss {self.history[-1].train_loss:.4g}")
+        if self.test_score is not None:
+            said.append(f"held-out {self.test_score:.4g}")
+        name = type(self).__name__
+        return f"<{name} of {type(self.learner).__name__}: {', '.join(said)}, {self.wall_s:.2f} s>"
 
     @property
     def sha256(self) -> str:

@@ -133,6 +133,20 @@ for figure in (
     assert done.stdout == "PNG\nPNG\nPNG\n"
 
 
+def test_a_notebook_shows_a_picture_though_pyplot_was_never_imported() -> None:
+    """In a process of its own, for the same reason."""
+    code = """
+import sys
+from IPython.core.formatters import DisplayFormatter
+from paramserver.training.plots import plot_timeline
+from paramserver.training.timeline import JobSpan
+shown, _ = DisplayFormatter().format(plot_timeline([JobSpan("a", 0, 0, 0.0, 1.0)], "avg"))
+print(shown["image/png"][1:4].decode(), "matplotlib.pyplot" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "PNG False\n"
+
+
 def test_a_result_is_made_without_importing_matplotlib() -> None:
     code = "import sys, paramserver.training.result; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

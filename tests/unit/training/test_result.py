@@ -106,3 +106,13 @@ def test_a_stock_estimator_is_made_by_the_learner_or_refused_in_words() -> None:
     assert result_of(Named("ridge")).to_sklearn() == ("ridge", [1.0, 1.0])
     with pytest.raises(ConfigError, match="object has no counterpart in scikit-learn"):
         result_of(object()).to_sklearn()
+
+
+def test_a_result_is_shown_in_a_line_whatever_it_holds() -> None:
+    result = result_of(Named())
+    result.units = 1234
+    assert repr(result) == (
+        "<TrainingResult of Named: 1,234 updates, loss 0.5, held-out 0.5, 2.00 s>"
+    )
+    result.mode, result.history = "avg", History()
+    assert repr(result) == "<TrainingResult of Named: 1,234 rounds, 2.00 s>"
