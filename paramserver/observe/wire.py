@@ -67,18 +67,31 @@ def wire_section(moments: Sequence[WireMoment], unit: str, n_examples: int) -> s
     """
     if not moments or not moments[-1].wall_s:
         return ""
-    last = moments[-1]
+    about = (
+        "The wire is whatever way weights, results and gradients went: on one machine that is "
+        "shared memory, which costs a copy and no network."
+    )
+    cells, charts = _cells(moments[-1], unit), _charts(moments, n_examples)
+    return section("Throughput", about, f'{figures(cells)}<div class="charts below">{charts}</div>')
+
+
+def _cells(last: WireMoment, unit: str) -> list[tuple[str, str, str]]:
+    """Return what went round until the last moment: names, amounts, and of what."""
     n = max(1, last.unit)
-    stretches = _stretches(moments)
-    pushed = [(b.wall_s, (b.pushed_bytes - a.pushed_bytes) / 1e6 / s) for a, b, s in stretches]
-    pulled = [(b.wall_s, (b.pulled_bytes - a.pulled_bytes) / 1e6 / s) for a, b, s in stretches]
-    cells = [
+    return [
         ("to the master", amount(last.pushed_bytes / last.wall_s), "a second, on average"),
         ("from the master", amount(last.pulled_bytes / last.wall_s), "a second, on average"),
         (f"pushed, each {unit}", amount(last.pushed_bytes / n), "results or gradients"),
         (f"pulled, each {unit}", amount(last.pulled_bytes / n), "weights"),
         ("queue depth", f"{last.n_queued:,}", "jobs waiting for a worker"),
     ]
+
+
+def _charts(moments: Sequence[WireMoment], n_examples: int) -> str:
+    """Draw speed, wire and queue against time."""
+    stretches = _stretches(moments)
+    pushed = [(b.wall_s, (b.pushed_bytes - a.pushed_bytes) / 1e6 / s) for a, b, s in stretches]
+    pulled = [(b.wall_s, (b.pulled_bytes - a.pulled_bytes) / 1e6 / s) for a, b, s in stretches]
     x_title = "seconds of training"
     speeds = [(b.wall_s, (b.epochs - a.epochs) * n_examples / s) for a, b, s in stretches]
     speed = line_chart(
@@ -98,16 +111,11 @@ def wire_section(moments: Sequence[WireMoment], unit: str, n_examples: int) -> s
         from_zero=True,
         whole="y",
     )
-    charts = (
+    return (
         figure("Speed", "examples a second", speed)
         + figure("Wire", "MB a second", rates)
         + figure("Queue depth", "jobs", queue)
     )
-    about = (
-        "The wire is whatever way weights, results and gradients went: on one machine that is "
-        "shared memory, which costs a copy and no network."
-    )
-    return section("Throughput", about, f'{figures(cells)}<div class="charts below">{charts}</div>')
 
 
 def _stretches(moments: Sequence[WireMoment]) -> list[tuple[WireMoment, WireMoment, float]]:
