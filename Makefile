@@ -116,7 +116,7 @@ coverage: check ## all tests of `make test`, and which branches none has taken, 
 	@echo "Branch coverage of the rest (at least $(COVERAGE_REST) %):"
 	$(BIN)/coverage report --omit='$(PURE_FILES)' --fail-under=$(COVERAGE_REST)
 
-FULL := $(BIN)/python -m pytest -p tests.sharing --hypothesis-profile=full $(PYTEST_ARGS)
+FULL := $(BIN)/python -m pytest -p tests.sharing --hypothesis-profile=full --timeout=600 $(PYTEST_ARGS)
 
 .PHONY: test-full
 test-full: check ## check, then every test (some 40 minutes); fails where something they need is missing
