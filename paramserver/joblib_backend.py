@@ -6,7 +6,8 @@ Rule 2: whatever goes wrong there reaches the caller as an exception: joblib wai
 Rule 3: a call of `Parallel` has its own backend object, so that two that overlap (generators) keep
         their batches apart: to abort one leaves the other alone.
 Rule 4: to other machines a batch goes as any job does: functions by name and plain values, or as
-        code where the cluster and its workers were told so. Results are plain values in any case.
+        code where the cluster and its workers were told so. Results are plain values, unless the
+        user has said, by `unpickle_results`, that the workers may be trusted with this process.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from types import BuiltinFunctionType, FunctionType
-from typing import Any
+from typing import Any, Final
 
 from joblib import parallel_config
 from joblib.parallel import (
@@ -35,14 +36,17 @@ from joblib.parallel import (
 )
 
 from paramserver.cluster import Cluster
-from paramserver.errors import ConfigError, LocalProtocolError
+from paramserver.errors import ConfigError, JobFailed, LocalProtocolError
 from paramserver.executor import JobExecutor
 from paramserver.joblib_arrays import SharedArrays
+from paramserver.joblib_results import run_and_pack, unpack
 
 __all__ = ["ClusterBackend", "register_joblib"]
 __remote_jobs__ = ("run_by_name",)
 
 NAME = "paramserver"
+NOT_PLAIN: Final = "paramserver.errors.LocalProtocolError"
+"""What a worker fails with that has a result which is no plain value."""
 JOIN_S = 1.0
 """How long the end of a call waits for its thread: the iterator of the caller may hold that up."""
 
@@ -65,7 +69,9 @@ def register_joblib() -> None:
     Workers on other machines run functions by name that their operator has allowed (``--allow``),
     on plain values and arrays, and give such back. scikit-learn hands objects over: its searches
     need ``Cluster(..., ship_code=True)`` and workers with ``--accept-code``. What gives fitted
-    estimators back (forests, ``return_estimator=True``) needs a `LocalCluster`.
+    estimators back (forests, ``return_estimator=True``) needs ``unpickle_results=True`` in
+    `parallel_config` as well. To unpickle is to run what was sent: say so only if whoever can start
+    a worker, by a copy of the keys, may run code in your process.
 
     In place of the cluster ``cluster.with_options(...)`` can be given, for other rules.
 
@@ -87,20 +93,26 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     Parameters
     ----------
     cluster : Cluster, or what its `with_options` returns
+    unpickle_results : bool, default=False
+        Let workers on other machines give any object back, as a pickle, which is run here.
     nesting_level : int, optional
         joblib's: how many parallel calls this one is inside of.
 
     Raises
     ------
     ConfigError
-        If there is no cluster.
+        If there is no cluster, or one that sends no code is asked for pickles.
     """
 
     default_n_jobs = -1
     supports_retrieve_callback = True  # and so time-outs, and results as generators
 
     def __init__(
-        self, cluster: JobExecutor | None = None, nesting_level: int | None = None
+        self,
+        cluster: JobExecutor | None = None,
+        nesting_level: int | None = None,
+        *,
+        unpickle_results: bool = False,
     ) -> None:
         if not isinstance(cluster, JobExecutor):
             raise ConfigError(
@@ -110,7 +122,17 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
                 value=cluster,
             )
         super().__init__(nesting_level=nesting_level)
+        home = cluster.home
+        if unpickle_results and isinstance(home, Cluster) and not home.trusted | home.ships_code:
+            raise ConfigError(
+                "unpickle_results=True is for calls that go as code: make the cluster with "
+                "ship_code=True and start its workers with --accept-code.",
+                field="unpickle_results",
+                value=True,
+            )
         self._cluster = cluster
+        self._may_unpickle = unpickle_results
+        self._unpickles = False
         self._limit: int | None = None
         self._max_nbytes: int | None = None
         self._mmap_mode: str | None = None
@@ -147,7 +169,11 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if n == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         if self.parallel is not parallel:
-            own = ClusterBackend(self._cluster, nesting_level=self.nesting_level)
+            own = ClusterBackend(
+                self._cluster,
+                nesting_level=self.nesting_level,
+                unpickle_results=self._may_unpickle,
+            )
             own.parallel = parallel
             raise FallbackToBackend(own)
         self._limit = n if n < self._cluster.n_workers else None
@@ -162,6 +188,7 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             self._arrays = SharedArrays(folders, self._max_nbytes, self._mmap_mode)
         elif isinstance(home, Cluster):
             self._goes_by_name = not home.ships_code
+            self._unpickles = self._may_unpickle
         self._batches = Batches(self._cluster, self._limit, self._fail)
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None]) -> Any:
@@ -169,6 +196,8 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         assert self._batches is not None, "joblib starts a call before it submits"
         if self._arrays is not None and isinstance(func, BatchedCalls):
             func.items = self._arrays.replace(func.items)
+        if self._unpickles:
+            return self._batches.submit(run_and_pack, (func,), callback)
         args = _by_name(func) if self._goes_by_name else ()
         return self._batches.submit(run_by_name if args else func, args, callback)
 
@@ -177,7 +206,16 @@ class ClusterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
         """Return what a batch returned, or raise what it raised, its remote traceback as cause."""
-        return out.result()
+        try:
+            result = out.result()
+        except JobFailed as error:
+            if not self._goes_by_name and error.error_type == NOT_PLAIN:
+                error.add_note(
+                    "A result that is an object comes back with joblib.parallel_config(..., "
+                    "unpickle_results=True), which lets the workers run code in this process."
+                )
+            raise
+        return unpack(result) if self._unpickles else result
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Take the batches of the call back, also those that run. The cluster stays as it is."""

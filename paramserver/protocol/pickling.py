@@ -3,8 +3,9 @@
 Rule 1: no other module of the package names pickle, cloudpickle, marshal or the like; a test reads
         the sources and proves it.
 Rule 2: `loads` runs what the bytes say. Only `calls.py` and `failures.py` call it, after the check
-        that the connection is trusted, or that both sides asked for shipped code; and
-        `joblib_tables.py`, inside of a call that was read so.
+        that the connection is trusted, or that both sides asked for shipped code;
+        `joblib_tables.py`, inside of a call that was read so; and `joblib_results.py`, where the
+        user has said that what workers give back may be read.
 Rule 3: what belongs to ``__main__`` travels by value, since the worker has another ``__main__``.
 """
 

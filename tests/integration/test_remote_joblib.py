@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 
 import paramserver as ps
 from paramserver.cluster import Cluster
-from paramserver.errors import JobFailed, LocalProtocolError
+from paramserver.errors import ConfigError, JobFailed, LocalProtocolError
 from tests.conformance import joblib_jobs as jobs
 from tests.integration.remote import PATIENCE_S, AgentProcess
 
@@ -71,6 +71,8 @@ def test_what_cannot_go_by_name_is_refused_with_the_way_out(by_name: Cluster) ->
         GridSearchCV(SGDClassifier(), {"alpha": [1e-4, 1.0]}, cv=3).fit(X, y)
     with pytest.raises(LocalProtocolError, match="ship_code=True"):
         Parallel()(delayed(lambda n: n)(n) for n in range(3))
+    with pytest.raises(ConfigError, match=r"ship_code=True .* --accept-code"):
+        parallel_config("paramserver", cluster=by_name, unpickle_results=True)
     assert Parallel()(delayed(jobs.square)(n) for n in range(3)) == [0, 1, 4]
 
 
@@ -89,7 +91,19 @@ def test_searches_run_as_code_where_both_sides_say_so(by_code: Cluster) -> None:
         np.testing.assert_array_equal(several[key], expected[key])
 
 
-def test_fitted_estimators_do_not_come_back_and_that_is_said(by_code: Cluster) -> None:
+def test_fitted_estimators_do_not_come_back_unless_the_user_says_so(by_code: Cluster) -> None:
     X, y = load_iris(return_X_y=True)
-    with pytest.raises(JobFailed, match="DecisionTreeClassifier"):
-        RandomForestClassifier(5, random_state=0).fit(X, y)
+    forest = RandomForestClassifier(5, random_state=0)
+    with pytest.raises(JobFailed, match="DecisionTreeClassifier") as caught:
+        forest.fit(X, y)
+    assert any("unpickle_results=True" in note for note in caught.value.__notes__)
+    with parallel_config("paramserver", cluster=by_code, unpickle_results=True):
+        found = forest.fit(X, y).predict_proba(X)
+        several = cross_validate(SGDClassifier(random_state=0), X, y, cv=3, return_estimator=True)
+        with pytest.raises(JobFailed, match="no 5 please"):
+            Parallel()(delayed(jobs.fail_at)(5, n) for n in range(20))
+    alone = RandomForestClassifier(5, random_state=0, n_jobs=1).fit(X, y)
+    np.testing.assert_array_equal(found, alone.predict_proba(X))
+    for model, score in zip(several["estimator"], several["test_score"], strict=True):
+        assert isinstance(model, SGDClassifier)
+        assert score > 0.5
