@@ -19,6 +19,7 @@
     ├── ClusterError
     │   ├── NoWorkers                nobody is there to do the work
     │   ├── LaunchFailed             a worker process did not come up
+    │   │   └── InitializerFailed (RuntimeError)   the initializer of the workers raised
     │   └── ClusterClosed (RuntimeError)   the cluster has been shut down
     ├── TrainingError
     │   ├── Diverged                 the weights stopped being finite
@@ -187,6 +188,16 @@ class LaunchFailed(ClusterError):
 
     exit_code: int | None
     stderr_tail: str
+
+
+class InitializerFailed(LaunchFailed, RuntimeError):
+    """The initializer of the workers raised; like a broken pool of the standard's, a RuntimeError.
+
+    Attributes
+    ----------
+    stderr_tail : str
+        Its traceback, or the last lines of it.
+    """
 
 
 class ClusterClosed(ClusterError, RuntimeError):

@@ -245,7 +245,7 @@ class JobExecutor(Executor):
         future: JobFuture[Any] = JobFuture()
         master, owner = self._master, self._owner
         try:
-            _check_stays(given)
+            check_stays(given)
             payload = calls.encode_call(
                 fn, args, kwargs, trusted=self._trusted, ship_code=self._ship_code
             ).snapshot()  # the caller may change an array, and another try must send the same
@@ -311,7 +311,7 @@ class JobExecutor(Executor):
         return max(1, min(CHUNK_MAX, n_items // (CHUNKS_PER_WORKER * self._n_workers())))
 
 
-def _check_stays(values: Iterable[Any]) -> None:
+def check_stays(values: Iterable[Any]) -> None:
     """Refuse to send what only works in the process that has it."""
     for value in values:
         if isinstance(value, Future):

@@ -7,11 +7,14 @@ Rule 2: nobody else can reach it: its master listens in a folder that is this us
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
+from typing import Any
 
 from paramserver.cluster import START_S, Cluster
 from paramserver.errors import ConfigError
+from paramserver.executor import check_stays
+from paramserver.protocol import calls
 from paramserver.runtime.arguments import seconds, whole_number
 from paramserver.runtime.cores import n_cores
 from paramserver.runtime.scratch import Scratch
@@ -36,10 +39,18 @@ class LocalCluster(Cluster):
     no_workers_timeout_s : float, default=60
         How long jobs wait while nobody is there, before they fail with `NoWorkers`.
     start_timeout_s : float, default=60
-        How long the workers may take to come up.
+        How long the workers may take to come up, their initializer included.
     transport : {'auto', 'unix', 'zeromq'}, default='auto'
         What the messages go over: sockets of the kernel (Linux), or ZeroMQ over ipc. 'auto' takes
         the first where it can be had: a round trip costs a fraction of the other's.
+    initializer : callable, optional
+        Called as ``initializer(*initargs)`` in each worker before it takes jobs, also in those that
+        replace others. What it assigns to globals, those of ``__main__`` included, is there for the
+        jobs of that worker.
+    initargs : sequence, default=()
+        Its arguments, as they are now.
+    max_tasks_per_child : int, optional
+        Jobs after which a worker leaves and another one takes its place; by default it stays.
 
     Raises
     ------
@@ -47,6 +58,10 @@ class LocalCluster(Cluster):
         If `n_workers` is less than 1, or there is no such transport here.
     LaunchFailed
         If workers do not come up; with the last lines of their standard error.
+    InitializerFailed
+        If the initializer raises; with its traceback.
+    LocalProtocolError
+        If the initializer or its arguments cannot be pickled.
 
     Examples
     --------
@@ -67,6 +82,9 @@ class LocalCluster(Cluster):
         no_workers_timeout_s: float = 60.0,
         start_timeout_s: float = START_S,
         transport: str = "auto",
+        initializer: Callable[..., Any] | None = None,
+        initargs: Sequence[Any] = (),
+        max_tasks_per_child: int | None = None,
     ) -> None:
         bind = _binder(transport)
         if n_workers is None:
@@ -78,6 +96,9 @@ class LocalCluster(Cluster):
             memory_limit_bytes = whole_number(memory_limit_bytes, "memory_limit_bytes", 1)
         no_workers_timeout_s = seconds(no_workers_timeout_s, "no_workers_timeout_s")
         start_timeout_s = seconds(start_timeout_s, "start_timeout_s")
+        if max_tasks_per_child is not None:
+            max_tasks_per_child = whole_number(max_tasks_per_child, "max_tasks_per_child", 1)
+        first = None if initializer is None else _encoded(initializer, tuple(initargs))
         scratch = Scratch.create()
         try:
             end = bind(str(scratch.socket_path("master")))
@@ -93,10 +114,16 @@ class LocalCluster(Cluster):
             memory_limit_bytes=memory_limit_bytes,
             scratch_fast=str(scratch.fast),
             scratch_disk=str(scratch.disk),
-            options={"nonce_path": str(scratch.nonce_path)},
+            options={
+                "nonce_path": str(scratch.nonce_path),
+                "initializer": None if first is None else str(scratch.disk / "initializer"),
+                "max_tasks_per_child": max_tasks_per_child,
+            },
         )
         self._parts.start_agent(f"local{next(_cluster_numbers)}", spec)
         try:
+            if first is not None:
+                (scratch.disk / "initializer").write_bytes(first)
             self.scale(n_workers)
             self.wait_for_workers(n_workers, start_timeout_s)
         except BaseException:
@@ -126,6 +153,14 @@ class LocalCluster(Cluster):
     def _tell_wait(self, n_there: int, n: int) -> None:
         words = f"{n_there} of {n} workers are there. {self._parts.missing()}"
         print(f"paramserver: {words.rstrip()}", file=sys.stderr, flush=True)
+
+
+def _encoded(initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> bytes:
+    """Return the initializer and its arguments as the workers read them."""
+    if not callable(initializer):
+        raise TypeError(f"initializer must be a callable, not {initializer!r:.80}.")
+    check_stays(initargs)
+    return calls.encode_initializer(initializer, initargs)
 
 
 def _binder(transport: str) -> Callable[[str], MasterTransport]:

@@ -21,6 +21,7 @@ from paramserver.protocol.failures import RemoteTraceback, decode_error, encode_
 from paramserver.protocol.functions import find_function, name_of, refusal
 from paramserver.protocol.limits import check_size
 from paramserver.protocol.messages import Buffer, Payload, PayloadKind
+from paramserver.protocol.pickling import keep_in_main
 from paramserver.protocol.text import bounded_text
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "encode_call",
     "encode_error",
     "encode_value",
+    "keep_in_main",
 ]
 
 _PICKLE: Final = PayloadKind.PICKLE
@@ -168,6 +170,47 @@ def decode_call(
     if with_inputs is None:
         raise RemoteProtocolError("a call wants inputs, and there are none to give", peer="")
     return with_inputs, (fn, *args), kwargs
+
+
+def encode_initializer(fn: Callable[..., Any], args: Sequence[Any]) -> bytes:
+    """Write what the workers of this machine call before they take jobs.
+
+    Raises
+    ------
+    LocalProtocolError
+        If it cannot be pickled; the error says what to do.
+    """
+    return pickling.dumps((fn, tuple(args), {}), what="the initializer", aside=False)[0]
+
+
+def decode_initializer(data: Buffer, *, trusted: bool) -> tuple[Call, list[dict[str, Any]]]:
+    """Read what `encode_initializer` wrote.
+
+    Parameters
+    ----------
+    data : bytes-like
+        From a file that is this user's alone.
+    trusted : bool
+        Whether this worker is inside the local trust domain.
+
+    Returns
+    -------
+    call : tuple
+        Function, arguments, keywords.
+    namespaces : list of dict
+        The globals of its functions of ``__main__``, if it has any.
+
+    Raises
+    ------
+    RemoteProtocolError
+        If it is outside of the trust domain; nothing has been unpickled then.
+    Exception
+        Whatever the classes inside raise, or where this process does not have them.
+    """
+    if not trusted:
+        raise _not_allowed("an initializer", Payload(_PICKLE, data))
+    call, namespaces = pickling.loads_with_main(data)
+    return _check_call(call)[:3], namespaces
 
 
 def encode_value(value: object, *, trusted: bool) -> Payload:

@@ -7,12 +7,16 @@ Rule 2: `loads` runs what the bytes say. Only `calls.py` and `failures.py` call 
         `joblib_tables.py`, inside of a call that was read so; and `joblib_results.py`, where the
         user has said that what workers give back may be read.
 Rule 3: what belongs to ``__main__`` travels by value, since the worker has another ``__main__``.
+        Its functions get a namespace for each pickle: nothing stays in it from one to the next,
+        but the names that `keep_in_main` was told.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from paramserver.errors import LocalProtocolError
@@ -24,8 +28,11 @@ SMALL_BUFFER_BYTES: Final = 4096
 _ATOMS: Final = frozenset((type(None), bool, int, float, complex, str, bytes))
 """Whatever is of these types holds no array, and nothing of ``__main__``."""
 
+_kept_in_main: dict[str, Any] = {}
+"""Of a process, as ``__main__`` itself is; filled in workers alone, which have one master each."""
 
-def dumps(value: object, *, what: str = "") -> tuple[bytes, tuple[Buffer, ...]]:
+
+def dumps(value: object, *, what: str = "", aside: bool = True) -> tuple[bytes, tuple[Buffer, ...]]:
     """Pickle a value, large arrays aside.
 
     Parameters
@@ -33,6 +40,8 @@ def dumps(value: object, *, what: str = "") -> tuple[bytes, tuple[Buffer, ...]]:
     value : object
     what : str, optional
         What the value is, for the error; by default it is named by its type.
+    aside : bool, default True
+        False keeps everything in `data`, which is a copy then.
 
     Returns
     -------
@@ -54,7 +63,7 @@ def dumps(value: object, *, what: str = "") -> tuple[bytes, tuple[Buffer, ...]]:
     """
     if type(value) in _ATOMS:
         return pickle.dumps(value, 5), ()
-    return _dumps_by_name(value) or _dumps_by_value(value, what)
+    return _dumps_by_name(value, aside) or _dumps_by_value(value, what, aside)
 
 
 def loads(data: Buffer, buffers: Sequence[Buffer] = (), *, in_place: bool = False) -> Any:
@@ -75,29 +84,91 @@ def loads(data: Buffer, buffers: Sequence[Buffer] = (), *, in_place: bool = Fals
         Whatever the classes inside raise, or `ModuleNotFoundError` and `AttributeError` where this
         process does not have them.
     """
-    if not buffers:
-        return pickle.loads(data)
     own = buffers
-    if not in_place:
+    if buffers and not in_place:
         own = [bytearray(b) if memoryview(b).readonly else b for b in buffers]
+    if _kept_in_main:
+        return _MainUnpickler(data, own).load()
     return pickle.loads(data, buffers=own)
 
 
-def _dumps_by_name(value: object) -> tuple[bytes, tuple[Buffer, ...]] | None:
+def loads_with_main(data: Buffer) -> tuple[Any, list[dict[str, Any]]]:
+    """Unpickle what `dumps` made without anything aside; see `loads`.
+
+    Returns
+    -------
+    value : object
+    namespaces : list of dict
+        Those that its functions of ``__main__`` have for globals: one, or none.
+    """
+    unpickler = _MainUnpickler(data, ())
+    return unpickler.load(), unpickler.main.namespaces
+
+
+def keep_in_main(names: Mapping[str, Any]) -> None:
+    """Let functions of ``__main__`` that are unpickled from now on find these in their globals.
+
+    They come before what the pickle says of these names.
+    """
+    _kept_in_main.update(names)
+
+
+class _MainUnpickler(pickle.Unpickler):
+    """Fills the namespaces of functions of ``__main__`` with what is kept for them."""
+
+    def __init__(self, data: Buffer, buffers: Sequence[Buffer]) -> None:
+        super().__init__(io.BytesIO(data), buffers=buffers)
+        self.main = _Main()
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if name == "_make_function" and module.startswith("cloudpickle."):
+            return partial(self.main.make_function, found)
+        return found
+
+    def load(self) -> Any:
+        value = super().load()
+        self.main.fill()  # again: the pickle has had its say meanwhile
+        return value
+
+
+class _Main:
+    """What one pickle makes of ``__main__``. Not a part of its unpickler, whose memory would hold
+    on to itself by it, and to all that was unpickled."""
+
+    def __init__(self) -> None:
+        self.namespaces: list[dict[str, Any]] = []
+
+    def make_function(
+        self, make: Callable[..., Any], code: Any, namespace: dict[str, Any], *rest: Any
+    ) -> Any:
+        """Make a function as cloudpickle does, and take note of its globals."""
+        is_main = namespace.get("__name__") == "__main__"
+        if is_main and not any(known is namespace for known in self.namespaces):
+            self.namespaces.append(namespace)
+            self.fill()  # what is unpickled on the way may run it
+        return make(code, namespace, *rest)
+
+    def fill(self) -> None:
+        for namespace in self.namespaces:
+            namespace.update(_kept_in_main)
+
+
+def _dumps_by_name(value: object, aside: bool) -> tuple[bytes, tuple[Buffer, ...]] | None:
     buffers: list[Buffer] = []
     try:
-        data = pickle.dumps(value, 5, buffer_callback=_collector(buffers))
+        data = pickle.dumps(value, 5, buffer_callback=_collector(buffers) if aside else None)
     except Exception:  # noqa: BLE001 - the value's own code ran; cloudpickle tries, and tells why
         return None
     return None if b"__main__" in data else (data, tuple(buffers))
 
 
-def _dumps_by_value(value: object, what: str) -> tuple[bytes, tuple[Buffer, ...]]:
+def _dumps_by_value(value: object, what: str, aside: bool) -> tuple[bytes, tuple[Buffer, ...]]:
     import cloudpickle  # late: 20 ms that jobs of importable functions never need
 
     buffers: list[Buffer] = []
     try:
-        data = cloudpickle.dumps(value, 5, buffer_callback=_collector(buffers))
+        data = cloudpickle.dumps(value, 5, _collector(buffers) if aside else None)
     except Exception as error:
         kind = type(value)
         what = what or f"a value of type {kind.__module__}.{kind.__qualname__}"

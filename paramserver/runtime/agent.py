@@ -10,7 +10,6 @@ Rule 5: one that is stopped before it has come up is killed and replaced, and th
 
 from __future__ import annotations
 
-import errno
 import secrets
 import sys
 import threading
@@ -24,6 +23,8 @@ from paramserver.core.starting import Starting
 from paramserver.errors import ClusterClosed, ClusterError, ConfigError, InternalError, LaunchFailed
 from paramserver.protocol.messages import ProcessExited
 from paramserver.runtime.child_watch import ChildWatch
+from paramserver.runtime.launch_trouble import LaunchTrouble
+from paramserver.runtime.lifeline import EXIT_NOT_INITIALIZED
 from paramserver.runtime.worker_process import Death, WorkerProcess
 from paramserver.runtime.worker_spec import WorkerSpec
 
@@ -83,8 +84,7 @@ class Agent:
         self._starting = Starting()
         self._n_named = 0
         self._deaths: deque[Death] = deque(maxlen=_N_DEATHS_KEPT)
-        self._launch_failure: LaunchFailed | None = None
-        self._start_error = ""
+        self._trouble = LaunchTrouble(agent_id)
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
         self._orders: deque[Callable[[], None]] = deque()
@@ -175,8 +175,10 @@ class Agent:
         return found is not None and found[0].is_stopped()
 
     def launch_failure(self) -> LaunchFailed | None:
-        """Return why workers cannot be launched, once several died before any was ever ready."""
-        return self._launch_failure
+        """Return why workers cannot be launched: several died before any was ever ready, or an
+        initializer raised and no worker that was started afterwards has come up.
+        """
+        return self._trouble.failure
 
     def death(self, worker_id: str) -> Death | None:
         """Return all that is known of the end of a worker, if it was one of the last 64."""
@@ -288,22 +290,18 @@ class Agent:
         try:
             process = WorkerProcess(worker_id, self.agent_id, self.token, self.spec)
         except OSError as error:
-            self._note_start_error(f"{type(error).__name__}: {error}{_remedy(error)}")
+            self._policy.start_failed(time.monotonic())
+            hopeless = self._policy.launch_is_hopeless
+            if words := self._trouble.not_started(error, is_hopeless=hopeless):
+                self._watch.say(words)
             return
-        self._start_error = ""
+        self._trouble.started()
         now = time.monotonic()
         self._policy.started(worker_id, now)
         self._starting.begin(worker_id, now)
         with self._lock:
             self._processes[worker_id] = (process, now)
         self._watch.add(process)
-
-    def _note_start_error(self, words: str) -> None:
-        self._policy.start_failed(time.monotonic())
-        self._note_launch_failure(None, words)
-        if words != self._start_error:  # once, not with each try
-            self._start_error = words
-            self._watch.say(f"agent {self.agent_id} cannot start a worker: {words}")
 
     def _give_up_the_halted(self, now: float) -> None:
         for worker_id in self._starting.look(now, self._is_halted):
@@ -318,13 +316,16 @@ class Agent:
         now = time.monotonic()
         started = self._processes[process.worker_id][1]
         death = self._watch.remove(process, now - started)
-        self._starting.end(process.worker_id)
+        was_starting = self._starting.end(process.worker_id)
         was_halted = death.killed_for == _HALTED
         # Who else was killed on purpose had a useful life: that is no crash loop.
         n_ended = max(1, death.n_ended) if death.killed_for and not was_halted else death.n_ended
         expected = self._policy.exited(process.worker_id, now, n_ended, was_halted=was_halted)
-        if not expected:
-            self._note_launch_failure(death.exited.exit_code, death.exited.stderr_tail)
+        if was_starting and death.exited.exit_code == EXIT_NOT_INITIALIZED:
+            self._trouble.not_initialized(death.exited, self._n_named)
+        elif not expected:
+            hopeless = self._policy.launch_is_hopeless
+            self._trouble.ended(death.exited, is_hopeless=hopeless)
         with self._lock:
             del self._processes[process.worker_id]
             self._deaths.append(death)
@@ -336,26 +337,9 @@ class Agent:
     def _note_ready(self, worker_id: str) -> None:
         self._starting.end(worker_id)
         self._policy.ready()
-        self._launch_failure = None
-
-    def _note_launch_failure(self, exit_code: int | None, stderr_tail: str) -> None:
-        if self._policy.launch_is_hopeless:
-            how = "could not be started" if exit_code is None else f"ended with {exit_code}"
-            self._launch_failure = LaunchFailed(
-                f"No worker of agent {self.agent_id} has come up; the last one {how}. "
-                f"Its last words:\n{stderr_tail}",
-                exit_code=exit_code,
-                stderr_tail=stderr_tail,
-            )
+        self._trouble.came_up(number_of(worker_id))
 
 
-def _remedy(error: Exception) -> str:
-    """Say what helps where a process cannot be started for want of something."""
-    match getattr(error, "errno", None):
-        case errno.EMFILE | errno.ENFILE:
-            return ". Allow more open files (`ulimit -n 4096`), or start fewer workers"
-        case errno.EAGAIN:
-            return ". Allow more processes (`ulimit -u`), or start fewer workers"
-        case errno.ENOMEM:
-            return ". Start fewer workers, or end what uses the memory"
-    return ""
+def number_of(worker_id: str) -> int:
+    """Return which one of its agent's workers this is, counted from 0."""
+    return int(worker_id.rpartition("-")[2])

@@ -27,6 +27,8 @@ from typing import Any, Self
 
 EXIT_ORPHANED = 75
 """Exit code of a child whose parent is gone: nothing is wrong with it, start it again."""
+EXIT_NOT_INITIALIZED = 76
+"""Exit code of a worker whose initializer has raised, on its way up."""
 
 _LIFELINE_MIN_FD = 3
 _PR_SET_PDEATHSIG = 1

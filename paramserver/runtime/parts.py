@@ -28,7 +28,7 @@ from paramserver.core.master import MasterMachine
 from paramserver.drawing.panel import Panel
 from paramserver.errors import ClusterClosed, ParamServerError
 from paramserver.protocol.messages import ProcessExited
-from paramserver.runtime.agent import Agent
+from paramserver.runtime.agent import Agent, number_of
 from paramserver.runtime.futures import FutureOwner
 from paramserver.runtime.master import Master
 from paramserver.runtime.membership import Membership
@@ -120,7 +120,7 @@ class ClusterParts:
         assert agent is not None
         agent.scale(n_workers)
         agent.catch_up()  # none of those too many is about to be started any more
-        surplus = sorted(agent.live(), key=_number)[n_workers:]
+        surplus = sorted(agent.live(), key=number_of)[n_workers:]
         joined = master.ask(lambda machine: set(machine.roster.workers)) if surplus else set()
         for worker_id in surplus:
             agent.retire(worker_id)
@@ -213,13 +213,12 @@ class ClusterParts:
                 end()
             self.master.post(StopRequested(self.master.clock(), drain=True))
             if self.agent is not None:
+                for worker_id in self.agent.starting():  # nobody could tell it to leave
+                    self.agent.retire(worker_id)
+                    self.agent.kill(worker_id, "it is not needed any more")
                 try:
                     self.agent.close(grace_s=leave_s)
                 except BaseException:
                     self.agent.close(grace_s=0.0)
                     raise
             self.is_closed = True
-
-
-def _number(worker_id: str) -> int:
-    return int(worker_id.rpartition("-")[2])

@@ -82,6 +82,7 @@ class Worker:
         self._exit: Exit | None = None
         self._n_calls = 0
         self._leave_reason = ""
+        self._n_jobs_left: int | None = config.options.get("max_tasks_per_child")
 
     # --- the main thread --------------------------------------------------------------------------
 
@@ -127,7 +128,17 @@ class Worker:
             self._take_lock_back()
         self._job = None
         self._last_job = ended.now
+        if self._n_jobs_left is not None:
+            self._count_down(ended.now)
         self._perform(self._life.handle(ended))
+
+    def _count_down(self, now: float) -> None:
+        """Leave after the last job that this process may run: another one takes its place."""
+        assert self._n_jobs_left is not None
+        self._n_jobs_left -= 1
+        if not self._n_jobs_left:  # before it is told that the job has ended, and begins the next
+            reason = "ran as many jobs as max_tasks_per_child allows"
+            self._perform(self._life.handle(LeaveRequested(now, reason)))
 
     def _take_lock_back(self) -> None:
         self._main_waits = True

@@ -2,6 +2,7 @@
 
 Rule 1: it loads the transport it needs, and no other.
 Rule 2: from its first moment it ends with its parent.
+Rule 3: what the user wants every worker to do first is done before the master hears of it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from contextlib import suppress
 
 from paramserver.errors import ParamServerError
 from paramserver.runtime.flight_recorder import FlightRecorder
-from paramserver.runtime.lifeline import ChildConfig, hold_lifeline, read_config
+from paramserver.runtime.job_runner import leave_forked
+from paramserver.runtime.lifeline import (
+    EXIT_NOT_INITIALIZED,
+    ChildConfig,
+    hold_lifeline,
+    read_config,
+)
 from paramserver.runtime.worker import Worker
 from paramserver.transport.base import WorkerTransport
 
@@ -33,11 +41,32 @@ def _connect(config: ChildConfig) -> WorkerTransport:
     return ZmqWorkerTransport.connect(config.address, keys, allow_insecure=insecure)
 
 
+def _is_initialized(config: ChildConfig) -> bool:
+    """Do what the user wants done first, if anything; say what went wrong."""
+    path = config.options.get("initializer")
+    if path is None:
+        return True
+    from paramserver.runtime.initializer import initialize
+
+    pid = os.getpid()
+    try:
+        initialize(path, trusted=config.trusted)
+    except BaseException:  # noqa: BLE001 - user code: also a SystemExit means it is not done
+        traceback.print_exc()
+        return False
+    finally:
+        if os.getpid() != pid:  # a child that it has forked, which is no worker
+            leave_forked()
+    return True
+
+
 def main_child() -> int:
     """Be a worker: the configuration comes on standard input. Returns the exit code."""
     config = read_config()
     hold_lifeline(config)
     recorder = FlightRecorder.open(config.recorder_fd)
+    if not _is_initialized(config):
+        return EXIT_NOT_INITIALIZED
     try:
         transport = _connect(config)
         worker = Worker(config, transport, recorder)

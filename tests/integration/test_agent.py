@@ -499,7 +499,7 @@ def test_a_child_that_cannot_be_watched_is_not_left_running(
     monkeypatch.setattr(os, "pidfd_open", refuse_with(errno.EMFILE))
     it = crew("wait_in_a_job", policy=RestartPolicy(RestartLimits(n_free=0, first_delay_s=60)))
     it.agent.scale(1)
-    wait_until(lambda: it.agent._start_error != "", "start error")
+    wait_until(lambda: it.agent._trouble.said != "", "start error")
     assert it.agent.live() == {}
     assert set(psutil.Process().children()) <= others
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -128,3 +130,94 @@ def test_what_lies_in_read_only_memory_is_read_only_where_nothing_is_to_be_copie
     assert not array.flags.writeable
     assert np.shares_memory(array, np.frombuffer(frozen[0]))
     assert pickling.loads(data, frozen).flags.writeable
+
+
+# --- what is kept for functions of main -----------------------------------------------------------
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What this process keeps in ``__main__``; nothing when the test is over."""
+    names: dict[str, Any] = {}
+    monkeypatch.setattr(pickling, "_kept_in_main", names)
+    return names
+
+
+def main_namespace(source: str) -> dict[str, Any]:
+    """Run a script, as far as functions can tell."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(source, names)
+    return names
+
+
+def test_functions_of_main_find_what_is_kept_whatever_the_pickle_says_of_it(
+    kept: dict[str, Any],
+) -> None:
+    script = main_namespace(
+        "a, b = 1, 2\n"
+        "def total(): return a + b + c\n"
+        "def outer(): return total()\n"
+        "class Sum:\n    def total(self): return a + b + c\n"
+    )
+    # Built on the way back: it needs what is kept before its pickle has come to its end.
+    exec(
+        "class Early:\n"
+        "    def __init__(self, x=0): self.x = x\n"
+        "    def __getstate__(self): return {'x': 0}\n"
+        "    def __setstate__(self, state): self.x = c\n",
+        script,
+    )
+    names = ("total", "outer", "Sum", "Early")
+    data, _ = pickling.dumps([script["Early"](), *map(script.get, names)])
+    pickling.keep_in_main({"b": 20, "c": 100})
+
+    early, total, outer, kind, _ = pickling.loads(data)
+    assert (total(), outer(), kind().total(), early.x) == (121, 121, 121, 100)
+
+    script["a"], script["b"] = 5, 6  # the driver's own word counts where nothing is kept
+    assert pickling.loads(pickling.dumps(script["total"])[0])() == 125
+    assert kept == {"b": 20, "c": 100}
+
+
+def test_what_is_kept_in_main_is_nobody_else_s(kept: dict[str, Any]) -> None:
+    elsewhere: dict[str, Any] = {"__name__": "another.module"}
+    exec("a = 1\ndef get(): return a, 'b' in globals()", elsewhere)
+    pickling.keep_in_main({"a": 10, "b": 20})
+    data, buffers = pickling.dumps((elsewhere["get"], np.zeros(1000)))
+    get, array = pickling.loads(data, buffers)
+    assert get() == (1, False)
+    assert array.flags.writeable
+    assert pickling.loads(pickling.dumps(module_function)[0]) is module_function
+    assert "b" not in globals()
+
+
+def test_what_was_unpickled_is_let_go_of_at_once_where_something_is_kept(
+    kept: dict[str, Any],
+) -> None:
+    pickling.keep_in_main({"a": 1})
+    script = main_namespace("def get(thing): return a")
+    data, _ = pickling.dumps((script["get"], Thing()))
+    gc.disable()
+    try:
+        get, thing = pickling.loads(data)
+        assert get(thing) == 1
+        seen = weakref.ref(thing)
+        del get, thing
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+class Thing:
+    """Something that can be weakly referenced."""
+
+
+def test_the_namespaces_of_main_come_with_the_value() -> None:
+    script = main_namespace("a = 1\ndef get(): return a\ndef set_it():\n    global a\n    a = 2")
+    data, buffers = pickling.dumps((script["get"], script["set_it"], np.zeros(1000)), aside=False)
+    assert buffers == ()
+    (get, set_it, _), (names,) = pickling.loads_with_main(data)
+    assert (get(), names["a"]) == (1, 1)
+    set_it()
+    assert (get(), names["a"], script["a"]) == (2, 2, 1)
+    assert pickling.loads_with_main(pickling.dumps(module_function)[0]) == (module_function, [])
