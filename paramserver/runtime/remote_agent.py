@@ -15,7 +15,6 @@ import os
 import re
 import secrets
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -39,16 +38,14 @@ from paramserver.protocol.messages import AgentHello, Buffer, ProcessExited
 from paramserver.runtime.agent import Agent
 from paramserver.runtime.release import release
 from paramserver.runtime.scratch import Scratch
+from paramserver.runtime.told_wait import ToldWait
 from paramserver.runtime.worker_spec import WorkerSpec
 from paramserver.transport.base import Sent
-from paramserver.transport.reachability import why_unreachable
 from paramserver.transport.zmq_worker import ZmqWorkerTransport
 
 EXIT_FAILED = 1
 FIRST_WORD_S = 0.7
 """Without an answer for this long, the reason is looked for and said."""
-REMIND_S, REMIND_MAX_S = 5.0, 60.0
-"""A wait is said after this time, and again after twice as long, and so on."""
 CLOSED_GRACE_S = 3.0
 """How long workers may take to leave a master that has closed, before they are killed."""
 LAST_WORDS_S = 2.0
@@ -136,10 +133,7 @@ class RemoteAgent:
         self._is_started = False
         self._ending: Exit | None = None
         self._last_words_until: float | None = None
-        self._diagnosis = ""
-        self._wait_since: float | None = None
-        self._remind_at = 0.0
-        self._remind_s = REMIND_S
+        self._told_wait = ToldWait()
 
     # --- from outside ----------------------------------------------------------------------------
 
@@ -147,7 +141,7 @@ class RemoteAgent:
         """Keep workers until told to leave; return the exit code."""
         now = time.monotonic()
         self._life.disconnected(now)  # nobody has answered yet
-        self._begin_wait(now, FIRST_WORD_S)
+        self._told_wait.begin(now, FIRST_WORD_S)
         try:
             while not self._is_done():
                 self._wait()
@@ -173,9 +167,11 @@ class RemoteAgent:
     # --- one turn --------------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        ends = [self._life.next_deadline(), self._last_words_until]
-        if self._wait_since is not None:
-            ends.append(self._remind_at)
+        ends = [
+            self._life.next_deadline(),
+            self._told_wait.next_deadline(),
+            self._last_words_until,
+        ]
         now = time.monotonic()
         if self._unsent:
             ends.append(now + RETRY_S)
@@ -192,10 +188,10 @@ class RemoteAgent:
         self._flush()
         self._perform(self._life.tick(time.monotonic()))
         self._look_at_workers()
-        if self._wait_since is not None and now >= self._remind_at:
+        if self._told_wait.take_reminder(now):
             self._remind(now)
-        if self._diagnosis:
-            self._tell_diagnosis(now)
+        if reason := self._told_wait.take_reason():
+            self._tell_reason(now, reason)
 
     def _look_at_connection(self, now: float) -> None:
         transport = self._transport
@@ -214,7 +210,7 @@ class RemoteAgent:
                 f"the connection to the master is lost; its workers go on, and it is tried again "
                 f"for {_spoken(self._options.give_up_s)}"
             )
-            self._begin_wait(now, REMIND_S)
+            self._told_wait.begin(now)
 
     def _receive(self) -> None:
         while (frames := self._transport.receive()) is not None:
@@ -265,14 +261,14 @@ class RemoteAgent:
         if (failure := self._agent.launch_failure()) is not None:
             self._end(Exit(EXIT_FAILED, str(failure)), grace_s=0.0)
         elif len(self._up) < self._n_wanted:
-            if self._wait_since is None:
-                self._begin_wait(now, REMIND_S)
-        elif self._wait_since is not None:
-            self._wait_since = None
+            if not self._told_wait.is_on:
+                self._told_wait.begin(now)
+        elif self._told_wait.is_on:
+            self._told_wait.end()
             self._tell(f"{_count(self._n_wanted)} up, waiting for jobs; Ctrl-C to leave")
 
     def _note_in(self, now: float) -> None:
-        self._begin_wait(now, REMIND_S)
+        self._told_wait.begin(now)
         if self._is_started:
             self._tell("connected to the master again")
         else:
@@ -299,34 +295,20 @@ class RemoteAgent:
 
     # --- waiting ---------------------------------------------------------------------------------
 
-    def _begin_wait(self, now: float, first_s: float) -> None:
-        self._wait_since = now
-        self._remind_at = now + first_s
-        self._remind_s = REMIND_S
-
     def _remind(self, now: float) -> None:
         """Say what is waited for, and look for the reason."""
-        assert self._wait_since is not None
-        self._remind_at = now + self._remind_s
-        self._remind_s = min(2 * self._remind_s, REMIND_MAX_S)
         if self._was_in:
             n_up, n = len(self._up), self._n_wanted
-            self._tell(f"{n_up} of {_count(n)} up after {now - self._wait_since:.0f} s")
+            self._tell(f"{n_up} of {_count(n)} up after {self._told_wait.lasted_s(now):.0f} s")
         elif self._transport.is_up():
             self._tell("connected, but the master does not answer: it is busy or stopped")
         else:
-            threading.Thread(target=self._diagnose, name="diagnosis", daemon=True).start()
+            self._told_wait.look_for_reason(self._options.address, self._transport.wake)
 
-    def _diagnose(self) -> None:
-        """Find out why there is no connection; on a thread, since a name server may be slow."""
-        self._diagnosis = why_unreachable(self._options.address)
-        self._transport.wake()
-
-    def _tell_diagnosis(self, now: float) -> None:
-        why, self._diagnosis = self._diagnosis, ""
-        if self._wait_since is None or self._was_in:
+    def _tell_reason(self, now: float, why: str) -> None:
+        if not self._told_wait.is_on or self._was_in:
             return  # it has been connected meanwhile
-        left_s = max(0.0, self._options.give_up_s - (now - self._wait_since))
+        left_s = max(0.0, self._options.give_up_s - self._told_wait.lasted_s(now))
         self._tell(
             f"no master at {self._options.address}: {why}. It is tried again for "
             f"{_spoken(left_s)} (--give-up)"
@@ -358,7 +340,7 @@ class RemoteAgent:
         """Begin to end; the first reason counts."""
         if self._ending is None:
             self._ending = how
-            self._wait_since = None
+            self._told_wait.end()
             self._agent.wind_down(grace_s, ask=True)
 
     def _is_done(self) -> bool:
