@@ -111,7 +111,9 @@ def test_what_no_message_can_carry_is_refused_before_it_is_sent() -> None:
 def test_workers_of_another_release_are_refused_with_both_versions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("paramserver.runtime.parts.release", lambda: "paramserver 99.0, Python 3.99")
+    monkeypatch.setattr(
+        "paramserver.runtime.parts.release", lambda: "paramserver 99.0, Python 3.99"
+    )
     with pytest.raises(LaunchFailed, match=r"the master runs paramserver 99\.0, Python 3\.99"):
         ps.LocalCluster(2, start_timeout_s=PATIENCE_S)
 

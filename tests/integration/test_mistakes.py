@@ -246,7 +246,9 @@ def test_no_worker_comes(says: Says, nobody: ps.Cluster) -> None:
 
 
 def test_a_worker_runs_another_release(says: Says, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paramserver.runtime.parts.release", lambda: "paramserver 99.0, Python 3.99")
+    monkeypatch.setattr(
+        "paramserver.runtime.parts.release", lambda: "paramserver 99.0, Python 3.99"
+    )
     says(error_of(lambda: ps.LocalCluster(1)))
 
 
