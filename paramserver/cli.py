@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+import paramserver
 from paramserver.commands.exits import EXIT_CONFIG
 from paramserver.commands.help import HELP_SETTINGS, HelpfulCommand, examples
 from paramserver.commands.interrupts import interrupt_again
@@ -41,8 +42,22 @@ app = typer.Typer(
 )
 
 
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"paramserver {paramserver.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _paramserver(context: typer.Context) -> None:
+def _paramserver(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
     """Make the commands below sub-commands, however few there are."""
     if context.invoked_subcommand != "train":  # the others close what they have opened
         interrupt_again()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+import paramserver
 from paramserver import cli
 
 COMMANDS = ("train", "worker", "wordcount", "keys", "doctor", "report")
@@ -65,3 +66,7 @@ def test_the_help_of_all_lists_the_commands_and_first_steps(help_of: Callable[..
     (listed,) = (part for part in said.split("\n\n") if part.startswith("Commands:"))
     assert sorted(line.split()[0] for line in listed.splitlines()[1:]) == sorted(COMMANDS)
     assert "First steps:" in said
+
+
+def test_the_version_is_said_where_one_asks_for_it(help_of: Callable[..., str]) -> None:
+    assert help_of("--version") == f"paramserver {paramserver.__version__}\n"
