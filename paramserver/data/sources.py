@@ -82,6 +82,12 @@ def find(name: str, roles: Roles, folder: Path, like: Source | None = None) -> S
     """
     path = Path(name)
     if not path.exists():
+        if "://" in name:
+            raise DataError(
+                f"{name} is no file, and nothing is loaded from the network: fetch it first, then "
+                "name the file.",
+                path=name,
+            )
         raise DataError(
             f"There is no file {path} (looked from {Path.cwd()}).{_close_to(path)}", path=name
         )

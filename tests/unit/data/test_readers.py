@@ -189,6 +189,8 @@ def test_a_file_of_nearly_that_name_is_offered(tmp_path: Path) -> None:
 def test_a_missing_or_unknown_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no file .*nowhere\.csv"):
         read_files(str(tmp_path / "nowhere.csv"))
+    with pytest.raises(DataError, match=r"https://here/mine\.csv is no file, .* fetch it first"):
+        read_files("https://here/mine.csv")
     with pytest.raises(DataError, match="neither"):
         read_files(write(tmp_path / "a.xlsx", "x"))
     with pytest.raises(DataError, match=r"no \.npz file"):
