@@ -22,8 +22,8 @@ from paramserver.training.array_file import ArrayFile
 from paramserver.training.csr import index_dtype
 from paramserver.training.learner import Matrix
 
-ROWS_AT_A_TIME: Final = 4096
-"""Rows of one block."""
+BLOCK_BYTES: Final = 1 << 20
+"""Gathered and written in one go: it stays in the cache, and takes longer than the calls do."""
 MAX_THREADS: Final = 4
 """More are no faster, since memory is what they wait for, and each holds a block."""
 
@@ -37,7 +37,11 @@ def write_rows(path: Path, rows: npt.NDArray[Any], order: npt.NDArray[np.intp]) 
         If there is no room for them.
     """
     file = ArrayFile.new(path, rows.dtype, (len(order), *rows.shape[1:]))
-    _in_blocks(len(order), lambda some: file.write(some.start, rows.take(order[some], axis=0)))
+
+    def write(some: slice) -> None:
+        file.write(some.start, rows.take(order[some], axis=0))
+
+    _in_blocks(len(order), file.row_bytes, write)
 
 
 def write_sparse(
@@ -67,13 +71,15 @@ def write_sparse(
         data.write(first, block.data)
         indices.write(first, block.indices)
 
-    _in_blocks(len(order), write)
+    entry_bytes = X.dtype.itemsize + dtype.itemsize
+    _in_blocks(len(order), entry_bytes * entries[-1] // max(1, len(order)), write)
     return entries
 
 
-def _in_blocks(n: int, write: Callable[[slice], None]) -> None:
+def _in_blocks(n: int, row_bytes: int, write: Callable[[slice], None]) -> None:
     """Have all of `n` rows written, block by block."""
-    blocks = [slice(at, min(at + ROWS_AT_A_TIME, n)) for at in range(0, n, ROWS_AT_A_TIME)]
+    size = max(1, BLOCK_BYTES // max(1, row_bytes))
+    blocks = [slice(at, min(at + size, n)) for at in range(0, n, size)]
     if len(blocks) < 2:
         for block in blocks:
             write(block)

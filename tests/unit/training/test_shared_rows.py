@@ -51,7 +51,7 @@ def test_a_partition_is_opened_as_it_was_written(
     tmp_path: Path, dtype: str, kind: str, form: str, is_weighted: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(row_files, "ROWS_AT_A_TIME", 4)
+    monkeypatch.setattr(row_files, "BLOCK_BYTES", 64)
     rng = np.random.default_rng(0)
     X = sparse(19, 7, dtype)
     if kind != "sparse":
@@ -124,7 +124,7 @@ def test_what_one_block_cannot_write_is_said_and_leaves_nothing(
         if start == 8:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(row_files, "ROWS_AT_A_TIME", 4)
+    monkeypatch.setattr(row_files, "BLOCK_BYTES", 64)
     monkeypatch.setattr(ArrayFile, "write", write)
     with pytest.raises(DataError, match=r"cannot be written to .*: Input/output error"):
         SharedRows.write(tmp_path, Batch(np.zeros((19, 2)), np.zeros(19)), [np.arange(19)])
