@@ -460,6 +460,8 @@ def test_a_machine_that_stops_loses_its_work_and_works_on_when_it_returns(
         (tmp_path / "go").touch()
         assert future.result(PATIENCE_S) != asleep
         assert asleep not in pids(cluster)
+        # Its connection is another one than its worker's, and may be found silent later.
+        wait_until(lambda: cluster.status().counters.get("agents_lost"), "its agent is lost, too")
         sleeper.forget()
     finally:
         sleeper.signal_all(signal.SIGCONT)
