@@ -11,6 +11,8 @@ Rule 4: dtype and kernel are none of these: they are the learner's own, and trav
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -101,6 +103,19 @@ def use_threads(n: int) -> None:
 
     os.environ |= dict.fromkeys(THREADS_VARIABLES, str(n))
     threadpool_limits(n)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let the numeric libraries of this process use one thread within the block.
+
+    So do workers by default (`runtime.worker_spec`), and sums that are split among another number
+    of threads are rounded otherwise. It costs a millisecond.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
 
 
 def _libraries() -> list[dict[str, Any]]:

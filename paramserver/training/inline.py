@@ -2,7 +2,9 @@
 
 Rule 1: what is decided, how partitions are trained and how results are folded is the same code as
         on a cluster.
-Rule 2: it computes in `wait` alone: there are no threads, and nothing to give back.
+Rule 2: it computes in `wait` alone: there are no threads of its own, and nothing to give back.
+Rule 3: its sums have the bits of workers', who compute with one thread: other numbers of threads
+        split a sum in other ways. Between two calls of `wait` the caller has all of them.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import ConfigError
+from paramserver.training.arithmetic import one_thread
 from paramserver.training.attachment import Attachment
 from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.learner import Batch
@@ -98,12 +101,13 @@ class InlineRun:
         """
         now = monotonic()
         end, look_at = now + timeout_s, now + not_before_s
-        for w, unit in self._steps:
-            now = monotonic()
-            if self._in_step or (look and now >= look_at):
-                return self._snapshot_of(w, unit, now)
-            if now >= end:
-                break
+        with one_thread():
+            for w, unit in self._steps:
+                now = monotonic()
+                if self._in_step or (look and now >= look_at):
+                    return self._snapshot_of(w, unit, now)
+                if now >= end:
+                    break
         return None
 
     def stop(self) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import ConfigError, NoWorkers, ShapeMismatch
+from paramserver.training.arithmetic import one_thread
 from paramserver.training.checked import as_csr_array, as_dense, as_numbers, check_finite
 from paramserver.training.learner import Batch, Learner
 from paramserver.training.modes import AsyncSGD, Averaging, Mode
@@ -301,7 +302,8 @@ def choose_lr(learner: Learner, rows: Batch, seed: int, optimizer: str = "sgd") 
             field="lr",
             value="auto",
         )
-    return 1.0 / float(curvature(sample_rows(rows, seed)))
+    with one_thread():  # so that it follows from the data and the seed, not from the machine
+        return 1.0 / float(curvature(sample_rows(rows, seed)))
 
 
 def mean_loss(learner: Learner, w: FloatVector, rows: Batch) -> float:

@@ -92,9 +92,10 @@ def fit(
         on where it lies.
     mode : Averaging or AsyncSGD
     cluster : Cluster or None
-        None trains in this process, one partition after the other: averaging with the same bits as
-        a cluster for the same `n_partitions` (1, unless the mode says otherwise), asynchronous SGD
-        by partitions that take turns in an order that follows from the seed.
+        None trains in this process, one partition after the other and with one thread, as a worker
+        does: averaging with the same bits as a cluster for the same `n_partitions` (1, unless the
+        mode says otherwise), asynchronous SGD by partitions that take turns in an order that
+        follows from the seed.
     test : (X, y) or (X, y, sample_weight), optional
         Rows held out; they are scored on the way and at the end.
     sample_weight : array-like of shape (n,), optional

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import paramserver as ps
 from paramserver.errors import ConfigError, DataError, Diverged, ShapeMismatch
 from paramserver.models.linear import Linear
+from paramserver.models.softmax import Softmax
 from paramserver.training.learner import Batch
 from paramserver.training.result import Progress
 
@@ -32,7 +34,7 @@ LEARNER = Linear(4, 1, "log_loss", 0.01, "float64")
 
 def train(data: Any = None, **settings: Any) -> ps.TrainingResult:
     options = {"mode": ps.Averaging(rounds=6, n_partitions=3), "cluster": None, "batch_size": 8}
-    return ps.fit(LEARNER, data or rows(), **{**options, **settings})
+    return ps.fit(settings.pop("learner", LEARNER), data or rows(), **{**options, **settings})
 
 
 def test_averaging_tells_what_it_has_done() -> None:
@@ -164,3 +166,17 @@ def test_checkpoints_need_a_master_that_may_die(tmp_path: Path) -> None:
 def test_it_is_shown_as_any_training_is(capsys: pytest.CaptureFixture[str]) -> None:
     train(verbose=True)
     assert "6 rounds" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("mode", [ps.Averaging(2, n_partitions=2), ps.AsyncSGD(2, n_partitions=2)])
+def test_the_bits_do_not_depend_on_the_number_of_threads(mode: Any) -> None:
+    """Batches so large that a BLAS with two threads would split them; `lr` is chosen, too."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((500, 1000), dtype=np.float32)
+    y, learner, found = rng.integers(0, 10, 500), Softmax(1000, 10), set()
+    for n_threads in (1, 2):
+        with threadpool_limits(n_threads):
+            result = train((X, y), learner=learner, mode=mode, batch_size=250)
+            assert {each["num_threads"] for each in threadpool_info()} == {n_threads}
+        found.add((result.sha256, result.lr))
+    assert len(found) == 1
