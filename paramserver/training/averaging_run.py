@@ -20,7 +20,7 @@ import numpy as np
 
 from paramserver.core.commands import AnnounceWorker, CallService
 from paramserver.core.events import ServiceReplied
-from paramserver.errors import RemoteProtocolError, ShapeMismatch
+from paramserver.errors import RemoteProtocolError, ShapeMismatch, TransportError
 from paramserver.protocol.messages import Payload
 from paramserver.runtime.internals import Internals
 from paramserver.training.aggregation import Aggregation, TailMean, divergence
@@ -200,7 +200,12 @@ class AveragingRun(TrainingRun):
                 return "given back nothing for a round that is open" if is_open else ""
             if result != f"result{partition}.{worker_id}":
                 return f"called its result {result!r:.80}"
-            result = self._slot(result)
+            if number != self.machine.round:  # late; it may have been buried with a former life
+                return ""
+            try:
+                result = self._slot(result)
+            except (OSError, TransportError) as error:
+                return f"named a result that cannot be mapped ({error})"
         elif isinstance(result, np.ndarray):
             try:
                 require(result, self.plan.learner.size, self.plan.learner.dtype, "a result")

@@ -376,6 +376,8 @@ BAD_RESULTS = [
     ("a name", ("w0", 0.0)),
     ("nothing", ("", 0.0)),
     ("a number", 3),
+    ("a vector that is not there", ("result0.p-0", 0.0)),
+    ("words for seconds", (np.zeros(7), "0.5")),
 ]
 
 
