@@ -35,6 +35,8 @@ class AttemptNews:
         out: list[MasterCommand],
     ) -> None:
         """Tell how an attempt ended, before its job learns of it."""
+        if attempt.is_given_up:
+            return
         if attempt not in attempt.job.attempts:
             self._tell(now, worker, attempt, AttemptEnd.UNNEEDED, out)
         elif result.outcome is Outcome.OK:
@@ -43,7 +45,9 @@ class AttemptNews:
             self._tell(now, worker, attempt, AttemptEnd.FAILED, out, result.payload)
 
     def lost(self, now: float, worker: Worker, attempt: Attempt, out: list[MasterCommand]) -> None:
-        """Tell of an attempt whose worker is lost, before its job is charged for that."""
+        """Tell of an attempt whose worker is lost or gives no sign, before its job is freed."""
+        if attempt.is_given_up:
+            return
         # A job that failed by this one's last deadline has no attempts any more; it is lost still.
         is_settled = attempt.job.state in (JobState.SUCCEEDED, JobState.CANCELLED)
         end = AttemptEnd.UNNEEDED if is_settled else AttemptEnd.LOST

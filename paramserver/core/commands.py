@@ -71,7 +71,7 @@ class AttemptEnd(Enum):
     FAILED = "failed"
     """Its function raised."""
     LOST = "lost"
-    """Its worker was lost, or ended by us, under it."""
+    """Its worker was lost, or ended by us, under it; or gave no sign for longer than it may."""
 
 
 @value

@@ -2,7 +2,8 @@
 
 Rule 1: a life ends here and nowhere else; what it held is given to the scheduler with its loss.
 Rule 2: a connection that is gone makes a member suspect, no more: it may come back for its work
-        within the grace period. A process that is gone is gone at once.
+        within the grace period (that of a job may be shorter). A process that is gone is gone at
+        once.
 """
 
 from __future__ import annotations
@@ -68,9 +69,11 @@ class Departures:
             member.step(Change.HEAR)
 
     def give_up_suspects(self, now: float, out: list[MasterCommand]) -> None:
-        """End the lives of those whose grace period is over."""
+        """End the lives of those whose grace period is over; free jobs that wait for less."""
         for suspect in sorted(self._roster.suspects, key=lambda member: member.incarnation):
             if _due(suspect) > now:
+                if isinstance(suspect, Worker):
+                    self._scheduler.give_up(now, suspect, _due(suspect) - self._grace_s, out)
                 continue
             if isinstance(suspect, Worker):
                 self.lose(now, suspect, Loss(f"silent for {self._grace_s:g} s"), out)
@@ -83,8 +86,13 @@ class Departures:
             member.suspect_until = max(_due(member) + lateness, not_before)
 
     def grace_ends(self) -> list[float]:
-        """When which grace period is over."""
-        return [_due(member) for member in self._roster.suspects]
+        """When which grace period is over, those of jobs included."""
+        ends = []
+        for member in self._roster.suspects:
+            ends.append(_due(member))
+            if isinstance(member, Worker):
+                ends += self._scheduler.grace_ends(member, _due(member) - self._grace_s)
+        return ends
 
     # --- agents ----------------------------------------------------------------------------------
 

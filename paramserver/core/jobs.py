@@ -109,6 +109,10 @@ class JobOptions:
         Deadline of one attempt, from its start; the worker is killed when it passes.
     lease_s : float or None
         Longest silence between two reports of progress.
+    grace_s : float or None
+        How long a worker that is suspect keeps it; None for as long as that keeps its life. Short
+        where its owner lets only the attempt count that began last, which goes on where another
+        one was: then nothing is lost by giving it to others too early.
     priority : int
         Higher goes first.
     pure : bool
@@ -120,6 +124,7 @@ class JobOptions:
     max_lost: int = 3
     timeout_s: float | None = None
     lease_s: float | None = None
+    grace_s: float | None = None
     priority: int = 0
     pure: bool = False
 
@@ -169,6 +174,7 @@ class Attempt:
         "incarnation",
         "inputs",
         "is_backup",
+        "is_given_up",
         "job",
         "number",
         "started_at",
@@ -179,6 +185,8 @@ class Attempt:
         self.number = number
         self.incarnation = incarnation
         self.is_backup = is_backup
+        self.is_given_up = False
+        """Its job goes on without it, and without its end; its worker may be running it still."""
         self.asked_back_at: float | None = None
         """When its worker was asked to give it back, if it was."""
         self.started_at: float | None = None

@@ -5,8 +5,8 @@ Rule 1: the master's machine calls it, with the time; it reads no clock and does
 Rule 2: it ties jobs to workers; which jobs there are, and which could run, is the backlog's.
 Rule 3: the first valid result of a job wins; every other one is counted and dropped. What a try
         that went wrong costs is in `charges`.
-Rule 4: an attempt is in `Worker.held` and in `Job.attempts`, or (once its job is settled) only in
-        `Worker.held`, until its worker gives it back or is gone.
+Rule 4: an attempt is in `Worker.held` and in `Job.attempts`, or (once its job is settled, or it was
+        given up) only in `Worker.held`, until its worker gives it back or is gone.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class Scheduler:
         """When jobs were last granted, some were left that nobody could take."""
         self.review_at: float | None = None
         self.news = AttemptNews()
+        self._forgiven_until = 0.0
+        """No suspect has kept a job for too long before: the master has not heard all there is."""
 
     # --- owners ----------------------------------------------------------------------------------
 
@@ -234,9 +236,37 @@ class Scheduler:
         held = tuple(worker.held.values())
         worker.held.clear()
         for attempt in reversed(held):
-            if loss.charge and attempt.key == running and attempt in attempt.job.attempts:
+            if loss.charge and attempt.key == running and _counts(attempt):
                 self.charges.loss(worker, attempt, loss, out)
             self._release(attempt, out)
+
+    def give_up(self, now: float, worker: Worker, since: float, out: list[MasterCommand]) -> None:
+        """Free what a worker that is suspect since then has kept for long enough.
+
+        It may be running it still: whose jobs have such a limit sees to it that this does no harm.
+        Nothing is charged unless the worker is lost: it may be the job that keeps it.
+        """
+        for end, attempt in reversed(self._graces(worker, since)):
+            if end > now:
+                continue
+            if attempt is worker.head and self.news.is_wanted:
+                self.news.lost(now, worker, attempt, out)
+            attempt.is_given_up = True
+            attempt.job.suffer(f"try {attempt.number} on {worker.worker_id}: given up, no sign")
+            self.counters["given_up"] += 1
+            self._release(attempt, out)
+
+    def grace_ends(self, worker: Worker, since: float) -> list[float]:
+        """When `give_up` finds something next, and after that."""
+        return [end for end, _ in self._graces(worker, since)]
+
+    def _graces(self, worker: Worker, since: float) -> list[tuple[float, Attempt]]:
+        return [
+            (max(since + grace_s, self._forgiven_until), attempt)
+            for attempt in worker.held.values()
+            if (grace_s := attempt.job.phase.spec.options.grace_s) is not None
+            and attempt in attempt.job.attempts
+        ]
 
     def expired(self, now: float) -> list[Attempt]:
         """Attempts that have to be ended, with their workers: out of time, or in the way."""
@@ -257,6 +287,7 @@ class Scheduler:
     def extend_deadlines(self, lateness: float, not_before: float) -> None:
         """Forgive the workers the master's own pause."""
         self._deadlines.extend(lateness, not_before)
+        self._forgiven_until = not_before
 
     # --- idle workers ----------------------------------------------------------------------------
 
@@ -344,6 +375,12 @@ class Scheduler:
                 assert (attempt.key, attempt.incarnation) == (key, worker.incarnation)
             head = worker.head
             assert head is None or head.started_at is not None
+
+
+def _counts(attempt: Attempt) -> bool:
+    """Say whether what becomes of an attempt's worker matters to its job."""
+    job = attempt.job
+    return attempt in job.attempts or (attempt.is_given_up and job.state < JobState.SUCCEEDED)
 
 
 def _without(message: MasterMessage, keys: set[tuple[int, int]]) -> MasterMessage:

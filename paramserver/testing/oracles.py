@@ -3,7 +3,8 @@
 - Every job is settled exactly once; again only if its output was lost and had to be made again.
 - A result is the right one, whatever happened on the way.
 - A job that must succeed succeeds; every other verdict has its cause in the script or the faults.
-- A job that is not pure runs exactly once, as long as no worker was lost and no try failed.
+- A job that is not pure runs exactly once, as long as no worker was lost, no try failed, and no
+  attempt was given up.
 - A job of a later phase is granted with the results of all jobs before it, in order.
 - No attempt is started twice, or in another life than it was granted to; none that was withdrawn
   is started at all.
@@ -204,7 +205,7 @@ def judge_results(sim: Simulation) -> None:
     """Judge every verdict, and how often jobs ran."""
     counters = sim.master.machine.counters
     _judge_losses(sim)
-    nothing_lost = not (counters["workers_lost"] or counters["timeouts"])
+    nothing_lost = not (counters["workers_lost"] or counters["timeouts"] or counters["given_up"])
     for number, script in sim.workload.scripts.items():
         last = sim.log.settles[number][-1]
         _judge_verdict(sim, number, last)

@@ -130,6 +130,7 @@ class Intrigue:
                 max_failures=rng.choice((1, 3)),
                 timeout_s=rng.choice((None, 1.0)),
                 lease_s=rng.choice((None, 1.0)),
+                grace_s=rng.choice((None, 1.0)),
                 priority=rng.randrange(2),
                 pure=rng.random() < 0.5,
             )

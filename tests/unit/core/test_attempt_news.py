@@ -71,6 +71,19 @@ def test_a_worker_that_is_ended_over_what_was_cancelled_has_lost_nothing(board: 
     assert news == [announced(AttemptEnd.UNNEEDED)]
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_the_end_of_an_attempt_that_was_given_up_is_told_once(
+    board: Board, comes_back: bool
+) -> None:
+    board.open(1, 7, options=JobOptions(grace_s=1.0))
+    board.tick()
+    board.disconnect()
+    assert told(board.tick(2.0)) == [announced(AttemptEnd.LOST, seconds=1.0)]
+    if comes_back:
+        assert told(board.ends(b"p1", result(7, 1))) == []
+    assert told(board.exits("w1", -9, (7, 1))) == []
+
+
 def test_a_worker_that_was_idle_loses_nothing(board: Board) -> None:
     assert told(board.exits("w1", -9, (0, 0))) == []
 

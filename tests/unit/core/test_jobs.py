@@ -149,6 +149,7 @@ def test_options_are_those_of_a_plain_function_unless_said_otherwise() -> None:
         max_lost=3,
         timeout_s=None,
         lease_s=None,
+        grace_s=None,
         priority=0,
         pure=False,
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from paramserver.core.commands import AnnounceWorker, Send, SettleJob
-from paramserver.core.events import CancelRequested, RetireRequested, WorkerAccused
+from paramserver.core.events import CancelRequested, RetireRequested, Tick, WorkerAccused
 from paramserver.core.jobs import JobOptions, JobState, Verdict
 from paramserver.core.loss import describe_exit
 from paramserver.core.quarantine import COOL_DOWN_ACCUSED_S, COOL_DOWN_S, QUARANTINE_AFTER
 from paramserver.core.roster import (
     WorkerState,
 )
+from paramserver.core.service_calls import NOT_CURRENT
 from paramserver.protocol.messages import (
     Ack,
     Envelope,
@@ -20,9 +21,12 @@ from paramserver.protocol.messages import (
     JobProgressed,
     JobsReturned,
     KillProcess,
+    Outcome,
+    ServiceCall,
+    ServiceReply,
     Stop,
 )
-from tests.unit.core.board import EPOCH, RUN, Board, granted, result, succeeded
+from tests.unit.core.board import EPOCH, RUN, Board, granted, payload, result, succeeded
 
 
 @pytest.fixture
@@ -173,6 +177,84 @@ def test_a_suspect_that_is_heard_is_none_and_its_connection_is_tried(board: Boar
     assert not board.machine.roster.suspects
     board.disconnect()
     assert board.ends(b"p1", result(7)) == [board.sends(Ack(), ack=1), succeeded(7)]
+
+
+HASTY = JobOptions(grace_s=1.0)
+
+
+def test_a_job_may_leave_a_suspect_sooner_than_that_loses_its_life(board: Board) -> None:
+    board.open(1, 7, options=HASTY)
+    board.tick()
+    board.join("w2", b"p2")
+    board.disconnect()
+    assert granted(board.tick(0.99)) == {}
+    assert granted(board.tick(0.02)) == {b"p2": [(7, 2)]}
+    assert board.worker().state is WorkerState.SUSPECT
+    assert list(board.worker().held) == [(7, 1)], "it may be running that still"
+    assert board.mishaps(7) == (0, 0, 0, 0)
+    board.says(b"p2", Ack(), seq=0)
+    assert board.tick(3.98) == []
+    assert board.tick(0.02) == [AnnounceWorker(1, "w1", "lost", "silent for 5 s")]
+    assert board.mishaps(7) == (0, 0, 1, 1), "it may be the job that has silenced it"
+    assert board.ends(b"p2", result(7, 2))[-1] == succeeded(7, 2, "w2", attempts=2)
+    assert board.counters["given_up"] == 1
+
+
+def test_what_a_worker_makes_of_a_job_that_was_given_up_does_not_count(board: Board) -> None:
+    board.open(1, 7, options=HASTY)
+    board.tick()
+    board.join("w2", b"p2")
+    board.disconnect()
+    board.tick(1.1)
+    asked = board.says(b"p1", ServiceCall(1, 7, 1, "service", "method", payload()))
+    refused = ServiceReply(1, ok=False, body=NOT_CURRENT)
+    assert board.sends(refused, seq=2, ack=1) in asked
+    assert board.worker().state is WorkerState.READY
+    assert [c for c in board.ends(b"p1", result(7, 1)) if type(c) is SettleJob] == []
+    assert board.counters["duplicate"] == 1
+    assert not board.worker().held
+    assert succeeded(7, 2, "w2", attempts=2) in board.ends(b"p2", result(7, 2))
+
+
+def test_a_suspect_that_is_heard_in_time_keeps_such_a_job(board: Board) -> None:
+    board.open(1, 7, 8, options=HASTY)
+    board.join("w2", b"p2")
+    board.tick()
+    board.disconnect()
+    board.tick(0.9)
+    board.says(b"p1", Ack(), seq=0)
+    board.tick(1.0)
+    board.disconnect()
+    board.tick(0.9)  # its time begins anew
+    board.ends(b"p1", result(7))
+    assert "given_up" not in board.counters
+
+
+def test_a_job_that_nobody_else_can_take_is_granted_anew_to_the_worker_that_comes_back(
+    board: Board,
+) -> None:
+    board.open(1, 7, options=HASTY)
+    board.tick()
+    board.disconnect()
+    board.tick(1.1)
+    assert board.machine.backlog.jobs[7].state is JobState.READY
+    assert "try 1 on w1: given up, no sign" in board.machine.explain(7)
+    board.ends(b"p1", result(7, 1, Outcome.ERROR))
+    assert granted(board.tick()) == {b"p1": [(7, 2)]}
+    assert board.mishaps(7) == (0, 0, 0, 0)
+
+
+def test_the_own_pause_of_the_master_is_no_silence_of_a_worker(board: Board) -> None:
+    board.open(1, 7, options=HASTY)
+    board.tick()
+    board.disconnect()
+    board.tick(0.5)
+    board.now += 20.0
+    board.do(Tick(board.now))
+    board.tick(0.2)
+    assert "given_up" not in board.counters
+    board.tick(1.0)
+    assert board.counters["given_up"] == 1
 
 
 def test_nothing_is_sent_again_to_a_suspect_but_all_once_it_is_heard(board: Board) -> None:
