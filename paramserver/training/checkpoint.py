@@ -95,7 +95,7 @@ class Checkpoints:
     ----------
     counters : Counter
         `saved`, `failed` (the disk did not take it), `nonfinite` (not written), `damaged` (passed
-        over when reading).
+        over when reading), `unremoved` (a file that was to go is there still).
 
     Notes
     -----

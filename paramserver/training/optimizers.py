@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paramserver.errors import ConfigError, ShapeMismatch
-from paramserver.training.vector import FloatVector, Workspace, blocks, require
+from paramserver.training.vector import BLOCK, FloatVector, Workspace, blocks, require
 
 
 @dataclass
@@ -38,6 +38,8 @@ class Optimizer(ABC):
     """Steps since `start`."""
     _state: list[FloatVector] = field(default_factory=list, init=False, repr=False)
     _workspace: Workspace = field(init=False, repr=False, compare=False)
+    _room: FloatVector = field(init=False, repr=False, compare=False)
+    """For what a step computes of one block on its way, besides the workspace's."""
 
     N_STATES: ClassVar[int] = 0
     """Vectors of state."""
@@ -67,6 +69,7 @@ class Optimizer(ABC):
         self.n_steps = 0
         self._state = [np.zeros(d, dtype) for _ in range(self.N_STATES)]
         self._workspace = Workspace(d, dtype)
+        self._room = np.empty(min(d, BLOCK) if self._state else 0, dtype)
 
     def restore(self, n_steps: int, state: Sequence[FloatVector]) -> None:
         """Go on from `n_steps` and `state` of an optimizer of the same kind; after `start`.
@@ -274,7 +277,7 @@ class Momentum(Optimizer):
         v *= self.momentum
         v += change
         if self.nesterov:
-            change += self.momentum * v
+            change += np.multiply(v, self.momentum, out=self._room[: v.size])
             change *= lr
         else:
             np.multiply(v, lr, out=change)
@@ -297,11 +300,13 @@ class Adagrad(Optimizer):
     def _change(
         self, g: FloatVector, block: slice, lr: float, g_scale: float, change: FloatVector
     ) -> None:
-        h = self._state[0][block]
+        h, room = self._state[0][block], self._room[: g.size]
         np.multiply(g, g_scale, out=change)
-        h += change * change
+        h += np.multiply(change, change, out=room)
+        np.sqrt(h, out=room)
+        room += self.eps
         change *= lr
-        change /= np.sqrt(h) + self.eps
+        change /= room
 
     def _sparse_change(
         self,
@@ -338,15 +343,19 @@ class Adam(Optimizer):
     def _change(
         self, g: FloatVector, block: slice, lr: float, g_scale: float, change: FloatVector
     ) -> None:
-        m, v = self._state[0][block], self._state[1][block]
+        m, v, room = self._state[0][block], self._state[1][block], self._room[: g.size]
         np.multiply(g, g_scale, out=change)
         m *= self.beta1
-        m += (1 - self.beta1) * change
+        m += np.multiply(change, 1 - self.beta1, out=room)
         v *= self.beta2
-        v += (1 - self.beta2) * (change * change)
+        np.multiply(change, change, out=room)
+        room *= 1 - self.beta2
+        v += room
         root = sqrt(1 - self.beta2**self.n_steps)
         np.multiply(m, lr * root / (1 - self.beta1**self.n_steps), out=change)
-        change /= np.sqrt(v) + self.eps * root
+        np.sqrt(v, out=room)
+        room += self.eps * root
+        change /= room
 
 
 def norm(g: FloatVector) -> float:
