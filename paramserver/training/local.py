@@ -24,6 +24,7 @@ def take_steps(
     g: FloatVector,
     optimizer: Optimizer,
     epoch: Callable[[int], Epoch],
+    n_batches: int,
     steps: range,
     goes_on: Callable[[], bool],
 ) -> bool:
@@ -40,6 +41,8 @@ def take_steps(
         Started.
     epoch : callable
         Returns a pass over the partition by its number.
+    n_batches : int
+        Of each pass.
     steps : range
         Numbers of the steps to take.
     goes_on : callable
@@ -50,9 +53,6 @@ def take_steps(
     bool
         Whether all steps were taken.
     """
-    if not steps:
-        return True
-    n_batches = len(epoch(0))
     is_plain = type(optimizer) is SGD
     own = learner if is_plain and isinstance(learner, SteppingLearner) else None
     step = steps.start

@@ -123,6 +123,7 @@ def train_passes(
         attached.gradient,
         attached.optimizer,
         lambda epoch_number: attached.epoch(epoch_number, partition),
+        plan.n_batches[partition],
         range(number * n_steps, (number + 1) * n_steps),
         is_open,
     )
@@ -230,6 +231,7 @@ def compute_push(
         attached.gradient,
         attached.optimizer,
         lambda _: epoch,
+        len(epoch),
         range(number * h, min(number * h + h, len(epoch))),
         lambda: True,
     )

@@ -65,6 +65,7 @@ class AveragingByOptimizers(InlineAveraging):
             self._attached.gradient,
             self.optimizers[partition],
             lambda epoch: self._attached.epoch(epoch, partition),
+            plan.n_batches[partition],
             range(number * n_steps, (number + 1) * n_steps),
             lambda: True,
         )

@@ -15,6 +15,7 @@ import pytest
 
 from paramserver.training.aggregation import Aggregation, TailMean
 from paramserver.training.averaging import Averaging, Fold, StartRound
+from paramserver.training.batching import n_batches
 from paramserver.training.learner import Batch
 from paramserver.training.local import take_steps
 from paramserver.training.optimizers import SGD, Adagrad, Adam, Momentum, Optimizer
@@ -329,6 +330,7 @@ class Rounds:
             np.empty(4),
             optimizer,
             lambda epoch: Epoch(self.parts[k], 4, 0, epoch, k),
+            n_batches(self.parts[k].n, 4),
             steps,
             lambda: True,
         )
@@ -378,6 +380,7 @@ def test_averaging_ends_with_the_same_bits_under_any_schedule(seed: int) -> None
                         g,
                         optimizer,
                         lambda epoch, k=k: Epoch(parts[k], 4, 0, epoch, k),
+                        n_batches(parts[k].n, 4),
                         steps,
                         lambda left=left: next(left, None) is not None,
                     )
