@@ -110,6 +110,10 @@ class Answers:
         self.drop(incarnation)
         self._waited_s_of.pop(incarnation, None)
 
+    def waited_s_of(self, incarnation: int) -> float:
+        """Return how long a life has waited for answers in the job that it is at."""
+        return self._waited_s_of.get(incarnation, 0.0)
+
     def take_waited_s(self, incarnations: Iterable[int]) -> float:
         """Return how long these lives have waited for answers since it was asked."""
         return sum(self._waited_s_of.pop(each, 0.0) for each in incarnations)

@@ -28,6 +28,7 @@ from paramserver.training.averaging import Averaging, Command, Finish, Fold, Sta
 from paramserver.training.checkpoint_file import TrainingState
 from paramserver.training.diverged import round_diverged
 from paramserver.training.formats import ROUND, payload_of
+from paramserver.training.front_desk import reply
 from paramserver.training.measures import Measures
 from paramserver.training.plan import TrainingPlan
 from paramserver.training.run import TrainingRun
@@ -89,7 +90,7 @@ class AveragingRun(TrainingRun):
         """When the results of the open round came."""
         self._n_folded = [0] * len(plan.n_batches)
         """How many results of each partition were averaged."""
-        self._wait_s = 0.0
+        self._wait_s = self._apply_s = 0.0
         self._pushed_bytes = self._pulled_bytes = 0
         self._slots: dict[str, SharedVector] = {}
         self._dead: set[str] = set()
@@ -114,10 +115,10 @@ class AveragingRun(TrainingRun):
             self.compute_s,
             self._wait_s,
             sum(worker.wire_s for worker in list(self.tally.workers.values())),
-            self.apply_s,
+            self._apply_s,
             self._pushed_bytes,
             self._pulled_bytes,
-            self._rows_desk.n_bytes,
+            self._front.rows_bytes,
         )
 
     def _divergence(self) -> float | None:
@@ -259,7 +260,7 @@ class AveragingRun(TrainingRun):
         for partition in fold.partitions:
             self._n_folded[partition] += 1
             self.examples += self.plan.examples_a_round(partition)
-        self.apply_s += perf_counter() - began
+        self._apply_s += perf_counter() - began
         self._offer(new, fold.round + 1)
 
     def _slot(self, name: str) -> FloatVector:
@@ -286,7 +287,7 @@ class AveragingRun(TrainingRun):
                 body = payload_of(ROUND.pack(open_round))
             case _:
                 raise RemoteProtocolError(f"averaging has no method {command.method!r}", peer="")
-        return (self._reply(command, now, body),)
+        return (reply(command, now, body),)
 
     def _forget(self, incarnation: int) -> None:
         pass  # see `_bury`: a result that was taken in may lie in a slot of the dead

@@ -112,10 +112,10 @@ class NearWhole(Dialogue):
         """Where the gradient goes; the same through the whole dialogue."""
         return self._attached.slot(f"gradient{self._incarnation}")
 
-    def push(self, batch: int, examples: int) -> Verdict:
+    def push(self, batch: int, examples: int, compute_s: float) -> Verdict:
         """Push the gradient, and pull."""
         self._seq += 1
-        numbers = (self._ticket, self._seq, batch, self._version, examples, 0, 0, 0)
+        numbers = (self._ticket, self._seq, batch, self._version, examples, compute_s, 0, 0, 0)
         return self._ask_near(PUSH.pack(*numbers))
 
 
@@ -127,10 +127,10 @@ class FarWhole(Dialogue):
         """Where the gradient goes; the same through the whole dialogue."""
         return self._attached.gradient
 
-    def push(self, batch: int, examples: int) -> Verdict:
+    def push(self, batch: int, examples: int, compute_s: float) -> Verdict:
         """Push the gradient, and pull."""
         self._seq += 1
-        numbers = (self._seq, batch, self._version, examples)
+        numbers = (self._seq, batch, self._version, examples, compute_s)
         return self._ask_far("push_pull", *numbers, self.g)
 
     def _take_in(self, answer: Payload) -> None:
@@ -142,28 +142,35 @@ class NearRows(Dialogue):
 
     def pull(self, want: Rows) -> npt.NDArray[Any]:
         """Return these rows of the weights; they do not change before the next push or pull."""
-        return self._talk(0, 0, 0, None, want)[1]
+        return self._talk(0, 0, 0, 0.0, None, want)[1]
 
     def room(self, n_rows: int) -> npt.NDArray[Any]:
         """Return where the gradient of so many rows goes."""
         return self._slot(n_rows).values(n_rows)
 
     def push_pull(
-        self, batch: int, examples: int, rows: Rows, want: Rows
+        self, batch: int, examples: int, compute_s: float, rows: Rows, want: Rows
     ) -> tuple[Verdict, npt.NDArray[Any]]:
         """Push the gradient of these rows, which is in `room`, and pull others."""
         self._seq += 1
-        return self._talk(self._seq, batch, examples, rows, want)
+        return self._talk(self._seq, batch, examples, compute_s, rows, want)
 
     def _talk(
-        self, seq: int, batch: int, examples: int, rows: Rows | None, want: Rows
+        self,
+        seq: int,
+        batch: int,
+        examples: int,
+        compute_s: float,
+        rows: Rows | None,
+        want: Rows,
     ) -> tuple[Verdict, npt.NDArray[Any]]:
         n = 0 if rows is None else rows.size
         slot = self._slot(max(n, want.size))
         if rows is not None:
             slot.rows(n)[:] = rows
         slot.want(want.size)[:] = want
-        numbers = (self._ticket, seq, batch, self._version, examples, n, want.size, slot.capacity)
+        sizes = (n, want.size, slot.capacity)
+        numbers = (self._ticket, seq, batch, self._version, examples, compute_s, *sizes)
         return self._ask_near(PUSH.pack(*numbers)), slot.reply(want.size)
 
     def _slot(self, n_rows: int) -> RowSlot:
@@ -200,12 +207,12 @@ class FarRows(Dialogue):
         return self._values
 
     def push_pull(
-        self, batch: int, examples: int, rows: Rows, want: Rows
+        self, batch: int, examples: int, compute_s: float, rows: Rows, want: Rows
     ) -> tuple[Verdict, npt.NDArray[Any]]:
         """Push the gradient of these rows, which is in `room`, and pull others."""
         self._seq += 1
         self._want = want
-        numbers = (self._seq, batch, self._version, examples)
+        numbers = (self._seq, batch, self._version, examples, compute_s)
         verdict = self._ask_far("push_pull", *numbers, rows, self._values, want)
         return verdict, self._w
 

@@ -18,9 +18,10 @@ JOIN: Final = struct.Struct("<IIB")
 """epoch, partition, whether the worker is far"""
 JOINED: Final = struct.Struct("<QQIQQI")
 """ticket, incarnation, cursor, last seq of this life, version, buffer that holds the weights"""
-PUSH: Final = struct.Struct("<QQIQQIII")
-"""ticket, seq (0: only pull), batch, version seen, examples; then, for gradients of some rows: how
-many rows are pushed, how many are wanted, how many fit into the slot"""
+PUSH: Final = struct.Struct("<QQIQQdIII")
+"""ticket, seq (0: only pull), batch, version seen, examples, seconds that this job has computed so
+far; then, for gradients of some rows: how many rows are pushed, how many are wanted, how many fit
+into the slot"""
 REPLY: Final = struct.Struct("<BQI")
 """verdict, version, buffer that holds the weights"""
 ROUND: Final = struct.Struct("<q")

@@ -137,7 +137,7 @@ class JobsPanel:
 
 
 def _cells(source: Source | Still) -> dict[str, Html]:
-    return {name: shares_cell(time) for name, time in list(source.tally.workers.items())}
+    return {name: shares_cell(time) for name, time in source.tally.now().items()}
 
 
 def _drawn(source: Source | Still) -> str:
@@ -145,7 +145,7 @@ def _drawn(source: Source | Still) -> str:
     counts = None if staleness is None else dict(staleness)
     spans = list(source.timeline.spans)
     figures = (
-        time_figure(dict(source.tally.workers)),
+        time_figure(source.tally.now()),
         barrier_figure(spans) if counts is None else staleness_figure(counts),
         partitions_figure(source.partitions()),
     )
@@ -162,7 +162,7 @@ def _readings(source: Source | Still) -> Iterable[Reading]:
     about = "Bytes of results or gradients to the master, and of weights from it."
     for way, n in (("pushed", measures.pushed_bytes), ("pulled", measures.pulled_bytes)):
         yield Reading("training_wire_bytes_total", about, n, (("way", way),))
-    times = list(source.tally.workers.values())
+    times = list(source.tally.workers.values())  # not `now()`: a counter must not go back
     about = "What the time of the workers went to, up to the end of their last jobs."
     for what in ACTIVITIES:
         seconds = sum(getattr(time, f"{what}_s") for time in times)

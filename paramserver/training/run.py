@@ -19,16 +19,15 @@ from paramserver.core.commands import AnnounceAttempt, AnnounceWorker, CallServi
 from paramserver.core.events import ServiceReplied
 from paramserver.core.jobs import Verdict
 from paramserver.core.master import MasterMachine
-from paramserver.errors import ClusterClosed, ConfigError, ProtocolError
-from paramserver.protocol import calls
-from paramserver.protocol.messages import Payload, PayloadKind
+from paramserver.errors import ClusterClosed
+from paramserver.protocol.messages import Payload
 from paramserver.runtime.internals import Internals
 from paramserver.runtime.job_error import job_error
 from paramserver.runtime.troubles import Troubles
 from paramserver.training.agreement import Agreement
 from paramserver.training.arithmetic import Arithmetic
 from paramserver.training.checkpoint_file import TrainingState
-from paramserver.training.far_rows import METHODS, RowsDesk
+from paramserver.training.front_desk import FrontDesk
 from paramserver.training.jobs_panel import JobsPanel
 from paramserver.training.lookout import Lookout
 from paramserver.training.measures import Measures, Snapshot
@@ -37,7 +36,6 @@ from paramserver.training.tally import PartitionState, Tally
 from paramserver.training.timeline import Timeline
 from paramserver.training.training_jobs import SETUP, TrainingJobs
 from paramserver.training.vector import FloatVector
-from paramserver.training.warm_up import COMPILING
 from paramserver.training.work import make_ready
 
 
@@ -60,8 +58,6 @@ class TrainingRun:
         False after an error amid a step: the state may be half changed, and is not to be captured.
     compute_s : float
         Seconds that learners computed, all workers together.
-    apply_s : float
-        Seconds that the master averaged or applied.
     setup_s : float
         Seconds in which workers imported, opened or fetched what they train on, before the clock of
         the training began to run.
@@ -80,7 +76,6 @@ class TrainingRun:
         self.plan = plan
         self.counters: Counter[str] = Counter()
         self.compute_s = 0.0
-        self.apply_s = 0.0
         self.setup_s = 0.0
         self.examples = 0
         self.began_at = 0.0
@@ -98,12 +93,18 @@ class TrainingRun:
         self._tell: Callable[[str], object] = lambda words: None
         self._n_ready = 0
         """Partitions that a worker is ready to train on."""
-        self._plan_payload = plan.payload(trusted=internals.trusted, ship_code=internals.ship_code)
         self._agreement = Agreement(
             self.counters, self._master, self._lookout.fail, trusted=internals.trusted
         )
-        self._rows_desk = RowsDesk(plan.rows, self._master.post, self._master.clock)
-        self.worker_names: dict[int, str] = {}
+        self._front = FrontDesk(
+            internals,
+            plan,
+            self._agreement,
+            self._lookout,
+            answer=self._answer,
+            fail=self._fail,
+        )
+        self.worker_names = self._front.names
 
     # --- the user's thread ------------------------------------------------------------------------
 
@@ -271,7 +272,7 @@ class TrainingRun:
         except ClusterClosed:
             self._leave()  # the I/O thread has ended
         finally:
-            self._rows_desk.close()
+            self._front.close()
             self._release()
             shutil.rmtree(self.plan.folder, ignore_errors=True)
 
@@ -311,34 +312,11 @@ class TrainingRun:
 
     def call(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
         """Answer a job."""
-        try:
-            if command.method == "agree":
-                name = self.worker_names.get(command.incarnation, "?")
-                answer = self._agreement.compare(command.body, name)
-                return (self._reply(command, now, answer),)
-            if command.method == "plan":
-                return (self._reply(command, now, self._plan_payload),)
-            if command.method == "compiles":
-                self._lookout.say(COMPILING)
-                return (self._reply(command, now, Payload(PayloadKind.PLAIN, b"")),)
-            if command.method in METHODS:
-                self._rows_desk.ask(command)
-                return ()
-            return self._answer(command, now)
-        except (ProtocolError, ConfigError) as error:  # the fault of who called
-            self._agreement.strike_caller(command.incarnation)
-            payload = calls.encode_error(error, trusted=self._internals.trusted)
-            return (ServiceReplied(now, command.incarnation, command.call, False, payload),)
-        except Exception as error:  # noqa: BLE001 - it ends the training, not the master
-            self.is_sound = False
-            self._lookout.fail(error)
-            payload = calls.encode_error(error, trusted=self._internals.trusted)
-            return (ServiceReplied(now, command.incarnation, command.call, False, payload),)
+        return self._front.call(command, now)
 
     def worker_gone(self, incarnation: int, now: float) -> Iterable[ServiceReplied]:
         """Forget a worker whose life is over."""
-        self._agreement.trust.forget(incarnation)
-        self._rows_desk.forget(incarnation)
+        self._front.forget(incarnation)
         self._guard(self._forget, incarnation)
         return ()
 
@@ -377,6 +355,7 @@ class TrainingRun:
         return error
 
     def _answer(self, command: CallService, now: float) -> Iterable[ServiceReplied]:
+        """Answer a job, where what it asks is the mode's own."""
         raise NotImplementedError
 
     def _forget(self, incarnation: int) -> None:
@@ -439,24 +418,20 @@ class TrainingRun:
             self.tally.begin(self._master.clock() - self.began_at)
             self._begin()
 
-    def _refuse(self, command: CallService, now: float) -> ServiceReplied:
-        """Tell a job that it does not count any more."""
-        nothing = Payload(PayloadKind.ERROR, b"")
-        return ServiceReplied(now, command.incarnation, command.call, False, nothing)
-
     def _submit(self, fn: Callable[..., object], number: int, partitions: Sequence[int]) -> None:
         """Hand in the jobs of one round or epoch."""
         self._jobs.submit(fn, number, partitions, owner=self)
-
-    def _reply(self, command: CallService, now: float, body: Payload) -> ServiceReplied:
-        return ServiceReplied(now, command.incarnation, command.call, True, body)
 
     def _guard(self, step: Any, *args: Any) -> None:
         try:
             step(*args)
         except Exception as error:  # noqa: BLE001 - it ends the training, not the master
-            self.is_sound = False
-            self._lookout.fail(error)
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """End the training with an error that may have come amid a step."""
+        self.is_sound = False
+        self._lookout.fail(error)
 
     def _offer(self, w: FloatVector, unit: int, *, is_last: bool = False) -> None:
         """Show the weights to the user's thread if it looks; the last ones in any case."""

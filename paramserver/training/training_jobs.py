@@ -24,6 +24,10 @@ from paramserver.training.timeline import Timeline
 
 SETUP: Final = -1
 """Stands for the number of a round or epoch while the workers make themselves ready."""
+GRACE_S: Final = 1.0
+"""How long a worker that is suspect keeps a partition of asynchronous SGD. Another one goes on at
+the cursor of the ledger, so that all that can be lost is one gradient; a connection that only broke
+is there again within that time."""
 
 
 class TrainingJobs:
@@ -58,10 +62,9 @@ class TrainingJobs:
         self._internals = internals
         self._master = internals.master
         self._plan = plan
-        options = JobOptions(max_failures=4, pure=pure)
-        self._setup = PhaseSpec(
-            internals.next_phase(), "setup", replace(options, pure=True), told_by_owner=True
-        )
+        options = JobOptions(max_failures=4, pure=pure, grace_s=None if pure else GRACE_S)
+        setup = replace(options, pure=True, grace_s=None)
+        self._setup = PhaseSpec(internals.next_phase(), "setup", setup, told_by_owner=True)
         self._steps = PhaseSpec(internals.next_phase(), plan.service, options, told_by_owner=True)
 
     def open(self) -> None:

@@ -170,7 +170,7 @@ def _push_whole(
         began = perf_counter()
         compute_push(attached, talk.w, epoch, number, g)
         compute_s += perf_counter() - began
-        verdict = talk.push(number, min(size, epoch.rows.n - number * size))
+        verdict = talk.push(number, min(size, epoch.rows.n - number * size), compute_s)
         if verdict is not Verdict.APPLIED:
             _require_stop(verdict, number, epoch_number, partition)
             return number - talk.cursor, compute_s, talk.asked_s
@@ -198,7 +198,7 @@ def _push_rows(
         pushed, n_examples = rows, epoch.n_in(number)
         rows = batches.touched(number + 1) if number + 1 < end else nothing
         compute_s += perf_counter() - began
-        verdict, w_rows = talk.push_pull(number, n_examples, pushed, rows)
+        verdict, w_rows = talk.push_pull(number, n_examples, compute_s, pushed, rows)
         if verdict is not Verdict.APPLIED:
             _require_stop(verdict, number, epoch_number, partition)
             return number - first, compute_s, talk.asked_s

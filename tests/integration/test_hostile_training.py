@@ -125,6 +125,7 @@ class Pusher:
 
     def push(self, *numbers: Any) -> tuple[Verdict, bytes]:
         """Push; return the verdict and the weights that came back."""
+        numbers = (*numbers[:4], 0.0, *numbers[4:])  # seconds that it has computed
         reply = self.ask("push_pull", calls.encode_value(numbers, trusted=False))
         return verdict_of(reply)
 
@@ -206,7 +207,7 @@ def test_bad_pushes_are_refused_and_counted_and_change_no_bit(
     assert before == bytes(8 * N)
     for what, numbers, verdict in BAD_PUSHES:
         assert pusher.push(*numbers) == (verdict, before), what
-    big_endian = swapped(calls.encode_value((1, 0, 0, 1, G), trusted=False))
+    big_endian = swapped(calls.encode_value((1, 0, 0, 1, 0.0, G), trusted=False))
     assert verdict_of(pusher.ask("push_pull", big_endian)) == (Verdict.MISMATCHED, before)
     pickled = Payload(PayloadKind.PICKLE, calls.encode_value(G, trusted=True).data)
     assert verdict_of(pusher.ask("push_pull", pickled)) == (Verdict.MISMATCHED, before)
@@ -454,7 +455,7 @@ def test_who_pushes_garbage_again_and_again_is_expelled_and_its_machine_in_quara
             with Puppet.join(cluster.address, keys, "q"):
                 assert in_quarantine(cluster) == ["p", "q"], "another name clears nobody"
             # Not dead, it goes on, and comes back as a new life: to no avail.
-            pusher.say("push_pull", calls.encode_value((1, 0, 0, 1, -G), trusted=False))
+            pusher.say("push_pull", calls.encode_value((1, 0, 0, 1, 0.0, -G), trusted=False))
             assert hostile.hear(Fenced).reason == "unknown: say Hello"
             hostile.greet()
             hostile.until(lambda: hostile.session.incarnation > 2, "it is let in again")

@@ -8,17 +8,25 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partialmethod
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import paramserver as ps
+from paramserver.cluster import Cluster
 from paramserver.errors import Diverged, ShapeMismatch
+from paramserver.training import training_jobs
 from paramserver.training.learner import Batch
 from paramserver.training.result import Progress
+from paramserver.training.run import TrainingRun
+from paramserver.training.tally import WorkerTime
 from paramserver.training.warm_up import COMPILING
+from paramserver.transport import unix_master
+from tests.integration.scripts import until
 from tests.numerics.learners import Crooked, Lame, LeastSquares, Ledger, Poisoned
 
 
@@ -100,6 +108,50 @@ def test_async_applies_every_batch_once_when_workers_are_killed(cluster: ps.Loca
     assert np.array_equal(result.weights, np.ones(n))
     assert result.units == 150
     assert sum(result.staleness.values()) == 150
+
+
+@pytest.mark.parametrize("bound", [None, 0, 2])
+def test_a_partition_leaves_a_stopped_worker_before_that_is_taken_for_lost(
+    monkeypatch: pytest.MonkeyPatch, bound: int | None
+) -> None:
+    monkeypatch.setattr(unix_master, "STOPPED_S", 0.0)
+    monkeypatch.setattr(unix_master, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(training_jobs, "GRACE_S", 0.05)
+    monkeypatch.setattr(Cluster, "_open", partialmethod(Cluster._open, grace_s=600.0))
+    n = 200
+    numbers = np.arange(n)
+    data = (numbers[:, None].astype(np.float64), numbers)
+    mode = ps.AsyncSGD(epochs=1, n_partitions=2, staleness_bound=bound)
+    with ps.LocalCluster(2) as cluster:
+        pid = cluster.status().workers[0].pid
+
+        def stop_it(progress: Progress) -> None:
+            if progress.unit < n // 2:
+                os.kill(pid, signal.SIGSTOP)
+
+        def is_whole(result: ps.TrainingResult) -> bool:
+            """Say whether each row was applied once: n in all, and none of them never."""
+            return result.examples == n and bool((result.weights > 0).all())
+
+        def train(**more: Any) -> ps.TrainingResult:
+            learner = Ledger(n, pause_s=0.005)
+            return ps.fit(learner, data, mode=mode, cluster=cluster, batch_size=1, lr=1.0, **more)
+
+        try:
+            result = train(on_progress=stop_it)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert is_whole(result)
+        assert Counter(span.end for span in result.timeline)["lost"] == 1
+        assert {name: n for name, n in result.rejected.items() if name != "fenced"} == {}
+        until(
+            lambda: [(w.state, w.n_held) for w in cluster.status().workers] == [("ready", 0)] * 2,
+            "it is back, and has let go of what it was at",
+        )
+        again = train()
+        assert is_whole(again)
+        assert len({span.worker_id for span in again.timeline}) == 2
+        assert "workers_lost" not in cluster.status().counters
 
 
 def test_an_epoch_that_loses_worker_after_worker_and_moves_on_is_not_their_killer() -> None:
@@ -386,6 +438,38 @@ def test_that_kernels_are_compiled_is_told_once_before_the_first_step(
     assert listener.told == [COMPILING, 1, 2]
 
 
+class Onlooker:
+    """Notes what workers have told of their time while the first epoch goes on."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, WorkerTime]] = []
+
+    def attach(self, run: TrainingRun) -> None:
+        self._run = run
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.epochs < 1:
+            self.seen.append(self._run.tally.now())
+
+
+def test_workers_tell_amid_their_first_epoch_where_their_time_goes(
+    cluster: ps.LocalCluster,
+) -> None:
+    n, onlooker = 200, Onlooker()
+    numbers = np.arange(n)
+    data = (numbers[:, None].astype(np.float64), numbers)
+    mode = ps.AsyncSGD(epochs=1, n_partitions=2)
+    ps.fit(
+        *(Ledger(n, pause_s=0.005), data), mode=mode, cluster=cluster, batch_size=1, lr=1.0,
+        callbacks=[onlooker],
+    )  # fmt: skip
+    amid = onlooker.seen[-1]
+    assert len(amid) == 2
+    for time_of_one in amid.values():
+        assert time_of_one.n_jobs == 0
+        assert time_of_one.compute_s > 0
+
+
 def test_where_the_time_went_and_what_went_round_is_measured(
     cluster: ps.LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,7 +487,7 @@ def test_where_the_time_went_and_what_went_round_is_measured(
     assert averaged.wait_s > 0
     assert averaged.staleness_by_worker == {}
     # By a clock that stands still nothing waits on the master: from question to answer all is wire.
-    for module in ("answers", "push_pull_run"):
+    for module in ("answers", "pushing"):
         monkeypatch.setattr(f"paramserver.training.{module}.perf_counter", lambda: 0.0)
     asynchronous = ps.AsyncSGD(epochs=2, n_partitions=2)
     pushed = ps.fit(LeastSquares(7, pause_s=0.002), data, mode=asynchronous, cluster=cluster)

@@ -87,6 +87,15 @@ def test_each_worker_has_its_share_in_the_table_of_workers() -> None:
     assert 'aria-label="computing 67%, on the wire 33%"' in cell
 
 
+def test_shares_are_live_where_a_worker_tells_amid_a_job() -> None:
+    source = Source(Counter())
+    panel = JobsPanel(source)
+    source.tally.begin_work(3, "local1-1", 0.0, began=10.0)
+    source.tally.at_work[3].tell(3.0, 0.0, at=14.0)
+    assert "<b>75%</b>" in panel.cells()["local1-1"]
+    assert "local1-1" not in source.tally.workers
+
+
 def test_the_readings_have_units_and_few_labels() -> None:
     found = list(JobsPanel(Source(Counter({0: 3, 2: 1}))).readings())
     assert [(each.name, each.labels, each.value) for each in found] == [

@@ -62,3 +62,36 @@ def test_jobs_that_overlap_by_the_clock_are_counted_once() -> None:
     tally.end(span(0.0, 2.0))
     tally.end(span(1.0, 3.0))
     assert tally.workers["a"].total_s == 3.0
+
+
+def test_what_a_worker_tells_amid_a_job_is_added_until_the_job_ends() -> None:
+    tally = Tally()
+    tally.end(span(0.0, 1.0))
+    tally.begin_work(7, "a", 1.5, began=80.0)
+    tally.begin_work(8, "b", 0.5, began=79.0)
+    assert {name: shares(time) for name, time in tally.now().items()} == {
+        "a": (0.0, 1.0, 0.5, 0.0), "b": (0.0, 0.0, 0.5, 0.0)
+    }  # fmt: skip
+    tally.at_work[7].tell(0.25, 0.5, at=81.0)
+    tally.at_work[8].tell(1.5, 0.25, at=81.0)
+    tally.at_work[7].tell(1.25, 0.5, at=82.0)
+    assert {name: shares(time) for name, time in tally.now().items()} == {
+        "a": (1.25, 1.25, 1.0, 0.0), "b": (1.5, 0.25, 0.75, 0.0)
+    }  # fmt: skip
+    assert shares(tally.workers["a"]) == (0.0, 1.0, 0.0, 0.0)
+    tally.end(span(1.5, 4.0))
+    tally.work("a", compute_s=1.5, wait_s=0.5)
+    assert shares(tally.now()["a"]) == shares(tally.workers["a"]) == (1.5, 1.5, 1.0, 0.0)
+    assert list(tally.at_work) == [8]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "compute_s"), [(50.0, 2.0), (-1.0, 0.0), (float("nan"), 0.0), (float("inf"), 2.0)]
+)
+def test_what_a_worker_claims_on_its_way_is_no_more_than_the_time_since_it_began(
+    claimed: float, compute_s: float
+) -> None:
+    tally = Tally()
+    tally.begin_work(7, "a", 0.0, began=0.0)
+    tally.at_work[7].tell(claimed, 0.0, at=2.0)
+    assert shares(tally.now()["a"]) == (compute_s, 2.0 - compute_s, 0.0, 0.0)
