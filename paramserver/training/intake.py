@@ -287,7 +287,7 @@ def choose_lr(learner: Learner, rows: Batch, seed: int, optimizer: str = "sgd") 
     Raises
     ------
     ConfigError
-        If the learner cannot tell its curvature.
+        If the learner cannot tell its curvature, or none of these rows counts.
     """
     curvature = getattr(learner, "curvature", None)
     if optimizer in SELF_SCALED:
@@ -302,8 +302,16 @@ def choose_lr(learner: Learner, rows: Batch, seed: int, optimizer: str = "sgd") 
             field="lr",
             value="auto",
         )
+    sample = sample_rows(rows, seed)
+    if sample.weight is not None and not sample.weight.any():
+        raise ConfigError(
+            f"The {sample.n:,} rows by which a learning rate is chosen, taken by chance, all have "
+            "the weight 0: give one (lr=...), or leave out the rows that do not count.",
+            field="lr",
+            value="auto",
+        )
     with one_thread():  # so that it follows from the data and the seed, not from the machine
-        return 1.0 / float(curvature(sample_rows(rows, seed)))
+        return 1.0 / float(curvature(sample))
 
 
 def mean_loss(learner: Learner, w: FloatVector, rows: Batch) -> float:

@@ -12,6 +12,7 @@ import pytest
 from scipy import sparse
 
 from paramserver.errors import ConfigError, DataError, ParamServerError, ShapeMismatch
+from paramserver.models.linear import Linear
 from paramserver.models.mlp import MLP
 from paramserver.models.softmax import Softmax
 from paramserver.training import checked, intake
@@ -285,6 +286,15 @@ def test_rows_held_out_of_another_width_are_named(learner: Any) -> None:
     words = r"held out \(test\) .* X of test has the shape \(2, 3\), X of data \(2, 2\)"
     with pytest.raises(ShapeMismatch, match=words):
         check_rows(learner, fit, wide)
+
+
+def test_a_learning_rate_is_not_chosen_by_rows_that_do_not_count() -> None:
+    weight = np.zeros(5000)
+    weight[0] = 1.0
+    rows = Batch(np.ones((5000, 2)), np.zeros(5000, int), weight)
+    seed = next(seed for seed in range(9) if not np.any(sample_rows(rows, seed).weight))
+    with pytest.raises(ConfigError, match=r"2,000 rows .* all have the weight 0: give one \(lr="):
+        choose_lr(Linear(2), rows, seed)
 
 
 def test_optimizers_that_scale_their_steps_take_what_is_usual_for_them() -> None:
