@@ -56,7 +56,7 @@ class ArrayFile:
         """Make a .npy file of zeros with all its room reserved, so that no write can lack it."""
         descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
         header = {"descr": descr, "fortran_order": False, "shape": shape}
-        with path.open("xb") as file:
+        with path.open("x+b") as file:  # a disk that cannot reserve is written to, and read, for it
             np.lib.format.write_array_header_2_0(file, header)
             file.flush()
             made = cls(str(path), file.tell(), np.dtype(dtype).str, shape, False)
