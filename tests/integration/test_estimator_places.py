@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import pickle
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.linear_model import SGDClassifier
 from sklearn.model_selection import GridSearchCV
@@ -80,6 +82,38 @@ def test_a_search_trains_on_the_cluster_of_its_estimator(cluster: ps.LocalCluste
     search = GridSearchCV(model, {"alpha": [1e-4, 1e-2]}, cv=2).fit(*rows())
     assert search.best_estimator_.cluster is cluster
     assert search.best_score_ > 0.9
+
+
+def test_searches_find_the_same_wherever_their_fits_run(cluster: ps.LocalCluster) -> None:
+    """One after the other, in threads side by side, and inside the workers of the same cluster."""
+    ps.register_joblib()
+    model = estimators(cluster)[0]
+    scores = []
+    for n_jobs, place in (
+        (1, {"backend": "threading"}),
+        (2, {"backend": "threading"}),
+        (2, {"backend": "paramserver", "cluster": cluster}),
+    ):
+        with parallel_config(**place):
+            search = GridSearchCV(model, {"alpha": [1e-4, 1e-1]}, cv=2, n_jobs=n_jobs).fit(*rows())
+        scores.append([search.cv_results_[f"split{k}_test_score"].tolist() for k in (0, 1)])
+    assert scores[0] == scores[1] == scores[2]
+
+
+def fit_in_a_child(model: Any, answer: Any) -> None:
+    answer.put(weights(model.fit(*rows())))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_child_that_was_forked_trains_by_itself(cluster: ps.LocalCluster) -> None:
+    forking = multiprocessing.get_context("fork")
+    model, answer = estimators(cluster)[0], forking.SimpleQueue()
+    child = forking.Process(target=fit_in_a_child, args=(model, answer))
+    child.start()
+    found = answer.get()
+    child.join()
+    assert child.exitcode == 0
+    assert found == weights(model.fit(*rows()))
 
 
 def test_copies_keep_the_very_same_cluster_and_pickles_have_none(

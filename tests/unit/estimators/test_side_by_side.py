@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ PAIRS = [
     (MLPClassifier(**LAYERS), ps.DistributedMLPClassifier(**LAYERS)),
     (MLPRegressor(**LAYERS), ps.DistributedMLPRegressor(**LAYERS)),
 ]
+if "sample_weight" not in signature(MLPClassifier.fit).parameters:
+    del PAIRS[2:]  # layers before scikit-learn 1.7 take no weights of rows
 
 
 def is_for_labels(model: Any) -> bool:
