@@ -59,6 +59,7 @@ def describe(prepared: Prepared, result: TrainingResult) -> Iterator[tuple[str, 
         f"in {result.wall_s:.2f} s ({_rate(result):,.0f} examples/s)",
     )
     yield "time", _where_the_time_went(prepared, result)
+    yield "", f"{result.setup_s:.2f} s before that to make the workers ready"
     yield (
         "moved",
         f"{amount(result.pushed_bytes)} to the master, {amount(result.pulled_bytes)} from it",
@@ -89,11 +90,8 @@ def _where_the_time_went(prepared: Prepared, result: TrainingResult) -> str:
     shares["idle"] = max(0.0, 1.0 - sum(shares.values()))
     verb = "averaged" if result.mode == "avg" else "applied"
     told = ", ".join(f"{share:.0%} {name}" for name, share in shares.items())
-    return (
-        f"{count(n, 'worker')}: {told}; the master {verb}"
-        f" for {min(1.0, result.apply_s / max(1e-9, result.wall_s)):.0%}; "
-        f"{result.setup_s:.2f} s before that to make the workers ready"
-    )
+    part = min(1.0, result.apply_s / max(1e-9, result.wall_s))
+    return f"{count(n, 'worker')}: {told}; the master {verb} for {part:.0%}"
 
 
 def _rate(result: TrainingResult) -> float:

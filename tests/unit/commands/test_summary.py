@@ -85,7 +85,8 @@ def test_the_words_say_what_it_brought_and_where_the_time_went() -> None:
     assert dict(describe(run, result(run))) == {
         "done": "held-out accuracy 0.5000, loss 0.5000 after 2.0 epochs in 2.00 s (120 examples/s)",
         "time": "2 workers: 25% computing, 38% wire, 12% waiting, 25% idle; the master applied for "
-        "25%; 0.25 s before that to make the workers ready",
+        "25%",
+        "": "0.25 s before that to make the workers ready",
         "moved": "3.0 kB to the master, 12 B from it",
         "staleness": "mean 1.50, median 0, p95 3, max 3 of 2 updates",
         "refused": "2 nonfinite",
