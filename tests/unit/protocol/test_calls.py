@@ -342,3 +342,32 @@ def test_lies_about_functions_among_the_arguments_are_seen(named: Any) -> None:
     data = pack_plain(("json:dumps", ("json:loads", 1), {}, False, named), [])
     with pytest.raises(RemoteProtocolError):
         calls.decode_call(Payload(PayloadKind.PLAIN, data), trusted=False, allowed=["json"])
+
+
+# --- initializers ---------------------------------------------------------------------------------
+
+
+def test_an_initializer_comes_with_its_arguments_and_the_globals_of_main() -> None:
+    script: dict[str, Any] = {"__name__": "__main__"}
+    exec("a = 1\ndef start(rows): return a, rows", script)
+    rows = np.zeros(1000)
+    data = calls.encode_initializer(script["start"], [rows])
+    rows[:] = 5
+    (fn, args, kwargs), (names,) = calls.decode_initializer(data, trusted=True)
+    found, own = fn(*args, **kwargs)
+    assert (found, names["a"], own.sum()) == (1, 1, 0)
+    assert own.flags.writeable
+    assert calls.decode_initializer(calls.encode_initializer(len, "a"), trusted=True) == (
+        (len, ("a",), {}),
+        [],
+    )
+
+
+def test_an_initializer_that_does_not_travel_is_refused_in_words() -> None:
+    with pytest.raises(LocalProtocolError, match="the initializer cannot be pickled"):
+        calls.encode_initializer(len, [threading.Lock()])
+
+
+def test_outside_of_the_trust_domain_an_initializer_is_not_even_read() -> None:
+    with pytest.raises(RemoteProtocolError, match="sent an initializer as PICKLE, which is not"):
+        calls.decode_initializer(b"no pickle at all", trusted=False)
