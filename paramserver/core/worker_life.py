@@ -48,6 +48,8 @@ FLUSH_S = 0.001
 FLUSH_US = 1_000
 FLUSH_RESULTS = 64
 FLUSH_BYTES = 65_536
+"""Results are reported once one of these is reached: the wait of the first one, the duration of the
+last one, their number, their size; or when no job is left that more of them could come of."""
 LEAVE_S = 2.0
 """How long a leaving worker waits for its last words to be acknowledged."""
 VOID_S = 5.0

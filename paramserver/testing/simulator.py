@@ -118,14 +118,7 @@ class Simulation:
         self.lost_outputs: set[bytes] = set()
         self.log = RunLog(self)
         self.network = Network(self)
-        tokens = count(1)
-        machine = MasterMachine(
-            run="5eed5eed5eed5eed",
-            epoch=1,
-            release=RELEASE,
-            make_token=lambda: f"session {next(tokens)}",
-        )
-        self.master = SimulatedMaster(self, machine, check_every)
+        self.master = SimulatedMaster(self, _new_machine(), check_every)
         self.owner = Owner(self)
         for index in range(n_agents):
             self.add_agent((n_workers + index) // n_agents)
@@ -275,6 +268,16 @@ class Simulation:
         trace = self._trace if n is None else self._trace[-n:]
         lines = [f"{time:10.6f}  {who}: {' '.join(map(_short, what))}" for time, who, what in trace]
         return "\n".join(lines)
+
+
+def _new_machine() -> MasterMachine:
+    tokens = count(1)
+    return MasterMachine(
+        run="5eed5eed5eed5eed",
+        epoch=1,
+        release=RELEASE,
+        make_token=lambda: f"session {next(tokens)}",
+    )
 
 
 def _short(thing: Any) -> str:
