@@ -198,8 +198,10 @@ def _break_off(prepared: Prepared, error: BaseException, ending: Ending) -> None
     from paramserver.commands.report import write_report
 
     is_stop = isinstance(error, KeyboardInterrupt) or ending.interrupts.n_received
-    outcome = "interrupted" if is_stop else "failed"
-    ending.note(RunEnded(outcome=outcome, reason=str(error)))
+    if is_stop:  # whatever a library, or a terminal that is gone, has made of it
+        ending.note(RunEnded(outcome="interrupted"))
+    else:
+        ending.note(RunEnded(outcome="failed", reason=str(error)))
     if ending.folder is not None:
         if isinstance(error, Diverged):
             _keep_last_finite(prepared, error, ending.folder)

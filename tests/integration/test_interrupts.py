@@ -106,3 +106,37 @@ def test_a_second_ctrl_c_ends_it_at_once_and_leaves_whole_files(
     assert ends(tmp_path) == outcome
     until(lambda: not has_workers(tmp_path), "its workers have left")
     sweep()  # as the next start does
+
+
+IN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "paramserver.train", *sys.argv[1:]])
+"""
+
+
+def test_a_terminal_that_is_closed_ends_a_run_well(tmp_path: Path) -> None:
+    """Though nothing can be shown any more."""
+    ours, theirs = os.openpty()
+    popen = subprocess.Popen(
+        [sys.executable, "-c", IN_TERMINAL, *TRAIN, "--rounds", "100000", "--no-baseline"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PARAMSERVER_CHECKPOINT_EVERY": "0.02"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    os.set_blocking(ours, False)
+
+    def is_on_its_way() -> bool:
+        with suppress(BlockingIOError):
+            os.read(ours, 65_536)
+        return any(tmp_path.glob("run/checkpoints/*.checkpoint"))
+
+    until(is_on_its_way, "a checkpoint is written")
+    os.close(ours)
+    popen.wait(60)
+    assert ends(tmp_path) == INTERRUPTED
+    assert (tmp_path / "run/report.html").exists()
