@@ -320,8 +320,11 @@ class Agent:
         was_halted = death.killed_for == _HALTED
         # Who else was killed on purpose had a useful life: that is no crash loop.
         n_ended = max(1, death.n_ended) if death.killed_for and not was_halted else death.n_ended
+        raised = was_starting and death.exited.exit_code == EXIT_NOT_INITIALIZED
+        if raised and not self._trouble.has_come_up:
+            self._policy.scale(0, now)  # it would raise in all others as well
         expected = self._policy.exited(process.worker_id, now, n_ended, was_halted=was_halted)
-        if was_starting and death.exited.exit_code == EXIT_NOT_INITIALIZED:
+        if raised:
             self._trouble.not_initialized(death.exited, self._n_named)
         elif not expected:
             hopeless = self._policy.launch_is_hopeless

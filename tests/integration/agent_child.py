@@ -101,6 +101,12 @@ def fail_at_once(child: Child) -> None:
 
 
 @deed
+def fail_to_initialize(child: Child) -> None:
+    print("ValueError: no such model", file=sys.stderr)
+    sys.exit(lifeline.EXIT_NOT_INITIALIZED)
+
+
+@deed
 def do_a_job_and_fail(child: Child) -> None:
     child.recorder.started(1, 1)
     child.recorder.ended()

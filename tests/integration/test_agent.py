@@ -24,7 +24,13 @@ import psutil
 import pytest
 
 from paramserver.core.restarts import RestartLimits, RestartPolicy
-from paramserver.errors import ClusterClosed, ClusterError, ConfigError, InternalError
+from paramserver.errors import (
+    ClusterClosed,
+    ClusterError,
+    ConfigError,
+    InitializerFailed,
+    InternalError,
+)
 from paramserver.protocol.messages import ProcessExited
 from paramserver.runtime import agent as agent_module
 from paramserver.runtime.agent import Agent, Death
@@ -442,6 +448,23 @@ def test_a_crash_loop_is_slowed_down(crew: Callable[..., Crew]) -> None:
     it.agent.scale(1)
     times = [it.next_death()[2] for _ in range(3)]
     assert times[2] - times[1] >= 0.3
+
+
+def test_a_worker_whose_initializer_raises_is_not_replaced_before_any_has_come_up(
+    crew: Callable[..., Crew],
+) -> None:
+    it = crew("fail_to_initialize")
+    for number in range(2):
+        it.agent.scale(1)
+        exited, expected, _ = it.next_death()
+        assert (exited.worker_id, exited.exit_code, expected) == (f"a-{number}", 76, False)
+        it.agent.catch_up()
+        failure = it.agent.launch_failure()
+        assert type(failure) is InitializerFailed
+        assert f"in worker a-{number}. What it wrote at last:\nValueError: no such" in str(failure)
+        assert it.agent.live() == {}
+        assert it.agent._policy.target == 0
+    assert it.no_more_deaths()
 
 
 def test_workers_that_never_come_up_are_a_failed_launch(crew: Callable[..., Crew]) -> None:
