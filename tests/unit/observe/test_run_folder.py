@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from pathlib import Path
@@ -123,6 +124,24 @@ def test_half_a_line_of_a_killed_master_spoils_no_other(tmp_path: Path) -> None:
     with (tmp_path / "run/events.jsonl").open() as lines:
         found = [event for _, event in from_lines(lines)]
     assert found == [progressed(1, 0.5), progressed(2, 0.25), RunEnded(outcome="done")]
+
+
+def test_half_a_line_on_a_full_disk_is_an_error_and_spoils_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    with RunFolder.make(tmp_path / "run") as folder:
+        folder.note(progressed(1, 0.5))
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "write", lambda fd, data: write(fd, data[:9]))
+            with pytest.raises(OSError, match="No space left"):
+                folder.note(progressed(2, 0.25))
+        folder.note(progressed(3, 0.125))
+    with (tmp_path / "run/events.jsonl").open() as lines:
+        assert [event for _, event in from_lines(lines)] == [
+            progressed(1, 0.5),
+            progressed(3, 0.125),
+        ]
 
 
 def test_the_history_is_a_table(tmp_path: Path) -> None:
