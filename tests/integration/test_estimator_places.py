@@ -69,6 +69,28 @@ def test_a_cluster_and_one_process_give_the_same_bits(
     assert there.n_iter_ == n_rounds
 
 
+def fit_it(model: Any, y: Any) -> Any:
+    model.fit(rows()[0], y)
+    return weights(model), model.loss_curve_
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_what_a_fit_keeps_and_how_its_rates_fall_is_the_same_on_a_cluster(
+    cluster: ps.LocalCluster,
+) -> None:
+    """Also of several numbers a row."""
+    X, y = rows()
+    how: dict[str, Any] = {"n_partitions": 2, "random_state": 0, "cluster": cluster}
+    falling: dict[str, Any] = {"learning_rate": "adaptive", "n_iter_no_change": 1, "max_iter": 12}
+    for model, target in (
+        (ps.DistributedSGDClassifier(average=True, shuffle=False, eta0=0.1, **falling, **how), y),
+        (ps.DistributedMLPRegressor(hidden_layer_sizes=(4,), max_iter=3, **how), np.c_[y, X]),
+        (ps.DistributedMLPClassifier((4,), early_stopping=True, max_iter=4, **how), y),
+    ):
+        here = cluster.submit(fit_it, model, target).result()  # inside a worker, by itself
+        assert fit_it(model, target) == here
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_pushes_of_several_workers_train_as_well(cluster: ps.LocalCluster, number: int) -> None:
     model = estimators(cluster)[number].set_params(mode="async", max_iter=20)
