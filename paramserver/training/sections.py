@@ -19,7 +19,7 @@ from paramserver.drawing.charts import (
 )
 from paramserver.drawing.gantt import BARS_MAX, Bar, gantt, overview
 from paramserver.drawing.page import Html, figure, section, table
-from paramserver.drawing.scales import MINUTES_FROM_S, by_number
+from paramserver.drawing.scales import by_number, unit_of_time
 from paramserver.training.rounds import round_times
 from paramserver.training.staleness import summarise
 from paramserver.training.tally import PartitionState, WorkerTime
@@ -28,6 +28,7 @@ from paramserver.training.timeline import JobSpan
 PARTITIONS_MAX: Final = 64
 """Partitions in the table; more are counted."""
 WORKERS_MAX: Final = 100
+SHORT: Final = {"seconds": "s", "minutes": "min", "hours": "h"}
 
 
 # --- who had which job when -----------------------------------------------------------------------
@@ -128,6 +129,7 @@ def time_table(workers: Mapping[str, WorkerTime]) -> str:
         "worker", "jobs", "failed or lost", "not needed", "computing", "on the wire", "waiting",
         "came to nothing", "shares",
     )  # fmt: skip
+    unit, size = unit_of_time(max((time.total_s for time in workers.values()), default=0.0))
     rows: list[Sequence[object]] = []
     for name in sorted(workers, key=by_number)[:WORKERS_MAX]:
         time = workers[name]
@@ -138,16 +140,11 @@ def time_table(workers: Mapping[str, WorkerTime]) -> str:
                 f"{time.n_jobs:,}",
                 time.n_failed or "",
                 time.n_unneeded or "",
-                *(_for(each) if each else "" for each in seconds),
+                *(f"{each / size:,.2f} {SHORT[unit]}" if each else "" for each in seconds),
                 shares_cell(time),
             )
         )
     return table(names, rows, left=(0, 8)) if rows else ""
-
-
-def _for(seconds: float) -> str:
-    """Say how long, in a column of such times."""
-    return f"{seconds:,.2f} s" if seconds < MINUTES_FROM_S else f"{seconds / 60:,.1f} min"
 
 
 # --- the price of asynchrony, and of the barrier --------------------------------------------------

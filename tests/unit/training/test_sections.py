@@ -57,6 +57,8 @@ def test_where_the_time_of_each_worker_went_is_a_table() -> None:
     text = time_table({"w10": BUSY, "w2": WorkerTime(n_unneeded=3)})
     assert text.index("w2") < text.index("w10")
     assert "<td>1,200</td><td>1</td><td></td><td>3.00 s</td>" in text
+    long = time_table({"w": WorkerTime(compute_s=900.0, wire_s=30.0)})
+    assert "<td>15.00 min</td><td>0.50 min</td><td></td>" in long
     assert time_table({}) == ""
     assert time_table({f"w{i}": BUSY for i in range(500)}).count("<tr>") == WORKERS_MAX + 1
 
