@@ -112,7 +112,11 @@ class SklearnLearner:
             )
         settings = own.get_params(deep=False)
         if settings.get("average"):
-            _refuse(f"{name}(average=...) averages its own steps; use Averaging(tail=...).", name)
+            _refuse(
+                f"{name}(average=...) averages its own steps; use Averaging(tail=...), or "
+                "DistributedSGDClassifier(average=True) and its like.",
+                name,
+            )
         if settings.get("early_stopping"):
             _refuse(f"{name}(early_stopping=True) and partial_fit do not go together.", name)
         is_adaptive = settings.get("learning_rate") == "adaptive"
