@@ -1,6 +1,7 @@
 """What the drivers of both training modes share: an owner of jobs, and a service that they call.
 
-Rule 1: everything but `start`, `stop`, `wait` and `close` happens on the master's I/O thread.
+Rule 1: what is for the user's thread stands first; it waits, reads, or asks the I/O thread, on
+        which everything else happens.
 Rule 2: no error of a training may end the I/O thread: it ends the training, and whoever waits is
         told.
 """

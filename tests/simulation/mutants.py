@@ -57,6 +57,13 @@ MUTANTS = [
         "        if result.outcome is Outcome.OK:\n",
     ),
     Mutant(
+        "the loss of a worker is not charged to a job that it had been given up for",
+        "a job that kills every worker unseen is tried for ever",
+        "scheduler.py",
+        "attempt.key == running and _counts(attempt):\n",
+        "attempt.key == running and attempt in attempt.job.attempts:\n",
+    ),
+    Mutant(
         "the jobs of a dead worker are not queued again",
         "lost",
         "scheduler.py",
