@@ -27,6 +27,7 @@ LONGEST = (
     "tests/integration/test_failures.py",
     "tests/test_examples.py",
     "tests/integration/test_remote.py",
+    "tests/unit/estimators/test_side_by_side.py",
     "tests/test_notebooks.py",
 )
 """Each takes more than ten seconds on an idle machine; the first three take minutes with `full`."""

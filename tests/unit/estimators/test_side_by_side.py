@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import sklearn
 from scipy import sparse
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.ensemble import (
     BaggingClassifier,
     BaggingRegressor,
@@ -55,7 +55,7 @@ if "sample_weight" not in signature(MLPClassifier.fit).parameters:
 
 
 def is_for_labels(model: Any) -> bool:
-    return "Classifier" in type(model).__name__
+    return bool(is_classifier(model))
 
 
 def y_of(model: Any) -> Any:
@@ -102,7 +102,7 @@ ACTIONS: dict[str, Callable[[Any], Any]] = {
     "names are forgotten": lambda m: hasattr(fitted(fitted(m, TABLE)), "feature_names_in_"),
     # rows
     "a table that may lack values": lambda m: fitted(m, TABLE.convert_dtypes()).predict(X),
-    "a table that lacks one": lambda m: fitted(m, TABLE.mask(TABLE > 5)),
+    "a table that lacks one": lambda m: fitted(m, TABLE.mask(TABLE > 3)),
     "a sparse table": lambda m: fitted(
         m, TABLE.clip(lower=0).astype(pd.SparseDtype("float", 0))
     ).predict(X),
@@ -207,6 +207,12 @@ ACTIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+OF_SETTINGS = {"another loss", "another rate", "no rate", "shown"}
+"""An averaged estimator has none of its own."""
+OF_COUNTS = {"parts", "a part after a fit", "a fit after a part"}
+"""What it counts is on the estimator inside."""
+
+
 def outcome(model: Any, action: Callable[[Any], Any]) -> tuple[Any, set[str]]:
     """Return what comes of it, and what is warned of, as one may see it."""
     with warnings.catch_warnings(record=True) as caught:
@@ -229,7 +235,7 @@ def form(value: Any) -> Any:
         return value.dtype, value.shape
     if isinstance(value, list):
         return [form(each) for each in value]
-    return type(value).__name__.replace("Distributed", "") if hasattr(value, "fit") else value
+    return "an estimator" if hasattr(value, "fit") else value
 
 
 @pytest.mark.parametrize("what", ACTIONS)
@@ -237,3 +243,14 @@ def test_the_same_comes_of_the_same(what: str) -> None:
     for stock, ours in PAIRS:
         expected, found = (outcome(model, ACTIONS[what]) for model in (stock, ours))
         assert found == expected, type(stock).__name__
+
+
+@pytest.mark.parametrize("what", sorted(set(ACTIONS) - OF_SETTINGS - OF_COUNTS))
+def test_the_same_comes_of_an_averaged_estimator(what: str) -> None:
+    stock = SGDRegressor(**FEW)
+    expected = outcome(stock, ACTIONS[what])
+    (came, warned) = outcome(ps.AveragedEstimator(stock, **FEW), ACTIONS[what])
+    if isinstance(came, tuple) and isinstance(came[0], type):
+        came = came[0], came[1].replace("AveragedEstimator", "SGDRegressor")
+    warned = {words.replace("AveragedEstimator", "SGDRegressor") for words in warned}
+    assert (came, warned) == expected
