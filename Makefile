@@ -69,11 +69,17 @@ demo: $(VENV)/.stamp-base ## count words with 10 workers, killing one; then trai
 # --- checks -----------------------------------------------------------------------------------------
 
 .PHONY: check
-check: $(VENV)/.stamp-test ## lint, format, types and layers; changes nothing
+check: lint types ## lint, format, layers and types; changes nothing
+
+.PHONY: lint
+lint: $(VENV)/.stamp-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
+
+.PHONY: types
+types: $(VENV)/.stamp-test
+	$(BIN)/mypy
 
 .PHONY: format
 format: $(VENV)/.stamp-test ## let ruff mend what it can
@@ -83,12 +89,13 @@ format: $(VENV)/.stamp-test ## let ruff mend what it can
 NOT_FULL := -m "not full" --hypothesis-profile=ci
 
 .PHONY: test
-test: check ## check, then all tests that a bare machine can run (within 10 minutes)
+test: lint ## check, and all tests that a bare machine can run (within 10 minutes)
 ifeq ($(PYTEST_ARGS),)
 	@echo "Two runs share the tests, module by module; the lines of the first one come last."
-	$(BIN)/python tests/side_by_side.py $(MAKE) --no-print-directory -k test-pure test-rest --- \
-	  $(MAKE) --no-print-directory test-rest
+	$(BIN)/python tests/side_by_side.py $(MAKE) --no-print-directory -k types test-pure test-rest \
+	  --- $(MAKE) --no-print-directory test-rest
 else # a part of the tests: their coverage says nothing
+	$(BIN)/mypy
 	$(BIN)/python -m pytest $(NOT_FULL) $(PYTEST_ARGS)
 endif
 

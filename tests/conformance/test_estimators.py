@@ -31,10 +31,10 @@ LAYERS = [
     ps.DistributedMLPClassifier((10,), learning_rate_init=0.03, max_iter=15),
     ps.DistributedMLPRegressor(hidden_layer_sizes=(10,), learning_rate_init=0.03, max_iter=15),
     ps.DistributedMLPClassifier(
-        (10,), learning_rate_init=0.03, batch_size=32, max_iter=60, mode="async"
+        (10,), learning_rate_init=0.03, batch_size=32, max_iter=30, mode="async"
     ),
     ps.DistributedMLPRegressor(
-        hidden_layer_sizes=(10,), learning_rate_init=0.03, batch_size=32, max_iter=60, mode="async"
+        hidden_layer_sizes=(10,), learning_rate_init=0.03, batch_size=32, max_iter=30, mode="async"
     ),
 ]
 

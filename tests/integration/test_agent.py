@@ -541,7 +541,7 @@ def test_thirty_restarts_leave_nothing_behind(crew: Callable[..., Crew], station
     it.agent.scale(0)
     wait_until(lambda: it.agent.live() == {}, "all gone")
     assert set(psutil.Process().children()) <= others
-    assert max(n_fds[15:]) <= max(n_fds[:15])
+    assert min(n_fds[15:]) <= min(n_fds[:15])  # there are more while somebody is being started
     assert len(set(n_threads)) == 1
     assert len(it.agent._watch._selector.get_map()) == 1
 
