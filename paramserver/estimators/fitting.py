@@ -124,7 +124,8 @@ class Fitting:
                 )
             start = result.weights
             _append(history, result.history)
-            if not watching.has_converged or watching.n_rounds >= self.rounds:
+            is_over = watching.n_rounds >= self.rounds or not watching.has_converged
+            if is_over or (self.told is not None and self.told.is_asked_to_end):
                 break
         assert start is not None, "there is one way at least"
         return start, history

@@ -50,6 +50,11 @@ class Rounds:
     X, y, sample_weight
         As `fit` was given them: scores are computed of rows as users have them.
 
+    Attributes
+    ----------
+    is_asked_to_end : bool
+        Whether a callback said after the latest round that it is enough.
+
     Notes
     -----
     A callback whose `on_fit_task_end` returns True after a round ends the training there.
@@ -58,6 +63,7 @@ class Rounds:
     def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any) -> None:
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         self._facts = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+        self.is_asked_to_end = False
         self._most = estimator.max_iter
         self._n = 0
         self._fit: Any = None
@@ -83,9 +89,10 @@ class Rounds:
             Returns the fitted attributes after this round; called if a callback wants them.
         """
         current, self._round = self._round, None
-        return current is not None and bool(
+        self.is_asked_to_end = current is not None and bool(
             current.call_on_fit_task_end(**self._facts, reconstruction_attributes=attributes)
         )
+        return self.is_asked_to_end
 
     def end(self) -> None:
         """Tell that the fit has ended; the estimator is fitted by now."""

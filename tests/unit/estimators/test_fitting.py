@@ -70,10 +70,14 @@ def test_no_training_begins_when_the_rounds_are_over(monkeypatch: pytest.MonkeyP
     assert (fit.watching.n_rounds, fit.watching.has_converged) == (3, True)
 
 
-def test_who_ends_a_training_ends_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("has_converged", [False, True])
+def test_who_ends_a_training_ends_the_fit(
+    monkeypatch: pytest.MonkeyPatch, has_converged: bool
+) -> None:
     fit, asked = fit_of(8, monkeypatch)
-    fit.watching = SimpleNamespace(n_rounds=1, has_converged=False)  # type: ignore[assignment]
+    watching: Any = SimpleNamespace(n_rounds=1, has_converged=has_converged)
+    fit.watching = watching
     monkeypatch.setattr(fitting, "Telling", lambda *_: lambda progress: True)
-    fit.told = object()  # type: ignore[assignment]
+    fit.told = SimpleNamespace(is_asked_to_end=True)  # type: ignore[assignment]
     _, history = fit.train([Steps(LEARNER)] * 4, None, lambda _: {})
     assert (len(asked), len(history)) == (1, 1)

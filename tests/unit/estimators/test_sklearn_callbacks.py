@@ -105,6 +105,16 @@ def test_a_callback_ends_the_training_and_nobody_is_warned(mode: str) -> None:
     np.testing.assert_array_equal(model.coef_, shorter.coef_)
 
 
+def test_a_callback_ends_a_fit_also_where_a_smaller_learning_rate_would_be_next() -> None:
+    model = ps.DistributedSGDClassifier(
+        learning_rate="adaptive", eta0=0.1, tol=1e3, n_iter_no_change=2, random_state=0
+    )
+    assert clone(model).fit(*rows()).n_iter_ > 3  # by round 3 the first rate has nothing to gain
+    recorder = Recorder(end_after=3)
+    assert model.set_callbacks(recorder).fit(*rows()).n_iter_ == 3
+    assert recorder.told[-3:] == [("end", "round 2"), ("end", "fit"), ("teardown", "fit")]
+
+
 def test_a_callback_that_fails_ends_the_fit_and_is_torn_down() -> None:
     recorder = Recorder(fail_at="round 1")
     model = ps.DistributedSGDClassifier(**FEW).set_callbacks(recorder)
