@@ -43,6 +43,9 @@ from paramserver.protocol.messages import (
 RUN, EPOCH, RELEASE = "run", 3, "1.0"
 CALM = 1e6
 """Longer than anything waits."""
+TRIES = JobOptions(max_failures=3)
+PURE = JobOptions(max_failures=3, pure=True)
+FAILED_BEFORE = "phase before failed"
 
 
 def payload(text: str | int = "") -> Payload:
@@ -63,6 +66,11 @@ def result(
 ) -> JobResult:
     body = payload(f"result {job}.{attempt}")
     return JobResult(job, attempt, outcome, int(seconds * 1e6), body, detail)
+
+
+def lost(job: int, index: int, attempt: int = 1) -> JobResult:
+    """Return that an attempt could not read its input of this place."""
+    return result(job, attempt, Outcome.LOST_INPUT, detail=index)
 
 
 def succeeded(job: int, attempt: int = 1, worker_id: str = "w1", attempts: int = 1) -> SettleJob:
@@ -275,3 +283,30 @@ def calm(board: Board, seconds: float) -> list[MasterCommand]:
         board.says(peer, Ack(), seq=0)
     commands = board.tick(seconds)
     return [c for c in commands if not (type(c) is Send and type(c.message) is Ack)]
+
+
+# --- boards on which something goes on ---------------------------------------------------------
+
+
+def open_two(board: Board, *, options: JobOptions = TRIES) -> None:
+    board.open(1, 1, 2, options=options, keep=True)
+    board.open(2, 11, 12, options=options, after=1)
+
+
+def hold_two(board: Board) -> None:
+    """Let worker w1 run job 2, with job 3 behind it."""
+    board.join("w1", b"p1")
+    board.open(1, 1, 2, 3)
+    board.tick()
+    board.ends(b"p1", result(1, seconds=0.001))
+    assert granted(board.tick()) == {b"p1": [(2, 1), (3, 1)]}
+
+
+def to_reduce(crew: Board, options: JobOptions = PURE) -> None:
+    """Bring both workers to run the reduce jobs 11 and 12; job 13 is queued."""
+    crew.open(1, 1, 2, options=JobOptions(max_lost=2), keep=True)
+    crew.open(2, 11, 12, 13, options=options, after=1)
+    crew.tick()
+    crew.ends(b"p1", result(1))
+    crew.ends(b"p2", result(2))
+    assert granted(crew.tick()) == {b"p1": [(11, 1)], b"p2": [(12, 1)]}

@@ -2,35 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
-from paramserver.core.events import (
-    CancelRequested,
-)
+from paramserver.core.events import CancelRequested
 from paramserver.core.jobs import JobOptions
-from paramserver.protocol.messages import (
-    Outcome,
-)
-from tests.unit.core.board import (
-    Board,
-    result,
-)
-from tests.unit.core.test_master_jobs import hold_two
-from tests.unit.core.test_master_phases import lost, open_two, to_reduce
-
-
-@pytest.fixture
-def board() -> Board:
-    return Board()
-
-
-@pytest.fixture
-def crew() -> Board:
-    """A board with two workers."""
-    board = Board()
-    board.join("w1", b"p1")
-    board.join("w2", b"p2")
-    return board
+from paramserver.protocol.messages import Outcome
+from tests.unit.core.board import Board, hold_two, lost, open_two, result, to_reduce
 
 
 def test_a_job_can_be_explained(crew: Board) -> None:

@@ -37,11 +37,6 @@ from tests.unit.core.board import (
 )
 
 
-@pytest.fixture
-def board() -> Board:
-    return Board()
-
-
 def fenced(name: str, peer: bytes, life: int, reason: str) -> Send:
     envelope = Envelope(RUN, EPOCH, name, life, 0, 0)
     return Send(peer, envelope, Fenced(f"{reason}: say Hello"))

@@ -25,34 +25,20 @@ from paramserver.protocol.messages import (
     TakeBack,
 )
 from tests.unit.core.board import (
+    FAILED_BEFORE,
+    TRIES,
     Board,
     cancelled,
     error,
     grant,
     granted,
+    hold_two,
+    open_two,
     payload,
     result,
     specs,
     succeeded,
 )
-from tests.unit.core.test_master_phases import FAILED_BEFORE, open_two
-
-TRIES = JobOptions(max_failures=3)
-
-
-@pytest.fixture
-def board() -> Board:
-    return Board()
-
-
-@pytest.fixture
-def crew() -> Board:
-    """A board with two workers."""
-    board = Board()
-    board.join("w1", b"p1")
-    board.join("w2", b"p2")
-    return board
-
 
 # --- granting
 
@@ -180,15 +166,6 @@ def test_cancelled_while_it_runs_its_worker_is_killed(board: Board) -> None:
         KillWorker("local", "w1", "its job was cancelled"),
         AnnounceWorker(1, "w1", "lost", "its job was cancelled"),
     ]
-
-
-def hold_two(board: Board) -> None:
-    """Let worker w1 run job 2, with job 3 behind it."""
-    board.join("w1", b"p1")
-    board.open(1, 1, 2, 3)
-    board.tick()
-    board.ends(b"p1", result(1, seconds=0.001))
-    assert granted(board.tick()) == {b"p1": [(2, 1), (3, 1)]}
 
 
 def test_cancelled_behind_another_a_job_is_taken_back(board: Board) -> None:

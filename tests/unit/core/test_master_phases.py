@@ -16,47 +16,27 @@ from paramserver.core.events import (
 from paramserver.core.jobs import JobOptions, JobState
 from paramserver.protocol.messages import (
     GrantJobs,
-    JobResult,
     JobsReturned,
     Outcome,
 )
 from tests.unit.core.board import (
+    FAILED_BEFORE,
+    TRIES,
     Board,
     cancelled,
     error,
     grant,
     granted,
+    lost,
+    open_two,
     payload,
     result,
     specs,
     succeeded,
+    to_reduce,
 )
 
-TRIES = JobOptions(max_failures=3)
-PURE = JobOptions(max_failures=3, pure=True)
-FAILED_BEFORE = "phase before failed"
-
-
-@pytest.fixture
-def board() -> Board:
-    return Board()
-
-
-@pytest.fixture
-def crew() -> Board:
-    """A board with two workers."""
-    board = Board()
-    board.join("w1", b"p1")
-    board.join("w2", b"p2")
-    return board
-
-
 # --- barriers
-
-
-def open_two(board: Board, *, options: JobOptions = TRIES) -> None:
-    board.open(1, 1, 2, options=options, keep=True)
-    board.open(2, 11, 12, options=options, after=1)
 
 
 def test_jobs_of_the_next_phase_wait_for_all_before_and_get_their_results(crew: Board) -> None:
@@ -203,20 +183,6 @@ def test_a_failure_passes_a_phase_without_jobs(board: Board) -> None:
 
 
 # --- inputs that can no longer be read
-
-
-def to_reduce(crew: Board, options: JobOptions = PURE) -> None:
-    """Bring both workers to run the reduce jobs 11 and 12; job 13 is queued."""
-    crew.open(1, 1, 2, options=JobOptions(max_lost=2), keep=True)
-    crew.open(2, 11, 12, 13, options=options, after=1)
-    crew.tick()
-    crew.ends(b"p1", result(1))
-    crew.ends(b"p2", result(2))
-    assert granted(crew.tick()) == {b"p1": [(11, 1)], b"p2": [(12, 1)]}
-
-
-def lost(job: int, index: int, attempt: int = 1) -> JobResult:
-    return result(job, attempt, Outcome.LOST_INPUT, detail=index)
 
 
 def test_a_lost_input_is_made_again_and_nobody_reads_before(crew: Board) -> None:
