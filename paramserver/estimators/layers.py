@@ -316,7 +316,11 @@ class Layers(DistributedEstimator):
         for name in (*_FITTED, "n_iter_", "t_", "loss_", "loss_curve_"):
             setattr(model, name, getattr(self, name))
         model.best_loss_, model._no_improvement_count = min(self.loss_curve_), 0
-        for name in ("n_features_in_", "feature_names_in_"):
+        # What early stopping there goes on from; as views, so that in a copy they are apart.
+        model._best_coefs = [coef.view() for coef in self.coefs_]
+        model._best_intercepts = [intercept.view() for intercept in self.intercepts_]
+        scores = "validation_scores_", "best_validation_score_"  # not known amid a fit
+        for name in (*scores, "n_features_in_", "feature_names_in_"):
             if hasattr(self, name):
                 setattr(model, name, getattr(self, name))
         return model

@@ -170,6 +170,22 @@ def test_layers_tell_their_best_loss_or_with_early_stopping_their_best_score() -
             assert ours.validation_scores_ is ours.best_validation_score_ is None
 
 
+def test_stock_layers_that_came_back_go_on_with_their_early_stopping() -> None:
+    y = np.arange(300) % 3
+    X = 3 * np.eye(4)[y]
+    settings: dict[str, Any] = {"early_stopping": True, "warm_start": True}
+    ours = ps.DistributedMLPClassifier((16,), learning_rate_init=0.05, **settings, **FEW).fit(X, y)
+    scores, kept = list(ours.validation_scores_), ours.coefs_[0].copy()
+    assert (len(scores), max(scores)) == (5, 1.0)  # nothing can be better ...
+    stock = ours.to_sklearn()
+    assert (stock.validation_scores_, stock.best_validation_score_) == (scores, 1.0)
+    stock.set_params(learning_rate_init=10.0).fit(X, y)  # ... and this is worse
+    assert (stock.validation_scores_[:5], len(stock.validation_scores_)) == (scores, 10)
+    np.testing.assert_array_equal(stock.coefs_[0], kept)
+    np.testing.assert_array_equal(ours.coefs_[0], kept)
+    assert ours.validation_scores_ == scores
+
+
 @pytest.mark.parametrize("of_rows", [np.asarray, sparse.csr_matrix])
 @pytest.mark.parametrize("n_classes", [0, 2, 3])
 def test_coefficients_can_be_kept_sparse(n_classes: int, of_rows: Any) -> None:
