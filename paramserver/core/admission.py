@@ -151,7 +151,7 @@ class Admission:
         self._counters["workers_joined"] += 1
         self._welcome(worker, out, resumed=False)
         out.append(AnnounceWorker(worker.incarnation, worker.worker_id, "joined"))
-        if agent.is_remote:
+        if agent.peer is not None:
             self._departures.tell(event.now, agent, WorkerJoined(worker.worker_id), out)
         return worker
 

@@ -99,9 +99,7 @@ class Departures:
     def tell(
         self, now: float, agent: Agent, message: MasterMessage, out: list[MasterCommand]
     ) -> None:
-        """Tell a remote agent something; part with one that takes nothing in any more."""
-        if agent.peer is None:
-            return  # it has parted, and what was kept for it is gone, too
+        """Tell a connected agent something; part with one that takes nothing in any more."""
         if agent.link.n_unacked < UNREAD_MAX:
             self._mail.send(now, agent, message, out)
         else:
@@ -170,10 +168,10 @@ class Departures:
         agent = worker.agent
         if agent.is_local:
             out.append(KillWorker(agent.agent_id, worker.worker_id, reason))
-        elif agent.is_remote:
+        elif agent.peer is not None:
             self.tell(now, agent, KillProcess(worker.worker_id, worker.pid, reason), out)
         else:
-            self._counters["unkillable"] += 1  # nobody is its parent here: it will be fenced
+            self._counters["unkillable"] += 1  # its parent is unknown, or has parted: it is fenced
         self.lose(now, worker, Loss(reason, charge=False), out)
 
 

@@ -110,11 +110,6 @@ class Agent:
         self.ended: deque[tuple[str, int]] = deque(maxlen=ENDED_KEPT)
         """Name and pid of the latest worker processes known to have ended."""
 
-    @property
-    def is_remote(self) -> bool:
-        """It has spoken for itself, as a process of its own."""
-        return self.incarnation > 0
-
 
 class Worker:
     """One incarnation of one worker."""

@@ -392,7 +392,7 @@ def test_a_kill_for_an_agent_that_is_away_is_kept_for_its_return(board: Board) -
     assert kill in [command.message for command in board.tick() if type(command) is Send]
 
 
-def test_what_is_said_to_an_agent_that_has_parted_goes_nowhere(board: Board) -> None:
+def test_a_kill_for_an_agent_that_has_parted_goes_nowhere_and_is_counted(board: Board) -> None:
     board.agent_hello("far", b"a1")
     board.hello("w2", b"p2", agent="far")
     board.open(1, 7, 8)
@@ -401,6 +401,7 @@ def test_what_is_said_to_an_agent_that_has_parted_goes_nowhere(board: Board) -> 
     board.tick(5.1)
     commands = board.do(CancelRequested(board.now, (8,)))
     assert [type(command) for command in commands] == [SettleJob, AnnounceWorker]
+    assert board.counters["unkillable"] == 1
 
 
 def test_messages_of_a_lost_life_are_fenced(board: Board) -> None:

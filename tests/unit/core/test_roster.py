@@ -115,7 +115,7 @@ def test_the_agent_of_this_process_is_known_for_ever(roster: Roster) -> None:
     roster.register("a", "token")
     roster.remove(join(roster, "w1", b"p1"))
     assert roster.agents["a"].is_local
-    assert not roster.agents["a"].is_remote
+    assert roster.agents["a"].peer is None
 
 
 def test_an_agent_that_never_spoke_is_forgotten_with_its_last_worker(roster: Roster) -> None:
@@ -136,8 +136,7 @@ def test_a_replaced_worker_does_not_take_its_agent_along(roster: Roster) -> None
 def test_a_remote_agent_lives_and_parts(roster: Roster) -> None:
     agent = roster.agent("far", "token", Origin())
     roster.join_agent(agent, b"a1")
-    assert agent.is_remote
-    assert (agent.incarnation, agent.session) == (1, "session 1")
+    assert (agent.peer, agent.incarnation, agent.session) == (b"a1", 1, "session 1")
     assert list(roster.members()) == [agent]
     worker = join(roster, "w1", b"p1", "far")
     assert list(roster.members()) == [worker, agent]
