@@ -20,7 +20,7 @@ COOL_DOWN_MAX_S: Final = 60.0
 COOL_DOWN_ACCUSED_S: Final = 10.0
 """At least, for a machine whose worker was accused: it lives, and would do so again at once."""
 ORIGINS_KEPT: Final = 256
-"""Some 60 KB. Who has more addresses than these is not known by them anyway."""
+"""Some 90 KB. Who has more addresses than these is not known by them anyway."""
 
 
 class Origin(NamedTuple):

@@ -3,7 +3,7 @@
 The master's process writes it down once; each worker reads it, whichever takes whose place.
 
 Rule 1: it crosses in a file of the run's private folder: only inside the local trust domain.
-Rule 2: a worker that has come up has been initialised. One whose initializer raises never comes
+Rule 2: a worker that has come up has been initialized. One whose initializer raises never comes
         up: it ends with an exit code of its own (`lifeline.EXIT_NOT_INITIALIZED`).
 Rule 3: what it has assigned to globals of ``__main__``, and data there that it has changed, is what
         functions of ``__main__`` find in this worker, whatever the driver has under these names.
