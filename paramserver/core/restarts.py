@@ -87,6 +87,11 @@ class RestartPolicy:
         return self._target
 
     @property
+    def was_ever_ready(self) -> bool:
+        """Whether any worker has ever come up."""
+        return self._ever_ready
+
+    @property
     def launch_is_hopeless(self) -> bool:
         """Whether workers died again and again before any was ever ready."""
         return not self._ever_ready and self._n_failed_launches >= self.limits.n_launches

@@ -321,7 +321,7 @@ class Agent:
         # Who else was killed on purpose had a useful life: that is no crash loop.
         n_ended = max(1, death.n_ended) if death.killed_for and not was_halted else death.n_ended
         raised = was_starting and death.exited.exit_code == EXIT_NOT_INITIALIZED
-        if raised and not self._trouble.has_come_up:
+        if raised and not self._policy.was_ever_ready:
             self._policy.scale(0, now)  # it would raise in all others as well
         expected = self._policy.exited(process.worker_id, now, n_ended, was_halted=was_halted)
         if raised:

@@ -26,14 +26,11 @@ class LaunchTrouble:
         Why workers cannot be launched; any thread may look.
     said : str
         Why the latest one could not even be started; '' if it could.
-    has_come_up : bool
-        Whether any worker ever has.
     """
 
     def __init__(self, agent_id: str) -> None:
         self.failure: LaunchFailed | None = None
         self.said = ""
-        self.has_come_up = False
         self._agent_id = agent_id
         self._n_in_doubt = 0
         """Workers that were on their way before an initializer raised."""
@@ -67,7 +64,6 @@ class LaunchTrouble:
 
     def came_up(self, number: int) -> None:
         """Take in that a worker has come up: the so-and-so-many-th of this agent, from 0."""
-        self.has_come_up = True
         if number >= self._n_in_doubt:
             self.failure = None
 

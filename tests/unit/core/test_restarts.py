@@ -201,10 +201,12 @@ def test_after_one_sign_of_life_nothing_is_hopeless(sign_of_life: str) -> None:
     crew = Crew()
     crew.policy.scale(9, now=0.0)
     first, *others = crew.start_due(0.0)
+    assert not crew.policy.was_ever_ready
     if sign_of_life == "ready":
         crew.policy.ready()
     else:
         crew.exited(first, now=0.1, n_ended=1)
+    assert crew.policy.was_ever_ready
     for name in others:
         crew.exited(name, now=0.2)
     assert not crew.policy.launch_is_hopeless
