@@ -156,12 +156,11 @@ class Execution:
             for part in range(self._settings.n_parts)
         ]
         phases = [
-            PhaseCalls("map", map_calls),
-            PhaseCalls("reduce", reduce_calls, wants_inputs=True),
-        ]
-        phases = [
             replace(phase, max_failures=self._max_failures, max_lost=self._max_lost)
-            for phase in phases
+            for phase in (
+                PhaseCalls("map", map_calls),
+                PhaseCalls("reduce", reduce_calls, wants_inputs=True),
+            )
         ]
         maps, reduces = self._cluster.run_plan(phases, self._note_progress)
         self._check_bad_records(sum(mapped["bad_records"] for mapped in maps))
