@@ -75,13 +75,16 @@ def test_no_points_are_an_empty_picture_that_says_so() -> None:
     assert texts(bar_chart({}, x_title="x", y_title="y")) == ["x", "nothing yet"]
 
 
+def test_a_single_point_is_a_dot_without_a_line() -> None:
+    svg = line([(1.0, 1.0)])
+    assert (len(of_class(svg, "line")), len(of_class(svg, "dot"))) == (0, 1)
+
+
 def test_what_is_counted_has_no_ticks_between_whole_numbers() -> None:
     points = [(1.0, 0.0), (2.0, 1.0), (3.0, 2.0)]
     assert texts(line(points, whole="xy", from_zero=True)) == [*"012", *"0123", "seconds"]
     assert "0.5" in texts(line(points, from_zero=True))
     assert texts(bar_chart({0: 1, 1: 2}, x_title="x", y_title="y")) == [*"012", *"01", "x"]
-    assert of_class(line([(1.0, 1.0)]), "line") == []
-    assert len(of_class(line([(1.0, 1.0)]), "dot")) == 1
 
 
 def test_names_from_elsewhere_cannot_break_out() -> None:
