@@ -19,6 +19,7 @@ import paramserver as ps
 from paramserver.estimators.places import SHARED, Place, SharedCluster, choose_place
 
 ROWS = 1400
+PATIENCE_S = 60.0
 
 
 def rows() -> Any:
@@ -132,10 +133,9 @@ def test_a_child_that_was_forked_trains_by_itself(cluster: ps.LocalCluster) -> N
     model, answer = estimators(cluster)[0], forking.SimpleQueue()
     child = forking.Process(target=fit_in_a_child, args=(model, answer))
     child.start()
-    found = answer.get()
-    child.join()
+    child.join(PATIENCE_S)
     assert child.exitcode == 0
-    assert found == weights(model.fit(*rows()))
+    assert answer.get() == weights(model.fit(*rows()))
 
 
 def test_copies_keep_the_very_same_cluster_and_pickles_have_none(
