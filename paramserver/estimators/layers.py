@@ -126,6 +126,8 @@ class Layers(DistributedEstimator):
                 field="solver",
                 value=self.solver,
             )
+        if counts_on and goes_on:
+            self._require_the_layers_there_are()
         labels = rows.y if n_classes == 2 else None  # as there: of more classes any rows will do
         fitting = self._set_out(
             rows, told, rounds, self.n_iter_no_change + 1,
@@ -238,7 +240,7 @@ class Layers(DistributedEstimator):
                 f"mode='async' predicts one number a row, and y is of shape {rows.y.shape}; "
                 "mode='avg' has several."
             )
-        hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)).tolist()
+        hidden = self._hidden()
         if min(hidden, default=1) < 1:
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         # As in the stock estimator: a batch's mean loss is by the sum of its weights.
@@ -297,6 +299,20 @@ class Layers(DistributedEstimator):
         packed: FloatVector = np.concatenate([part.ravel() for layer in layers for part in layer])
         return packed
 
+    def _hidden(self) -> list[int]:
+        """Return how wide the hidden layers are to be."""
+        widths: list[int] = np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)).tolist()
+        return widths
+
+    def _require_the_layers_there_are(self) -> None:
+        """Refuse to train the weights there are as those of other layers."""
+        there, hidden = [coef.shape[1] for coef in self.coefs_[:-1]], self._hidden()
+        if hidden != there:
+            raise ValueError(
+                f"partial_fit goes on with the hidden layers there are, {there}, and "
+                f"hidden_layer_sizes says {hidden} now. Clone the estimator to begin anew."
+            )
+
     def _fits(self, X: Any, n_outputs: int) -> bool:
         """Say whether the weights there are are for such layers.
 
@@ -305,9 +321,8 @@ class Layers(DistributedEstimator):
         ValueError
             If they are for rows of another width.
         """
-        hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)).tolist()
         check_same("number of features", X.shape[1], self.coefs_[0].shape[0])
-        widths = [X.shape[1], *hidden, n_outputs]
+        widths = [X.shape[1], *self._hidden(), n_outputs]
         there = [self.coefs_[0].shape[0], *(coef.shape[1] for coef in self.coefs_)]
         return there == widths
 

@@ -170,6 +170,19 @@ def test_layers_tell_their_best_loss_or_with_early_stopping_their_best_score() -
             assert ours.validation_scores_ is ours.best_validation_score_ is None
 
 
+@pytest.mark.parametrize("mode", ["avg", "async"])
+@pytest.mark.parametrize("sizes", [(5,), (3,), (4, 4)])
+def test_a_part_is_not_taken_by_layers_of_other_sizes_than_before(mode: str, sizes: Any) -> None:
+    X, y = rows()
+    model = clone(LAYERS).set_params(mode=mode).fit(X, y)
+    kept = [coef.copy() for coef in model.coefs_]
+    with pytest.raises(ValueError, match=r"there are, \[4\], and hidden_layer_sizes says"):
+        model.set_params(hidden_layer_sizes=sizes).partial_fit(X, y)
+    for own, expected in zip(model.coefs_, kept, strict=True):
+        np.testing.assert_array_equal(own, expected)
+    model.set_params(hidden_layer_sizes=4).partial_fit(X, y)
+
+
 def test_stock_layers_that_came_back_go_on_with_their_early_stopping() -> None:
     y = np.arange(300) % 3
     X = 3 * np.eye(4)[y]
