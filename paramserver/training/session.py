@@ -195,8 +195,8 @@ def _train(
     task: Task, internals: Internals | None, held_out: Batch | None, told: Callbacks, keeper: Keeper
 ) -> TrainingResult:
     """Run a task to its end; whatever that is, everything is given back."""
-    run = task.open_run(internals)
     history = keeper.history()
+    run = task.open_run(internals)
     try:
         if keeper.recorded is not None:
             run.restore(keeper.recorded)
