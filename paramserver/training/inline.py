@@ -27,6 +27,7 @@ from paramserver.training.plan import TrainingPlan
 from paramserver.training.timeline import Timeline
 from paramserver.training.vector import FloatVector
 from paramserver.training.warm_up import COMPILING
+from paramserver.training.work import JUDGED_LATER
 
 
 class InlineRows:
@@ -101,7 +102,7 @@ class InlineRun:
         """
         now = monotonic()
         end, look_at = now + timeout_s, now + not_before_s
-        with one_thread():
+        with one_thread(), np.errstate(**JUDGED_LATER):
             for w, unit in self._steps:
                 now = monotonic()
                 if self._in_step or (look and now >= look_at):

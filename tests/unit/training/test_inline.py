@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import paramserver as ps
 from paramserver.errors import ConfigError, DataError, Diverged, ShapeMismatch
 from paramserver.models.linear import Linear
+from paramserver.models.mlp import MLP
 from paramserver.models.softmax import Softmax
 from paramserver.training.learner import Batch
 from paramserver.training.result import Progress
@@ -156,6 +157,14 @@ def test_what_diverges_is_said_with_the_last_finite_weights(mode: Any) -> None:
     with pytest.raises(Diverged, match=r"not finite|overflow") as caught:
         ps.fit(regression, rows(), mode=mode, cluster=None, batch_size=8, lr=1e200)
     assert np.isfinite(caught.value.weights).all()
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+def test_gradients_that_overflow_are_told_by_no_warning_of_numpy(loss: str) -> None:
+    """As on workers: who takes them says what they are, with the last finite weights."""
+    X, y = rows()
+    with pytest.raises(Diverged, match=r"not finite|overflow"):
+        train((X, 1000.0 * y), learner=MLP(4, 0, loss_name=loss), mode=ps.AsyncSGD(20), lr=10.0)
 
 
 def test_checkpoints_need_a_master_that_may_die(tmp_path: Path) -> None:
